@@ -1,0 +1,105 @@
+"""What an engine is to the rest: it knows images, builds contexts, and runs guest scripts in what it built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from envsnap.model.base import BaseInventory, ImageConfig
+from envsnap.progress import Progress
+from envsnap.target import Target
+
+State = Literal["ok", "missing", "broken"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ability:
+    """One line of `envsnap doctor`. Attributes: hint: what to do, "" when ok."""
+
+    name: str
+    state: State
+    found: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineImage:
+    """An image that an engine has.
+
+    Attributes:
+        image_id: "sha256:…", as the engine calls it.
+        config_digest: what "same image" means.
+        repo_digests: "repository@sha256:…" under which registries know it.
+
+    """
+
+    image_id: str
+    config_digest: str
+    repo_digests: tuple[str, ...]
+    tags: tuple[str, ...]
+    size_bytes: int
+    layers: int
+    config: ImageConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildInputs:
+    """What a build needs beside its context.
+
+    Attributes:
+        tags: all names that the image gets when, and only when, the build succeeded.
+        secrets: BuildKit secret id -> local file ("ca", "pip"); mounted, never copied.
+        platform: "linux/amd64".
+        pull: ask the registry for the base even when the engine has it.
+
+    """
+
+    tags: Sequence[str]
+    secrets: Mapping[str, Path]
+    platform: str
+
+
+class Engine(Protocol):
+    """A container engine."""
+
+    @property
+    def name(self) -> Literal["docker", "oci"]: ...
+
+    def abilities(self) -> tuple[Ability, ...]:
+        """What this engine can do here; the first entry is whether it answers at all. Never raises."""
+
+    def require(self) -> None:
+        """Raises EngineError, with the way out, unless the engine answers and can build."""
+
+    def image(self, reference: str) -> EngineImage | None:
+        """An image that is in the engine's store; None when it is not."""
+
+    def pull(self, reference: str, progress: Progress) -> EngineImage:
+        """Bring an image into the engine's store. Raises EngineError (base not found, access denied, network)."""
+
+    def inventory(self, reference: str) -> BaseInventory:
+        """Look inside an image of the store. Raises EngineError."""
+
+    def build(self, context: Path, inputs: BuildInputs, progress: Progress) -> EngineImage:
+        """Build a rendered context, tag it, and look at the result.
+
+        An interrupt leaves no container and no tag behind. Raises EngineError with the build's own words.
+        """
+
+    def tag(self, image_id: str, reference: str) -> None: ...
+
+    def push(self, reference: str, progress: Progress) -> str:
+        """Push a tag; returns the manifest digest that the registry answered."""
+
+    def target(self, reference: str, *, gpus: str = "none") -> Target:
+        """A place to run guest scripts in that image, without network.
+
+        Args:
+            gpus: as docker's `--gpus`: "all", "none", a count, or "device=0,2".
+
+        Raises:
+            TargetError: the engine or host cannot give those GPUs.
+
+        """

@@ -1,0 +1,101 @@
+"""Base images: what the catalogue says of them and what is known of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from envsnap.model.kinds import Digest, Soname, Value
+
+
+class Release(Value, frozen=True, kw_only=True):
+    """One row of the catalogue (an NGC PyTorch release). None: not seen in any source, never guessed.
+
+    Attributes:
+        reference: "nvcr.io/nvidia/pytorch:26.07-py3".
+        release: "26.07".
+        ubuntu: "24.04".
+        python: "3.12" or "3.12.3".
+        driver_branch_min: R-branch that the documentation asks for, "580".
+        driver_bundled: the compat driver in the image.
+        size_on_disk_gb: as written by the source ("approx 20").
+        sources: where the values were read; evidence: field names -> how the value is known.
+
+    """
+
+    reference: str
+    release: str
+    ubuntu: str | None = None
+    python: str | None = None
+    cuda: str | None = None
+    cudnn: str | None = None
+    nccl: str | None = None
+    torch: str | None = None
+    driver_branch_min: str | None = None
+    driver_bundled: str | None = None
+    arches: tuple[str, ...] | None = None
+    size_on_disk_gb: str | None = None
+    sources: tuple[str, ...] = ()
+    evidence: Mapping[str, str] = {}
+
+
+class ImageConfig(Value, frozen=True, kw_only=True):
+    """The part of an image's config that a plan needs, from a registry or an engine.
+
+    Attributes:
+        env: in the image's order.
+        size_bytes: compressed where it came from a registry, on disk where it came from an engine; None unknown.
+
+    """
+
+    architecture: str
+    os: str = "linux"
+    env: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    size_bytes: int | None = None
+
+
+class BaseInventory(Value, frozen=True, kw_only=True):
+    """What was read inside a base image.
+
+    Attributes:
+        distribution: "debian 12", "ubuntu 24.04" (os-release ID and VERSION_ID).
+        python: exact version of its `python3`, None when it has none.
+        python_path: absolute path of that interpreter.
+        libc: "glibc 2.36".
+        sonames: libraries that its loader finds.
+
+    """
+
+    distribution: str
+    python: str | None = None
+    python_path: str | None = None
+    libc: str = ""
+    sonames: frozenset[Soname] = frozenset()
+
+
+class Base(Value, frozen=True, kw_only=True):
+    """A base image as far as it is known. Absent knowledge is None and named in `unknown_because`.
+
+    Attributes:
+        reference: as a Dockerfile names it, without digest ("localhost:5000/ngc:26.07").
+        digest: manifest digest that `reference` was resolved to; None for an image that only a local engine has.
+        image_id: the engine's ID where only the engine knows it.
+        family: "ngc-pytorch", "slim" or "other".
+        release: the catalogue's row, where there is one.
+        config: None while neither registry nor engine was asked.
+        inventory: None while nobody looked inside.
+
+    """
+
+    reference: str
+    family: str
+    digest: Digest | None = None
+    image_id: Digest | None = None
+    release: Release | None = None
+    config: ImageConfig | None = None
+    inventory: BaseInventory | None = None
+    unknown_because: str = ""

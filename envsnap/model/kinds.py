@@ -1,0 +1,41 @@
+"""Constrained text: the alphabets that untrusted documents are held to before any other code sees them.
+
+The patterns are deliberately narrower than the specifications where the field never needs more: a value that passes cannot
+carry white space, quotes, shell syntax or control characters into a Dockerfile, a requirements file or an argument list.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, Struct
+
+Hex64: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="SHA-256, 64 lower-case hex digits")]
+Digest: TypeAlias = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z", description="sha256:<64 hex digits>")]
+Commit: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{40}(?:[0-9a-f]{24})?\Z", description="full git object name")]
+LockName: TypeAlias = Annotated[
+    str,
+    Meta(pattern=r"^[a-z0-9]+(?:[._-][a-z0-9]+)*\Z", max_length=100, description="also the image's repository name"),
+]
+PackageName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z", description="normalised as PEP 503 says")]
+Version: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!+._~:-]+\Z", max_length=200)]
+WheelFile: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+!-]+\.whl\Z", max_length=300)]
+SystemName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._:-]*\Z", description="a package of the operating system")]
+Soname: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9+._-]*\Z", max_length=200)]
+Variable: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z", max_length=200)]
+RelativePath: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!/)(?!(?:.*/)?\.\.?(?:/|\Z))[^\x00-\x1f\x7f\\]*\Z",
+        max_length=4096,
+        description="'/'-separated, neither absolute nor with '.' or '..' parts; '' is the root itself",
+    ),
+]
+
+
+class Value(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of every value that is written to a file.
+
+    Fields at their default are left out of documents: an optional field added later does not change the digest of a lock
+    that does not use it.
+    """

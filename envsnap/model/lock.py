@@ -1,0 +1,336 @@
+"""The lock, schema version 1: what the image is made from, what was observed where it worked, when and where.
+
+The document's keys are the attribute names, in this order; `docs/lockfile-format.md` describes them for people. Reading,
+writing and digests live in `envsnap.lockfile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from envsnap.model.facts import GpuFacts, LoadedLibrary, Platform, Problem
+from envsnap.model.kinds import (
+    Commit,
+    Digest,
+    Hex64,
+    LockName,
+    PackageName,
+    RelativePath,
+    Soname,
+    SystemName,
+    Value,
+    Variable,
+    Version,
+    WheelFile,
+)
+
+Provenance = Literal["index", "vcs", "source", "conda", "system", "base", "rebuilt", "unproven"]
+
+
+class LockedInterpreter(Value, frozen=True, kw_only=True):
+    """Attributes:
+    soabi: decides which compiled extensions load, "cpython-311-x86_64-linux-gnu".
+    machine: "x86_64" or "aarch64": a hard constraint for any base.
+    """
+
+    soabi: str
+    machine: Literal["x86_64", "aarch64"]
+
+
+class LockedPython(Value, frozen=True, kw_only=True):
+    version: Version
+    implementation: str
+    abi: str
+    kind: Literal["venv", "conda", "system", "container"]
+    interpreter: LockedInterpreter
+
+
+class Origin(Value, frozen=True, kw_only=True, tag_field="kind"):
+    """Where a package came from; the subclasses are the kinds."""
+
+
+class IndexOrigin(Origin, frozen=True, kw_only=True, tag="index"):
+    """Attributes:
+    index: None for the default index, else "name@host" without scheme, path secrets or credentials;
+        "file" for a file:// index; "find-links" for a find-links folder or page.
+    yanked: the index has withdrawn the file since.
+    """
+
+    index: str | None = None
+    yanked: bool = False
+
+
+class VcsOrigin(Origin, frozen=True, kw_only=True, tag="vcs"):
+    vcs: Literal["git", "hg", "svn", "bzr"]
+    url: str
+    commit: str
+    subdirectory: RelativePath | None = None
+
+
+class DirectoryOrigin(Origin, frozen=True, kw_only=True, tag="directory"):
+    """Installed from a local directory. `path` is relative to the source root, None when it lies elsewhere."""
+
+    path: RelativePath | None = None
+
+
+class EditableOrigin(Origin, frozen=True, kw_only=True, tag="editable"):
+    """Attributes:
+    path: the project's directory relative to the source root; None when it lies elsewhere.
+    import_paths: what it puts on sys.path, relative to the source root, in order ("src", "").
+    """
+
+    path: RelativePath | None = None
+    import_paths: tuple[RelativePath, ...] = ()
+
+
+class WheelOrigin(Origin, frozen=True, kw_only=True, tag="wheel"):
+    """Installed from one wheel file by path or URL (credentials removed)."""
+
+    url: str
+
+
+class BaseOrigin(Origin, frozen=True, kw_only=True, tag="base"):
+    reference: str
+
+
+class CondaOrigin(Origin, frozen=True, kw_only=True, tag="conda"):
+    url: str
+    build: str
+
+
+class SystemOrigin(Origin, frozen=True, kw_only=True, tag="system"):
+    package: SystemName
+
+
+class UnknownOrigin(Origin, frozen=True, kw_only=True, tag="unknown"):
+    """Attributes:
+    reason: one sentence: why nothing is known.
+    """
+
+    reason: str
+
+
+AnyOrigin = (
+    IndexOrigin | VcsOrigin | DirectoryOrigin | EditableOrigin | WheelOrigin | BaseOrigin | CondaOrigin | SystemOrigin | UnknownOrigin
+)
+
+
+class LockedPackage(Value, frozen=True, kw_only=True):
+    """Attributes:
+    file: the exact wheel file name; None where there is no wheel.
+    sha256: of that file, as its index publishes it.
+    tags: the WHEEL tags of what is installed, expanded, in WHEEL's order.
+    files: digest of the canonical RECORD; None for editables (their files are the source tree's) and without RECORD.
+    blob: content kept beside the lock: the packed metadata of an editable, the packed files of a directory install.
+    requested: asked for by name, not pulled in by another.
+    modified: files edited in place or missing.
+    """
+
+    name: PackageName
+    version: Version
+    origin: AnyOrigin
+    file: WheelFile | None = None
+    sha256: Hex64 | None = None
+    tags: tuple[str, ...] = ()
+    files: Digest | None = None
+    blob: Digest | None = None
+    requested: bool = False
+    modified: tuple[str, ...] = ()
+    provenance: Provenance
+
+
+class LockedSystemPackage(Value, frozen=True, kw_only=True):
+    """Attributes:
+    name: package of the captured distribution; None where no package owns the library.
+    sonames: what of it the environment needs, sorted. These, not the name, carry over to another distribution.
+    needed_by: distributions whose extensions need it, sorted.
+    """
+
+    name: SystemName | None = None
+    version: str | None = None
+    arch: str | None = None
+    sonames: tuple[Soname, ...]
+    needed_by: tuple[PackageName, ...] = ()
+
+
+class LockedSubmodule(Value, frozen=True, kw_only=True):
+    path: RelativePath
+    remote: str | None = None
+    commit: Commit
+    patch: Digest | None = None
+    untracked: tuple[LockedFile, ...] = ()
+
+
+class LockedFile(Value, frozen=True, kw_only=True):
+    """One file kept as a blob. Attributes: executable: any x bit."""
+
+    path: RelativePath
+    blob: Digest
+    executable: bool = False
+
+
+class LfsFile(Value, frozen=True, kw_only=True):
+    """A git-lfs pointer in the commit; `available`: its content was at hand and travels."""
+
+    path: RelativePath
+    sha256: Hex64
+    size_bytes: int
+
+
+class LockedSource(Value, frozen=True, kw_only=True):
+    """The project.
+
+    Attributes:
+        name: directory under /workspace where it lives in the image.
+        files: digest of the manifest of all files that travel (docs/lockfile-format.md).
+        remote: URL without credentials; None without a remote.
+        commit: None for a project that is not in git.
+        patch: `git diff HEAD --binary`, as a blob.
+        untracked: files that git does not track and does not ignore.
+
+    """
+
+    name: LockName
+    files: Digest
+    remote: str | None = None
+    commit: Commit | None = None
+    branch: str | None = None
+    dirty: bool = False
+    patch: Digest | None = None
+    untracked: tuple[LockedFile, ...] = ()
+    submodules: tuple[LockedSubmodule, ...] = ()
+    lfs: tuple[LfsFile, ...] = ()
+
+
+class LockedTorch(Value, frozen=True, kw_only=True):
+    version: str
+    git: str
+    flags: Mapping[str, str] = {}
+
+
+class LockedCuda(Value, frozen=True, kw_only=True):
+    """What was loaded, not what is advertised. Versions as the libraries themselves say.
+
+    Attributes:
+        toolkit: of the nvcc on the target, None without one.
+
+    """
+
+    runtime: str | None = None
+    cudnn: str | None = None
+    nccl: str | None = None
+    cublas: str | None = None
+    toolkit: str | None = None
+    loaded: tuple[LoadedLibrary, ...] = ()
+    torch: LockedTorch | None = None
+
+
+class KitPackage(Value, frozen=True, kw_only=True):
+    """A package lent to the smoke-train alone."""
+
+    name: PackageName
+    version: Version
+    file: WheelFile
+    sha256: Hex64
+
+
+class Measurements(Value, frozen=True, kw_only=True):
+    """What differs from run to run: in no digest. Attributes: step_ms: median; seconds: of the whole training."""
+
+    step_ms: float
+    seconds: float
+    peak_memory_mib: float
+
+
+class Smoke(Value, frozen=True, kw_only=True):
+    """What the smoke-train did.
+
+    Attributes:
+        key: what bit-exactness may depend on (parity.md §2, K), by name: "device", "cpu", "threads", "torch_git", …
+        device: "cuda" or "cpu".
+        gpus: how many it used, 0 on a CPU.
+        steps: optimiser steps; losses: one row a step, each value as float.hex() so that nothing is rounded.
+        state: "sha256:…" over the trained state_dict.
+        map50: of the final evaluation.
+        gradient: precision ("fp32", "amp") -> digest of the blob with the whole gradient at the anchor.
+        self_exact: a second run in the same environment was bit-equal.
+        wandb_rows: history rows read back from the W&B run.
+
+    """
+
+    seed: int
+    device: Literal["cuda", "cpu"]
+    gpus: int = 0
+    key: Mapping[str, str]
+    steps: int
+    losses: tuple[tuple[str, ...], ...]
+    state: Digest
+    map50: float
+    gradient: Mapping[str, Digest]
+    self_exact: bool
+    wandb_rows: int
+
+
+class Reference(Value, frozen=True, kw_only=True):
+    """The smoke-train of the capture. Attributes: anchor: blob of the trained weights; kit: empty when nothing was lent."""
+
+    smoke: Smoke
+    anchor: Digest
+    kit: tuple[KitPackage, ...] = ()
+    measurements: Measurements | None = None
+
+
+class Observed(Value, frozen=True, kw_only=True):
+    """What was observed where it worked; compared by verify and drift, never part of the lock's `digest`.
+
+    Attributes:
+        digest: over this part without itself and without measurements.
+        imports: modules that imported, sorted.
+        imports_failed: module -> error, for those that did not.
+
+    """
+
+    digest: Digest
+    platform: Platform
+    gpu: GpuFacts
+    cuda: LockedCuda
+    imports: tuple[str, ...] = ()
+    imports_failed: Mapping[str, str] = {}
+    reference: Reference | None = None
+
+
+class Capture(Value, frozen=True, kw_only=True):
+    """When and where: in no digest.
+
+    Attributes:
+        at: UTC, "2026-11-20T23:01:02Z".
+        tool: "envsnap 0.1.0".
+        target: how it was reached, "python /home/user/yolo/.venv/bin/python".
+        withheld: names of secrets that were seen and left out, each with where it is to be given at run time.
+        problems: faults that were met and survived.
+
+    """
+
+    at: str
+    tool: str
+    host: str = ""
+    target: str = ""
+    withheld: Mapping[str, str] = {}
+    problems: tuple[Problem, ...] = ()
+    readings: Mapping[str, float | int | str] = {}
+
+
+class EnvLock(Value, frozen=True, kw_only=True):
+    """One environment. `envsnap` is the schema version."""
+
+    envsnap: Literal[1]
+    name: LockName
+    digest: Digest
+    python: LockedPython
+    packages: tuple[LockedPackage, ...]
+    system_packages: tuple[LockedSystemPackage, ...] = ()
+    source: LockedSource | None = None
+    env: Mapping[Variable, str | None] = {}
+    observed: Observed
+    capture: Capture

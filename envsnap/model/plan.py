@@ -1,0 +1,127 @@
+"""The build plan: how to get from a base to the locked environment, each choice with its sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from envsnap.model.base import Base
+from envsnap.model.kinds import Digest, LockName, PackageName, RelativePath, SystemName, Value, Variable, WheelFile
+
+ENVIRONMENT = "/opt/envsnap/env"
+LOCK_IN_IMAGE = "/opt/envsnap/lock.yaml"
+MANIFEST_IN_IMAGE = "/opt/envsnap/source.json"
+WORKSPACE = "/workspace"
+
+
+class Step(Value, frozen=True, kw_only=True, tag_field="kind"):
+    """One step; the subclasses are the kinds. `reason`: one sentence for a person."""
+
+    reason: str
+
+
+class SetEnv(Step, frozen=True, kw_only=True, tag="set-env"):
+    """`value` "" blanks a variable of the base: a Dockerfile cannot unset."""
+
+    name: Variable
+    value: str
+
+
+class AptInstall(Step, frozen=True, kw_only=True, tag="apt-install"):
+    packages: tuple[SystemName, ...]
+
+
+class MakeEnvironment(Step, frozen=True, kw_only=True, tag="make-environment"):
+    """An empty virtual environment, without pip, from the base's interpreter at `python`."""
+
+    python: str
+    path: str = ENVIRONMENT
+
+
+class PinnedWheel(Value, frozen=True, kw_only=True):
+    """Attributes: index: as in the lock's IndexOrigin; allowed: unproven, but let through by name."""
+
+    name: PackageName
+    version: str
+    file: WheelFile
+    sha256: str
+    index: str | None = None
+
+
+class InstallWheels(Step, frozen=True, kw_only=True, tag="install-wheels"):
+    """Exactly these files, by hash, without dependency resolution."""
+
+    wheels: tuple[PinnedWheel, ...]
+    compile: bool = True
+
+
+class VcsInstall(Value, frozen=True, kw_only=True):
+    name: PackageName
+    url: str
+    commit: str
+    vcs: str
+    subdirectory: RelativePath | None = None
+
+
+class InstallVcs(Step, frozen=True, kw_only=True, tag="install-vcs"):
+    packages: tuple[VcsInstall, ...]
+
+
+class PackedInstall(Value, frozen=True, kw_only=True):
+    """A package whose files were packed at capture (see LockedPackage.blob).
+
+    Attributes:
+        import_paths: absolute paths in the image for its .pth; empty for one that is not editable.
+
+    """
+
+    name: PackageName
+    version: str
+    blob: Digest
+    import_paths: tuple[str, ...] = ()
+
+
+class InstallPacked(Step, frozen=True, kw_only=True, tag="install-packed"):
+    packages: tuple[PackedInstall, ...]
+
+
+class CopySource(Step, frozen=True, kw_only=True, tag="copy-source"):
+    path: str
+
+
+class Check(Step, frozen=True, kw_only=True, tag="check"):
+    """The collector runs in the image and must find what the lock says."""
+
+
+AnyStep = SetEnv | AptInstall | MakeEnvironment | InstallWheels | InstallVcs | InstallPacked | CopySource | Check
+
+
+class Candidate(Value, frozen=True, kw_only=True):
+    """A base that was considered. Attributes: possible: False with the sentence in `reason`; adds_bytes: None unknown."""
+
+    base: Base
+    possible: bool
+    reason: str
+    pull_bytes: int | None = None
+    breaks: tuple[str, ...] = ()
+
+
+class BuildPlan(Value, frozen=True, kw_only=True):
+    """Attributes:
+    lock_name, lock_digest: what is to be had.
+    base: the chosen one; base_reason: why.
+    candidates: all that were considered, best first, the chosen one included.
+    labels: of the image, in order.
+    workdir: of the image.
+    estimated_bytes: what the image adds to its base, uncompressed; None when unknown.
+    """
+
+    lock_name: LockName
+    lock_digest: Digest
+    base: Base
+    base_reason: str
+    candidates: tuple[Candidate, ...]
+    steps: tuple[AnyStep, ...]
+    labels: Mapping[str, str]
+    workdir: str = WORKSPACE
+    estimated_bytes: int | None = None
+    notes: tuple[str, ...] = ()

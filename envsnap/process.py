@@ -1,0 +1,184 @@
+"""Starting other programs: the only module that does.
+
+Composing an argument list is a pure function elsewhere; running it is one call here. No shell is ever involved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+Stream = Literal["stdout", "stderr"]
+OnLine = Callable[[Stream, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A finished process.
+
+    Attributes:
+        returncode: negative for the signal that ended it, as in `subprocess`.
+        timed_out: it was killed at its time limit.
+        seconds: wall-clock time.
+
+    """
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    timed_out: bool
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return self.returncode == 0 and not self.timed_out
+
+    @property
+    def command(self) -> str:
+        """For messages: quoted as a shell would need it."""
+        return shlex.join(self.argv)
+
+    def tail(self, lines: int = 20) -> str:
+        """The end of what it said, stderr first choice."""
+        text = (self.stderr or self.stdout).decode("utf-8", "replace").rstrip()
+        return "\n".join(text.splitlines()[-lines:])
+
+
+class NotStarted(Exception):
+    """The program does not exist or cannot be executed; callers say what that means."""
+
+    def __init__(self, argv: Sequence[str], why: str) -> None:
+        super().__init__(f"{argv[0]}: {why}")
+        self.program = argv[0]
+        self.why = why
+
+
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes = b"",
+    timeout_s: float | None = None,
+    on_line: OnLine | None = None,
+) -> Completed:
+    """Run a program to its end, reading both of its outputs at once so that neither pipe can fill and hang it.
+
+    It gets a process group of its own: an interrupt, an exception in `on_line` or the time limit ends it and its children
+    before this returns or raises.
+
+    Args:
+        env: the whole environment; None inherits.
+        on_line: called for every complete line while it runs (undecodable bytes replaced).
+
+    Raises:
+        NotStarted: the program could not be started.
+
+    """
+    words = tuple(os.fspath(word) for word in argv)
+    started = time.monotonic()
+    try:
+        child = subprocess.Popen(
+            words,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise NotStarted(words, error.strerror or str(error)) from error
+    try:
+        outputs, timed_out = _pump(child, stdin, started, timeout_s, on_line)
+    finally:
+        _end(child)
+    return Completed(
+        argv=words,
+        returncode=child.returncode,
+        stdout=outputs["stdout"],
+        stderr=outputs["stderr"],
+        timed_out=timed_out,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _pump(
+    child: subprocess.Popen[bytes], stdin: bytes, started: float, timeout_s: float | None, on_line: OnLine | None
+) -> tuple[dict[Stream, bytes], bool]:
+    assert child.stdin is not None and child.stdout is not None and child.stderr is not None
+    kept: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+    partial: dict[Stream, bytes] = {"stdout": b"", "stderr": b""}
+    pending = memoryview(stdin)
+    timed_out = False
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ, "stdout")
+        selector.register(child.stderr, selectors.EVENT_READ, "stderr")
+        if stdin:
+            os.set_blocking(child.stdin.fileno(), False)
+            selector.register(child.stdin, selectors.EVENT_WRITE, "stdin")
+        else:
+            child.stdin.close()
+        while selector.get_map():
+            left = None if timeout_s is None else started + timeout_s - time.monotonic()
+            if left is not None and left <= 0:
+                timed_out = True
+                break
+            for key, _ in selector.select(left):
+                if key.data == "stdin":
+                    pending = _feed(child.stdin, pending)
+                    if not pending:
+                        selector.unregister(child.stdin)
+                        child.stdin.close()
+                    continue
+                stream: Stream = key.data
+                chunk = os.read(key.fd, 1 << 16)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                kept[stream] += chunk
+                if on_line is not None:
+                    *lines, partial[stream] = (partial[stream] + chunk).split(b"\n")
+                    if not chunk and partial[stream]:
+                        lines.append(partial[stream])
+                    for line in lines:
+                        on_line(stream, line.decode("utf-8", "replace").rstrip("\r"))
+    if not timed_out:
+        left = None if timeout_s is None else max(0.0, started + timeout_s - time.monotonic())
+        try:
+            child.wait(left)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+    return {name: bytes(data) for name, data in kept.items()}, timed_out
+
+
+def _feed(pipe: IO[bytes], data: memoryview) -> memoryview:
+    try:
+        return data[os.write(pipe.fileno(), data[: 1 << 16]) :]
+    except BlockingIOError:
+        return data
+    except BrokenPipeError:  # it does not want the rest; its exit code tells whether that was an error
+        return data[:0]
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    for stop in (signal.SIGTERM, signal.SIGKILL):
+        if child.poll() is not None:
+            break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, stop)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(10)
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
