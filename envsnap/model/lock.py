@@ -122,7 +122,8 @@ class LockedPackage(Value, frozen=True, kw_only=True):
     sha256: of that file, as its index publishes it.
     tags: the WHEEL tags of what is installed, expanded, in WHEEL's order.
     files: digest of the canonical RECORD; None for editables (their files are the source tree's) and without RECORD.
-    blob: content kept beside the lock: the packed metadata of an editable, the packed files of a directory install.
+    blob: a wheel kept beside the lock, packed from what is installed: all files of a directory or VCS install, the metadata
+        and entry points alone of an editable.
     requested: asked for by name, not pulled in by another.
     modified: files edited in place or missing.
     """

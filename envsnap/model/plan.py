@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from envsnap.model.base import Base
-from envsnap.model.kinds import Digest, LockName, PackageName, RelativePath, SystemName, Value, Variable, WheelFile
+from envsnap.model.kinds import Digest, LockName, PackageName, SystemName, Value, Variable, WheelFile
 
 ENVIRONMENT = "/opt/envsnap/env"
 LOCK_IN_IMAGE = "/opt/envsnap/lock.yaml"
@@ -38,7 +38,7 @@ class MakeEnvironment(Step, frozen=True, kw_only=True, tag="make-environment"):
 
 
 class PinnedWheel(Value, frozen=True, kw_only=True):
-    """Attributes: index: as in the lock's IndexOrigin; allowed: unproven, but let through by name."""
+    """Attributes: index: as in the lock's IndexOrigin."""
 
     name: PackageName
     version: str
@@ -54,28 +54,17 @@ class InstallWheels(Step, frozen=True, kw_only=True, tag="install-wheels"):
     compile: bool = True
 
 
-class VcsInstall(Value, frozen=True, kw_only=True):
-    name: PackageName
-    url: str
-    commit: str
-    vcs: str
-    subdirectory: RelativePath | None = None
-
-
-class InstallVcs(Step, frozen=True, kw_only=True, tag="install-vcs"):
-    packages: tuple[VcsInstall, ...]
-
-
 class PackedInstall(Value, frozen=True, kw_only=True):
-    """A package whose files were packed at capture (see LockedPackage.blob).
+    """A package whose installed files were packed as a wheel at capture (LockedPackage.blob): no build backend runs.
 
     Attributes:
-        import_paths: absolute paths in the image for its .pth; empty for one that is not editable.
-
+        file: name of that wheel.
+        import_paths: for an editable, the absolute directories in the image that its .pth names; else empty.
     """
 
     name: PackageName
     version: str
+    file: WheelFile
     blob: Digest
     import_paths: tuple[str, ...] = ()
 
@@ -92,7 +81,7 @@ class Check(Step, frozen=True, kw_only=True, tag="check"):
     """The collector runs in the image and must find what the lock says."""
 
 
-AnyStep = SetEnv | AptInstall | MakeEnvironment | InstallWheels | InstallVcs | InstallPacked | CopySource | Check
+AnyStep = SetEnv | AptInstall | MakeEnvironment | InstallWheels | InstallPacked | CopySource | Check
 
 
 class Candidate(Value, frozen=True, kw_only=True):
@@ -125,3 +114,23 @@ class BuildPlan(Value, frozen=True, kw_only=True):
     workdir: str = WORKSPACE
     estimated_bytes: int | None = None
     notes: tuple[str, ...] = ()
+
+
+class ExpectedPackage(Value, frozen=True, kw_only=True):
+    name: PackageName
+    version: str
+    files: Digest | None = None
+
+
+class Expected(Value, frozen=True, kw_only=True):
+    """`expected.json` of a build context: what `guest/collect.py --expect` must find in the image.
+
+    Attributes:
+        packages: all of them, sorted by name, and no other may be there.
+        imports: modules that imported where the environment was captured.
+        source: digest of the manifest of the project's files; None when the source is left out.
+    """
+
+    packages: tuple[ExpectedPackage, ...]
+    imports: tuple[str, ...] = ()
+    source: Digest | None = None
