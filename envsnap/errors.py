@@ -21,7 +21,6 @@ class EnvsnapError(Exception):
         why: one line, the cause as far as it is known; empty when `what` says it all.
         hint: one line, what to try next; empty when there is nothing honest to suggest.
         log: the tail of a foreign program's output, shown with `-v` only.
-
     """
 
     exit_code: ClassVar[int] = 1

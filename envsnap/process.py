@@ -29,7 +29,6 @@ class Completed:
         returncode: negative for the signal that ended it, as in `subprocess`.
         timed_out: it was killed at its time limit.
         seconds: wall-clock time.
-
     """
 
     argv: tuple[str, ...]
@@ -83,7 +82,6 @@ def run(
 
     Raises:
         NotStarted: the program could not be started.
-
     """
     words = tuple(os.fspath(word) for word in argv)
     started = time.monotonic()

@@ -38,7 +38,6 @@ def write_file(path: Path, data: bytes) -> None:
 
     Raises:
         TargetError: the disk is full, or the place cannot be written.
-
     """
     with disk_errors(f"write {path}", path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +61,6 @@ def new_directory(path: Path) -> Iterator[Path]:
 
     Raises:
         TargetError: the disk is full, or the place cannot be written.
-
     """
     with disk_errors(f"write {path}", path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +104,6 @@ class BlobStore:
 
         Raises:
             InputError: it is missing, or its bytes are not what its name says.
-
         """
         path = self.path(digest)
         try:

@@ -24,7 +24,6 @@ class GuestResult:
         returncode: its exit code.
         outputs: local directory with what it wrote to `{out}`.
         log: what it printed, both streams, decoded.
-
     """
 
     returncode: int
@@ -62,5 +61,4 @@ class Target(Protocol):
         Raises:
             TargetError: the target cannot run the script at all (no such interpreter, no such image).
             EngineError: the engine failed.
-
         """

@@ -32,7 +32,6 @@ class EngineImage:
         image_id: "sha256:…", as the engine calls it.
         config_digest: what "same image" means.
         repo_digests: "repository@sha256:…" under which registries know it.
-
     """
 
     image_id: str
@@ -53,7 +52,6 @@ class BuildInputs:
         secrets: BuildKit secret id -> local file ("ca", "pip"); mounted, never copied.
         platform: "linux/amd64".
         pull: ask the registry for the base even when the engine has it.
-
     """
 
     tags: Sequence[str]
@@ -101,5 +99,4 @@ class Engine(Protocol):
 
         Raises:
             TargetError: the engine or host cannot give those GPUs.
-
         """

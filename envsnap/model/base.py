@@ -19,7 +19,6 @@ class Release(Value, frozen=True, kw_only=True):
         driver_bundled: the compat driver in the image.
         size_on_disk_gb: as written by the source ("approx 20").
         sources: where the values were read; evidence: field names -> how the value is known.
-
     """
 
     reference: str
@@ -44,7 +43,6 @@ class ImageConfig(Value, frozen=True, kw_only=True):
     Attributes:
         env: in the image's order.
         size_bytes: compressed where it came from a registry, on disk where it came from an engine; None unknown.
-
     """
 
     architecture: str
@@ -67,7 +65,6 @@ class BaseInventory(Value, frozen=True, kw_only=True):
         python_path: absolute path of that interpreter.
         libc: "glibc 2.36".
         sonames: libraries that its loader finds.
-
     """
 
     distribution: str
@@ -88,7 +85,6 @@ class Base(Value, frozen=True, kw_only=True):
         release: the catalogue's row, where there is one.
         config: None while neither registry nor engine was asked.
         inventory: None while nobody looked inside.
-
     """
 
     reference: str

@@ -20,7 +20,6 @@ class Problem(Value, frozen=True, kw_only=True):
     Attributes:
         where: file, distribution or probe, for example "six-1.16.0.dist-info/METADATA" or "nvml".
         what: one sentence.
-
     """
 
     where: str
@@ -40,7 +39,6 @@ class Interpreter(Value, frozen=True, kw_only=True):
         kind: venv (also uv and virtualenv), conda, system, or container (the image's own interpreter).
         executable, prefix, base_prefix: absolute paths on the target.
         build: compiler and build of the interpreter, `platform.python_build()` and `python_compiler()`.
-
     """
 
     version: str
@@ -76,7 +74,6 @@ class Distribution(Value, frozen=True, kw_only=True):
         modified: files whose bytes are not what RECORD says, or that are missing ("missing: x"); None when not checked.
         requires: Requires-Dist lines.
         requires_python: Requires-Python, "".
-
     """
 
     name: str
@@ -107,7 +104,6 @@ class LoadedLibrary(Value, frozen=True, kw_only=True):
         sha256: of the file, 64 hex digits; None where it could not be read.
         owner: the distribution ("nvidia-cudnn-cu13"), the system package ("dpkg:libcudnn9"), or None.
         injected: the container runtime or the driver provides it (libcuda, NVML): never compared.
-
     """
 
     soname: str
@@ -127,7 +123,6 @@ class SystemLibrary(Value, frozen=True, kw_only=True):
         package: owning package of the operating system, with its version and architecture; None when nobody owns it.
         needed_by: names of the distributions whose extensions need it, sorted; empty when it was only mapped.
         mapped: it was mapped after imports and the torch probe.
-
     """
 
     soname: str
@@ -145,7 +140,6 @@ class Platform(Value, frozen=True, kw_only=True):
     Attributes:
         distribution: "debian 12" from os-release (ID and VERSION_ID), "" where there is none.
         cpu: model name; instruction_sets: those that math libraries dispatch on (avx2, avx512f, amx_tile …), sorted.
-
     """
 
     machine: str
@@ -166,7 +160,6 @@ class TorchFacts(Value, frozen=True, kw_only=True):
         cuda_available: a GPU can be used.
         arch_list: `torch.cuda.get_arch_list()`.
         flags: allow_tf32 and its like, by dotted name, as text.
-
     """
 
     version: str
@@ -193,7 +186,6 @@ class CollectedFacts(Value, frozen=True, kw_only=True):
         libraries: as mapped after the probe; empty without it.
         imports: module -> "" when it imports, else "ErrorType: message"; None when not asked for.
         source_files: digest of the manifest given with --source and the paths that differ; None when not asked for.
-
     """
 
     schema: int
@@ -219,7 +211,6 @@ class SourceCheck(Value, frozen=True, kw_only=True):
     Attributes:
         digest: "sha256:…" of the manifest as found; it must be the lock's `source.files`.
         differing: paths that are missing or whose bytes differ.
-
     """
 
     digest: str
@@ -236,7 +227,6 @@ class GpuDevice(Value, frozen=True, kw_only=True):
         power_limit_w: enforced limit, watts.
         sm_count: streaming multiprocessors, None where NVML does not say.
         identity: first 16 hex digits of a salted SHA-256 of the UUID: tells two cards apart, names neither.
-
     """
 
     name: str
@@ -256,7 +246,6 @@ class GpuFacts(Value, frozen=True, kw_only=True):
         driver: "580.159.04".
         cuda_driver: highest CUDA version that the driver supports, "13.0".
         topology: pairwise links as "0-1 NVLink", "0-2 PCIe" …, sorted.
-
     """
 
     unavailable: str = ""
@@ -273,7 +262,6 @@ class GpuProbe(Struct, frozen=True, kw_only=True):
         facts: the part that stays.
         readings: what moves from minute to minute (clocks, temperatures, ECC counts), by dotted name.
         problems: fields that NVML refused, each named; NotSupported is normal and not listed.
-
     """
 
     facts: GpuFacts

@@ -189,7 +189,6 @@ class LockedSource(Value, frozen=True, kw_only=True):
         commit: None for a project that is not in git.
         patch: `git diff HEAD --binary`, as a blob.
         untracked: files that git does not track and does not ignore.
-
     """
 
     name: LockName
@@ -215,7 +214,6 @@ class LockedCuda(Value, frozen=True, kw_only=True):
 
     Attributes:
         toolkit: of the nvcc on the target, None without one.
-
     """
 
     runtime: str | None = None
@@ -257,7 +255,6 @@ class Smoke(Value, frozen=True, kw_only=True):
         gradient: precision ("fp32", "amp") -> digest of the blob with the whole gradient at the anchor.
         self_exact: a second run in the same environment was bit-equal.
         wandb_rows: history rows read back from the W&B run.
-
     """
 
     seed: int
@@ -289,7 +286,6 @@ class Observed(Value, frozen=True, kw_only=True):
         digest: over this part without itself and without measurements.
         imports: modules that imported, sorted.
         imports_failed: module -> error, for those that did not.
-
     """
 
     digest: Digest
@@ -310,7 +306,6 @@ class Capture(Value, frozen=True, kw_only=True):
         target: how it was reached, "python /home/user/yolo/.venv/bin/python".
         withheld: names of secrets that were seen and left out, each with where it is to be given at run time.
         problems: faults that were met and survived.
-
     """
 
     at: str

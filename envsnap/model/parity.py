@@ -44,7 +44,6 @@ class SmokeRun(Value, frozen=True, kw_only=True):
         weights: file name, beside the document, of the trained weights; "" when not asked for.
         gradients: precision -> file name of the gradient at the anchor.
         wandb: what was read back from the W&B run.
-
     """
 
     schema: int
@@ -89,7 +88,6 @@ class Fingerprint(Value, frozen=True, kw_only=True):
 
     Attributes:
         gradient_distance: precision -> relative L2 distance of the gradient from the reference's; 0.0 means bit-equal.
-
     """
 
     facts: CollectedFacts
@@ -104,7 +102,6 @@ class CheckResult(Value, frozen=True, kw_only=True):
     Attributes:
         id: "identity.packages", "fingerprint.fp32" …
         usually, hint: what a failure usually means and what to try; "" when it passed.
-
     """
 
     id: str
