@@ -8,20 +8,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from envsnap.model.base import BaseInventory, ImageConfig
+from envsnap.model.host import Ability as Ability
+from envsnap.model.host import State as State
 from envsnap.progress import Progress
 from envsnap.target import Target
-
-State = Literal["ok", "missing", "broken"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ability:
-    """One line of `envsnap doctor`. Attributes: hint: what to do, "" when ok."""
-
-    name: str
-    state: State
-    found: str
-    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +81,15 @@ class Engine(Protocol):
     def push(self, reference: str, progress: Progress) -> str:
         """Push a tag; returns the manifest digest that the registry answered."""
 
-    def target(self, reference: str, *, gpus: str = "none") -> Target:
+    def read_file(self, reference: str, path: str) -> bytes | None:
+        """A regular file of an image, without running it; None when there is no such file. Raises EngineError."""
+
+    def target(self, reference: str, *, gpus: str = "none", user: str | None = None) -> Target:
         """A place to run guest scripts in that image, without network.
 
         Args:
             gpus: as docker's `--gpus`: "all", "none", a count, or "device=0,2".
+            user: as docker's `--user`; None for the image's own.
 
         Raises:
             TargetError: the engine or host cannot give those GPUs.

@@ -1,0 +1,42 @@
+"""`envsnap capture`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from envsnap.cli import main
+from envsnap.cli.console import Console
+from envsnap.cli.places import cache_directory
+
+
+@click.command(epilog="Example:  envsnap capture --python .venv --smoke")
+@click.option("--python", metavar="P", help="Interpreter, or directory of a venv or conda environment.  [default: the active one, else python3]")
+@click.option(
+    "--project",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path(),
+    show_default=".",
+    metavar="DIR",
+    help="The project whose git repository belongs to the environment.",
+)
+@click.option("--name", metavar="N", help="Name of the lock and its images.  [default: the project directory's]")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="[default: lockfiles/NAME.yaml]")
+@click.option("--smoke", is_flag=True, help="Train the bundled YOLO twice and keep what it did, for verify to compare.")
+@click.option("--smoke-seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the smoke-train.")
+@click.option("--offline", is_flag=True, help="Ask no package index: only what is known without a network.")
+@main.shared_options
+def command(
+    console: Console, python: str | None, project: Path, name: str | None, output: Path | None, smoke: bool, smoke_seed: int, offline: bool
+) -> None:
+    """Write the facts of an environment that works into a lock. The environment is not changed."""
+    from envsnap.report import capture as report
+    from envsnap.workflows import capture as workflow
+
+    request = workflow.CaptureRequest(
+        python=python, project=project, name=name, output=output, smoke=smoke, seed=smoke_seed, offline=offline
+    )
+    lock, path = workflow.capture(request, env=os.environ, cache=cache_directory(), progress=console)
+    console.answer(report.screen(lock, str(path)), report.document(lock, str(path)))

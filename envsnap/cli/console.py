@@ -1,0 +1,213 @@
+"""What people and scripts see: answers on stdout, talk on stderr, one JSON document when asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from envsnap import redaction
+from envsnap.errors import EnvsnapError
+from envsnap.progress import Task, Unit
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+QUIET_FOR_S = 0.5  # nothing is shown for what is over sooner
+PLAIN_EVERY_S = 5.0  # without a terminal: a line this often
+ACCENT, WARN, RESET = "\x1b[36m", "\x1b[33m", "\x1b[0m"
+
+
+@dataclass(slots=True)
+class Console:
+    """One invocation's way of talking. Also the `Progress` that workflows report to.
+
+    Attributes:
+        json: stdout carries exactly one JSON document.
+        verbosity: -1 quiet, 0 normal, 1 with logs of foreign programs, 2 with tracebacks.
+    """
+
+    json: bool = False
+    verbosity: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    def answer(self, screen: str, document: Mapping[str, Any]) -> None:
+        """The command's answer: the screen for a person, or the document."""
+        if self.json:
+            sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        elif self.verbosity >= 0:
+            sys.stdout.write(self.coloured(screen) + "\n")
+
+    def error(self, error: EnvsnapError) -> None:
+        what, why, hint = (redaction.text(part) for part in (error.what, error.why, error.hint))
+        if self.json:
+            body = {"code": error.exit_code, "what": what, "why": why, "hint": hint}
+            sys.stdout.write(json.dumps({"error": body}, indent=2, ensure_ascii=False) + "\n")
+        lines = [f"error: {what}"]
+        if self.verbosity >= 1 and error.log:
+            lines += ["", *("  | " + line for line in redaction.text(error.log).splitlines()), ""]
+        lines += [f"  why   {why}"] if why else []
+        lines += [f"  try   {hint}"] if hint else []
+        sys.stderr.write("\n".join(lines) + "\n")
+
+    def note(self, text: str) -> None:
+        if self.verbosity >= 0:
+            sys.stderr.write(redaction.text(text) + "\n")
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(redaction.text(text))
+        sys.stderr.write(f"warning: {redaction.text(text)}\n")
+
+    def task(self, title: str, *, total: int | None = None, unit: Unit = "steps") -> AbstractContextManager[Task]:
+        if self.verbosity < 0:
+            return _silent()
+        return _bar(title, total, unit) if sys.stderr.isatty() else _lines(title, total, unit)
+
+    def coloured(self, screen: str) -> str:
+        """One accent, one warning colour; none where NO_COLOR is set or nobody looks."""
+        if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+            return screen
+        return "\n".join(_colour(line) for line in screen.splitlines())
+
+
+def _colour(line: str) -> str:
+    word = line.split(maxsplit=1)[0] if line.strip() else ""
+    if word in ("!", "FAIL", "INCOMPLETE"):
+        return f"{WARN}{line}{RESET}"
+    return f"{ACCENT}{line}{RESET}" if word in (">", "PASS", "wrote") else line
+
+
+@contextmanager
+def _silent() -> Iterator[Task]:
+    yield _Plain("", None, "steps", every_s=float("inf"))
+
+
+@contextmanager
+def _lines(title: str, total: int | None, unit: Unit) -> Iterator[Task]:
+    yield _Plain(title, total, unit, every_s=PLAIN_EVERY_S)
+
+
+@dataclass(slots=True)
+class _Plain:
+    """Progress without a terminal: a plain line every few seconds."""
+
+    title: str
+    limit: int | None
+    unit: Unit
+    every_s: float
+    done: int = 0
+    text: str = ""
+    started: float = field(default_factory=time.monotonic)
+    shown: float = field(default_factory=time.monotonic)
+
+    def advance(self, amount: int) -> None:
+        self.done += amount
+        self._show()
+
+    def total(self, amount: int | None) -> None:
+        self.limit = amount
+
+    def status(self, text: str) -> None:
+        self.text = text
+        self._show()
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now - self.shown < self.every_s:
+            return
+        self.shown = now
+        parts = [f"{self.title}: {amount(self.done, self.unit)}" if self.done else self.title]
+        if self.limit:
+            parts[0] += f" of {amount(self.limit, self.unit)}"
+            if self.done:
+                left = (now - self.started) / self.done * max(0, self.limit - self.done)
+                parts.append(f"{left:.0f} s left")
+        if self.text:
+            parts.append(self.text)
+        sys.stderr.write(redaction.text(" · ".join(parts)) + "\n")
+
+
+@contextmanager
+def _bar(title: str, total: int | None, unit: Unit) -> Iterator[Task]:
+    task = _Bar(title, total, unit)
+    try:
+        yield task
+    finally:
+        task.close()
+
+
+@dataclass(slots=True)
+class _Bar:
+    """Progress on a terminal; rich is imported only for what takes longer than a blink."""
+
+    title: str
+    limit: int | None
+    unit: Unit
+    done: int = 0
+    text: str = ""
+    started: float = field(default_factory=time.monotonic)
+    rich: tuple[RichProgress, TaskID] | None = None
+
+    def advance(self, amount: int) -> None:
+        self.done += amount
+        self._show()
+
+    def total(self, amount: int | None) -> None:
+        self.limit = amount
+        self._show()
+
+    def status(self, text: str) -> None:
+        self.text = redaction.text(text)
+        self._show()
+
+    def close(self) -> None:
+        if self.rich is not None:
+            self.rich[0].stop()
+
+    def _show(self) -> None:
+        if self.rich is None and time.monotonic() - self.started >= QUIET_FOR_S:
+            self.rich = self._open()
+        if self.rich is not None:
+            self.rich[0].update(self.rich[1], completed=self.done, total=self.limit, text=self.text[:60])
+
+    def _open(self) -> tuple[RichProgress, TaskID]:
+        from rich.console import Console as RichConsole
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        amounts = (DownloadColumn(), TransferSpeedColumn()) if self.unit == "bytes" else (MofNCompleteColumn(),)
+        progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30, style="dim", complete_style="cyan", finished_style="cyan"),
+            *amounts,
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[text]}", markup=True),
+            console=RichConsole(stderr=True),
+            transient=True,
+        )
+        progress.start()
+        return progress, progress.add_task(self.title, total=self.limit, completed=self.done, text="")
+
+
+def amount(number: float, unit: Unit) -> str:
+    """A number with its unit, as people read it: "12.3 MB", "1,204 files"."""
+    if unit != "bytes":
+        return f"{number:,} {unit}"
+    for name in ("B", "kB", "MB", "GB"):
+        if number < 1000 or name == "GB":
+            return f"{number:.0f} {name}" if name == "B" else f"{number:.1f} {name}"
+        number /= 1000
+    raise AssertionError("unreachable")

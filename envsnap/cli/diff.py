@@ -1,0 +1,35 @@
+"""`envsnap diff`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from envsnap.cli import main
+from envsnap.cli.console import Console
+from envsnap.cli.places import cache_directory
+
+LOCK = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command(epilog="Example:  envsnap diff lockfiles/yolo-train.yaml   (against the live environment)")
+@click.argument("left", metavar="A", type=LOCK)
+@click.argument("right", metavar="[B]", type=LOCK, required=False)
+@click.option("--python", metavar="P", help="Without B: the live interpreter to compare with.  [default: as for capture]")
+@click.option(
+    "--project", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path(), show_default=".", metavar="DIR"
+)
+@main.shared_options
+def command(console: Console, left: Path, right: Path | None, python: str | None, project: Path) -> None:
+    """Every difference of two locks, or of a lock and the live environment. Exit code 7 where they differ."""
+    from envsnap.report import diff as report
+    from envsnap.workflows import drift as workflow
+
+    differences, other = workflow.differences(
+        left, right, python=python, project=project, env=os.environ, cache=cache_directory(), progress=console
+    )
+    console.answer(report.screen(differences, str(left), other), report.document(differences))
+    if differences:
+        main.answer_no()

@@ -1,0 +1,22 @@
+"""`envsnap doctor`."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from envsnap.cli import main
+from envsnap.cli.console import Console
+from envsnap.cli.places import cache_directory
+
+
+@click.command(epilog="Example:  envsnap doctor")
+@main.shared_options
+def command(console: Console) -> None:
+    """What this host can do, and how to mend what it cannot."""
+    from envsnap.report import doctor as report
+    from envsnap.workflows import doctor as workflow
+
+    abilities = workflow.abilities(os.environ, cache_directory())
+    console.answer(report.screen(abilities), report.document(abilities))

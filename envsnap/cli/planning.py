@@ -1,0 +1,83 @@
+"""The options that plan, render and build share, and what they mean to the workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from envsnap.engines.docker import DockerEngine
+    from envsnap.workflows.plan import PlanRequest
+
+F = TypeVar("F", bound=Callable[..., Any])
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+def plan_options(function: F) -> F:
+    """`--base` and what else changes a plan. Collected by `request`."""
+    options = (
+        click.argument("lock", type=click.Path(path_type=Path, dir_okay=False)),
+        click.option("--base", metavar="REF|ngc|slim", help="Base image.  [default: ngc]"),
+        click.option("--refresh-base", is_flag=True, help="Resolve the base's tag anew; without it the digest of the last plan stays."),
+        click.option("--env", "variables", multiple=True, metavar="K=V", help="Set a variable in the image."),
+        click.option("--no-source", is_flag=True, help="Leave the project's files out of the image."),
+        click.option("--allow-unproven", multiple=True, metavar="NAME", help="Let a package in although nothing vouches for it."),
+        click.option("--pyc/--no-pyc", default=True, show_default=True, help="Compile modules at build time: imports are faster."),
+        click.option(
+            "--project",
+            type=click.Path(path_type=Path, exists=True, file_okay=False),
+            default=Path(),
+            show_default=".",
+            metavar="DIR",
+            help="Where the project's repository lies.",
+        ),
+        click.option("--ca-bundle", type=FILE, metavar="F", help="CA certificates for registries and the build; never in a layer."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def request(
+    *,
+    base: str | None,
+    refresh_base: bool,
+    variables: tuple[str, ...],
+    no_source: bool,
+    allow_unproven: tuple[str, ...],
+    pyc: bool,
+    project: Path,
+) -> PlanRequest:
+    from packaging.utils import canonicalize_name
+
+    from envsnap.workflows.plan import PlanRequest
+
+    return PlanRequest(
+        base=base,
+        refresh_base=refresh_base,
+        env=dict(_assignment(variable) for variable in variables),
+        no_source=no_source,
+        allow_unproven=frozenset(canonicalize_name(name) for name in allow_unproven),
+        pyc=pyc,
+        project=project,
+    )
+
+
+def engine_if_any() -> DockerEngine | None:
+    """The Docker engine where one answers; planning works without."""
+    import os
+
+    from envsnap.engines.docker import DockerEngine
+
+    engine = DockerEngine(os.environ)
+    return engine if engine.answers() else None
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--env")
+    return name, value

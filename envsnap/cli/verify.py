@@ -1,0 +1,67 @@
+"""`envsnap verify`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from envsnap.cli import main
+from envsnap.cli.console import Console
+from envsnap.cli.places import cache_directory
+
+LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
+
+
+@click.command(epilog="Example:  envsnap verify yolo-train:2026-q4 --gpus all")
+@click.argument("image_or_lock", metavar="IMAGE|LOCK")
+@click.option("--gpus", metavar="all|none|N|device=0,2", help="As docker's.  [default: all that the reference used]")
+@click.option("--require", metavar="L0,…", help="Layers that suffice for a pass.  [default: all that the reference has]")
+@click.option("--against", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The lock.  [default: the image's own]")
+@click.option("--python", metavar="P", help="Judge this interpreter of the host against LOCK instead of an image; needs no engine.")
+@click.option("--user", metavar="UID[:GID]", help="Run in the image as this user, as docker's --user.")
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="Write the verdict as a page.")
+@click.option("--negative-control", type=click.Choice(["tf32"]), help="Spoil the run on purpose: verify must then fail at L2.")
+@main.shared_options
+def command(console: Console, image_or_lock: str, python: str | None, **options: Any) -> None:
+    """Does the image compute what the environment computed? Exit code 7 unless the verdict is a pass."""
+    from envsnap.engines.docker import DockerEngine
+    from envsnap.report import verify as report
+    from envsnap.storage import write_file
+    from envsnap.workflows import verify as workflow
+
+    if python is not None:
+        subject = workflow.of_python(python, Path(image_or_lock), env=os.environ)
+    else:
+        subject = workflow.of_image(
+            DockerEngine(os.environ), image_or_lock, against=options["against"], gpus=options["gpus"], user=options["user"]
+        )
+    verdict, device = workflow.verify(
+        subject,
+        require=_layers(options["require"]),
+        negative_control=options["negative_control"] or "",
+        cache=cache_directory(),
+        progress=console,
+    )
+    place: Path | None = options["report"]
+    if place is not None:
+        write_file(place, workflow.page(verdict, subject).encode())
+    shown = str(place) if place is not None else None
+    console.answer(
+        report.screen(verdict, "the image" if subject.image_digest else "this interpreter", shown),
+        report.document(verdict, image_digest=subject.image_digest, lock_digest=subject.against.digest, device=device, report=shown),
+    )
+    if verdict.verdict != "pass":
+        main.answer_no()
+
+
+def _layers(text: str | None) -> frozenset[Any] | None:
+    if text is None:
+        return None
+    layers = [word.strip().upper() for word in text.split(",")]
+    unknown = [layer for layer in layers if layer not in LAYERS]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(LAYERS)}", param_hint="--require")
+    return frozenset(layers)

@@ -1,0 +1,128 @@
+"""The screen after a capture: what is true, what is wrong, what to type next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from envsnap.model.facts import GpuFacts
+from envsnap.model.lock import DirectoryOrigin, EditableOrigin, EnvLock, LockedPackage, UnknownOrigin, VcsOrigin, WheelOrigin
+from envsnap.report import text
+
+_PROVENANCE = {
+    "index": "pinned to the index's wheel",
+    "vcs": "from version control",
+    "source": "from the project's source",
+    "rebuilt": "rebuilt here",
+    "conda": "from conda",
+    "system": "from the distribution",
+    "base": "of the base image",
+    "unproven": "unproven",
+}
+
+
+def screen(lock: EnvLock, path: str) -> str:
+    lines = [f"{lock.name}  ·  {lock.capture.target}  ·  Python {lock.python.version}"]
+    rows = [("GPU", _gpu(lock.observed.gpu)), ("CUDA", _cuda(lock)), ("packages", _packages(lock)), ("source", _source(lock))]
+    if lock.observed.reference is not None:
+        rows.append(("smoke", _smoke(lock)))
+    elif lock.observed.cuda.torch is None:
+        rows.append(("smoke", "no torch here: only what is installed can be compared later"))
+    if lock.capture.withheld:
+        rows.append(("withheld", f"{text.listed(sorted(lock.capture.withheld))}    give them at run time"))
+    lines += text.columns(rows)
+    troubles = warnings(lock)
+    if troubles:
+        lines += ["", *(f"  ! {trouble}" for trouble in troubles)]
+    ask_next = f"envsnap plan {path}"
+    return "\n".join([*lines, "", f"wrote {path}   {text.short(lock.digest)}              next: {ask_next}"])
+
+
+def document(lock: EnvLock, path: str) -> dict[str, Any]:
+    return {
+        "lock": path,
+        "name": lock.name,
+        "digest": lock.digest,
+        "observed_digest": lock.observed.digest,
+        "packages": len(lock.packages),
+        "provenance": {kind: count for kind, count in _counts(lock).items() if count},
+        "smoke": lock.observed.reference is not None,
+        "withheld": sorted(lock.capture.withheld),
+        "warnings": warnings(lock),
+    }
+
+
+def warnings(lock: EnvLock) -> list[str]:
+    """What a person should know, gravest first."""
+    unproven = [f"{p.name} {p.version} is unproven: {why_unproven(p)}" for p in lock.packages if p.provenance == "unproven"]
+    failed = [f"{module} does not import here: {error}" for module, error in sorted(lock.observed.imports_failed.items())]
+    problems = [f"{problem.where}: {problem.what}" for problem in lock.capture.problems]
+    return unproven + failed + problems
+
+
+def why_unproven(package: LockedPackage) -> str:
+    """One clause; `build` and `plan` say the same."""
+    if package.modified:
+        return f"edited in place ({text.listed(package.modified, 2)})"
+    match package.origin:
+        case UnknownOrigin(reason=reason):
+            return reason
+        case WheelOrigin(url=url):
+            return f"installed from the file {url}, which no index vouches for"
+        case DirectoryOrigin() | EditableOrigin():
+            return "its directory lies outside the project"
+        case VcsOrigin():
+            return "its installed files could not be packed"
+        case _:
+            return "nothing vouches for its files"
+
+
+def _counts(lock: EnvLock) -> Counter[str]:
+    return Counter(dict.fromkeys(_PROVENANCE, 0)) + Counter(package.provenance for package in lock.packages)
+
+
+def _gpu(gpu: GpuFacts) -> str:
+    if gpu.unavailable:
+        return f"none: {gpu.unavailable}"
+    kinds = Counter((d.name, d.compute_capability, d.memory_mib) for d in gpu.devices)
+    cards = ", ".join(
+        f"{count} × {name} (sm_{capability.replace('.', '')}, {memory * 1.048576 / 1000:.0f} GB)"
+        for (name, capability, memory), count in kinds.items()
+    )
+    return f"{cards or 'no device'}, driver {gpu.driver}, CUDA ≤ {gpu.cuda_driver}"
+
+
+def _cuda(lock: EnvLock) -> str:
+    cuda = lock.observed.cuda
+    named = (("runtime", cuda.runtime), ("cuDNN", cuda.cudnn), ("NCCL", cuda.nccl), ("cuBLAS", cuda.cublas))
+    found = " · ".join(f"{name} {version}" for name, version in named if version)
+    by = f"      as loaded by torch {cuda.torch.version}" if cuda.torch is not None else ""
+    return (found or "none loaded") + by
+
+
+def _packages(lock: EnvLock) -> str:
+    counts = _counts(lock)
+    parts = " · ".join(f"{counts[kind]} {words}" for kind, words in _PROVENANCE.items() if counts[kind])
+    return f"{len(lock.packages)}   {parts}"
+
+
+def _source(lock: EnvLock) -> str:
+    source = lock.source
+    if source is None:
+        return "none: this is not a git repository, and nothing editable is installed from it"
+    if source.commit is None:
+        return f"{text.plural(len(source.untracked), 'file')} of {source.name}, not in git (kept beside the lock)"
+    where = f"{source.remote or source.name}@{source.commit[:7]}"
+    if not source.dirty:
+        return f"{where}, clean"
+    return f"{where}, dirty: changes kept as a patch, {text.plural(len(source.untracked), 'new file')}"
+
+
+def _smoke(lock: EnvLock) -> str:
+    reference = lock.observed.reference
+    assert reference is not None
+    smoke, measured = reference.smoke, reference.measurements
+    took = f" in {measured.seconds:.1f} s" if measured is not None else ""
+    equal = "bit-equal when repeated" if smoke.self_exact else "not bit-equal when repeated"
+    lent = f" · lent for it: {text.listed([p.name for p in reference.kit], 3)}" if reference.kit else ""
+    return f"{smoke.steps} steps{took} on {smoke.device}, mAP50 {smoke.map50:.3f}, {equal}{lent}"

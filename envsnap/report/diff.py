@@ -1,0 +1,35 @@
+"""Differences of two locks, grouped by what they can do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from envsnap.model.parity import Difference
+from envsnap.report import text
+
+_MEANING = {
+    "breaking": "may not run, or is not the same code",
+    "numeric": "may change numbers",
+    "cosmetic": "should change nothing",
+}
+
+
+def screen(differences: Sequence[Difference], left: str, right: str) -> str:
+    if not differences:
+        return f"equal: {left} and {right} describe the same environment"
+    lines: list[str] = []
+    for grade, meaning in _MEANING.items():
+        group = [d for d in differences if d.grade == grade]
+        if group:
+            rows = [(d.field, d.left or "-", "→", d.right or "-", d.why) for d in group]
+            lines += [f"{grade}: {meaning}", *text.columns(rows), ""]
+    counted = ", ".join(f"{sum(d.grade == grade for d in differences)} {grade}" for grade in _MEANING)
+    return "\n".join([*lines, f"differ: {left} → {right}: {counted}"])
+
+
+def document(differences: Sequence[Difference]) -> dict[str, Any]:
+    keys = ("field", "left", "right", "grade", "why")
+    return {"equal": not differences, "differences": [{key: msgspec.to_builtins(getattr(d, key)) for key in keys} for d in differences]}

@@ -1,0 +1,141 @@
+"""A plan on a screen, and what was rendered and built from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from envsnap.model.base import Base
+from envsnap.model.image import ImageRecord
+from envsnap.model.plan import (
+    AnyStep,
+    AptInstall,
+    BuildPlan,
+    Candidate,
+    Check,
+    CopySource,
+    InstallPacked,
+    InstallWheels,
+    MakeEnvironment,
+    SetEnv,
+)
+from envsnap.report import text
+
+UNKNOWN_IMAGE = "the docker engine's images are known once they are built"
+
+
+def screen(plan: BuildPlan) -> str:
+    head = [("base", "pull", "Python", "CUDA", "driver ≥", "")]
+    rows = [
+        (
+            ("> " if candidate.base == plan.base else "  ") + candidate.base.reference,
+            text.size(candidate.pull_bytes),
+            _python(candidate.base),
+            _release(candidate.base, "cuda"),
+            _release(candidate.base, "driver_branch_min"),
+            "" if candidate.possible else candidate.reason,
+        )
+        for candidate in plan.candidates
+    ]
+    lines = text.columns([("  " + head[0][0], *head[0][1:]), *rows], indent="")
+    lines += ["", *text.columns([("why", plan.base_reason), ("adds", text.size(plan.estimated_bytes)), ("steps", " · ".join(steps(plan)))])]
+    lines += text.columns([("note", note) for note in plan.notes])
+    lines += text.columns([("image", f"not known yet: {UNKNOWN_IMAGE}")])
+    return "\n".join(lines)
+
+
+def steps(plan: BuildPlan) -> list[str]:
+    """The steps in a few words each."""
+    blanked = sum(isinstance(step, SetEnv) for step in plan.steps)
+    return [*([f"{text.plural(blanked, 'variable')} set"] if blanked else []), *(_step(s) for s in plan.steps if not isinstance(s, SetEnv))]
+
+
+def _step(step: AnyStep) -> str:
+    match step:
+        case AptInstall(packages=packages):
+            return text.plural(len(packages), "system package")
+        case MakeEnvironment(python=python):
+            return f"an environment of {python}"
+        case InstallWheels(wheels=wheels):
+            return text.plural(len(wheels), "wheel")
+        case InstallPacked(packages=packages):
+            return f"{len(packages)} packed here"
+        case CopySource(path=path):
+            return f"source at {path}"
+        case Check():
+            return "checked inside"
+        case SetEnv(name=name):
+            return name
+
+
+def _python(base: Base) -> str:
+    if base.inventory is not None:
+        return base.inventory.python or "none"
+    return _release(base, "python")
+
+
+def _release(base: Base, name: str) -> str:
+    value = getattr(base.release, name) if base.release is not None else None
+    return str(value) if value else "-"
+
+
+def document(plan: BuildPlan) -> dict[str, Any]:
+    return {
+        "base": {**_base(plan.base), "reason": plan.base_reason},
+        "candidates": [_candidate(candidate) for candidate in plan.candidates],
+        "steps": [{"kind": type(step).__struct_config__.tag, **msgspec.to_builtins(step)} for step in plan.steps],
+        "rescued": sorted(p.name for step in plan.steps if isinstance(step, InstallPacked) for p in step.packages),
+        "estimated_bytes": plan.estimated_bytes,
+        "image": {"manifest_digest": None, "config_digest": None, "unknown_because": UNKNOWN_IMAGE},
+        "notes": list(plan.notes),
+    }
+
+
+def _base(base: Base) -> dict[str, Any]:
+    return {"reference": base.reference, "digest": base.digest, "family": base.family, "unknown_because": base.unknown_because}
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    return {
+        **_base(candidate.base),
+        "possible": candidate.possible,
+        "reason": candidate.reason,
+        "pull_bytes": candidate.pull_bytes,
+        "breaks": list(candidate.breaks),
+    }
+
+
+def rendered_screen(plan: BuildPlan, place: str, digest: str) -> str:
+    base = f"{plan.base.reference}@{text.short(plan.base.digest)}" if plan.base.digest else plan.base.reference
+    rows = [("base", base), ("steps", " · ".join(steps(plan)))]
+    return "\n".join([*text.columns(rows), "", f"wrote {place}   {text.short(digest)}              next: docker build {place}"])
+
+
+def built_screen(record: ImageRecord, *, cached: bool, place: str) -> str:
+    rows = [
+        ("base", record.base),
+        ("image", f"{text.short(record.config_digest)}   {text.size(record.size_bytes)} in {text.plural(record.layers, 'layer')}"),
+        ("took", "nothing: built before from the same lock, and still in the engine" if cached else f"{record.seconds:.0f} s"),
+        ("record", place),
+        *(("tag", tag) for tag in record.tags),
+    ]
+    return "\n".join([*text.columns(rows), "", f"wrote {record.reference}              next: envsnap verify {record.reference}"])
+
+
+def built_document(record: ImageRecord, *, cached: bool, uploaded_bytes: int) -> dict[str, Any]:
+    return {
+        "image": {
+            "reference": record.reference,
+            "manifest_digest": record.manifest_digest,
+            "config_digest": record.config_digest,
+            "size_bytes": record.size_bytes,
+            "layers": record.layers,
+        },
+        "tags": list(record.tags),
+        "engine": record.engine,
+        "lock_digest": record.lock_digest,
+        "seconds": record.seconds,
+        "cached": cached,
+        "uploaded_bytes": uploaded_bytes,
+    }

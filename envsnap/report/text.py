@@ -1,0 +1,44 @@
+"""How values become words: numbers with units, short digests, aligned columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def short(digest: str) -> str:
+    """ "sha256:7c1e…9ab2": enough to recognise, not to type."""
+    kind, _, rest = digest.partition(":")
+    return f"{kind}:{rest[:4]}…{rest[-4:]}" if len(rest) > 12 else digest
+
+
+def size(number: float | None) -> str:
+    """Bytes as "9.8 GB"; "?" when unknown."""
+    if number is None:
+        return "?"
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    raise AssertionError("unreachable")
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """ "a, b, c and 7 more"."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def columns(rows: Iterable[Sequence[str]], *, indent: str = "  ", right: frozenset[int] = frozenset()) -> list[str]:
+    """Rows as aligned lines, two spaces between columns; `right` names the columns that are flushed right."""
+    table = [tuple(row) for row in rows]
+    if not table:
+        return []
+    widths = [max(len(row[i]) for row in table if i < len(row)) for i in range(max(map(len, table)))]
+    return [
+        (indent + "  ".join(cell.rjust(widths[i]) if i in right else cell.ljust(widths[i]) for i, cell in enumerate(row))).rstrip()
+        for row in table
+    ]

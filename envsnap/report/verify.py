@@ -1,0 +1,70 @@
+"""The verdict on a screen: one line a layer, every failure with what it usually means and the way out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envsnap.model.parity import CheckResult, Layer, Verdict
+from envsnap.report import text
+
+_LAYERS: dict[Layer, str] = {
+    "L0": "identity",
+    "L1": "capability",
+    "L2": "fingerprint",
+    "L3": "training",
+    "L4": "speed",
+    "L5": "memory",
+}
+_LAST = {
+    "pass": "PASS   {what} computes what the environment computed",
+    "fail": "FAIL   {what} is not the environment that was captured",
+    "incomplete": "INCOMPLETE   nothing failed, but not everything that was asked for could be judged",
+}
+
+
+def screen(verdict: Verdict, what: str, report: str | None) -> str:
+    rows = [_layer(layer, name, [c for c in verdict.checks if c.layer == layer]) for layer, name in _LAYERS.items()]
+    lines = text.columns([row for row in rows if row is not None])
+    lines += text.columns([("not judged", sentence) for sentence in verdict.not_judged or ("nothing",)])
+    for check in verdict.checks:
+        if check.status != "pass":
+            lines += ["", *_trouble(check)]
+    last = _LAST[verdict.verdict].format(what=what)
+    return "\n".join(
+        [*lines, *([""] if any(c.status != "pass" for c in verdict.checks) else []), last + (f"       report: {report}" if report else "")]
+    )
+
+
+def _layer(layer: Layer, name: str, checks: list[CheckResult]) -> tuple[str, str, str] | None:
+    if not checks:
+        return None
+    worst = next((s for s in ("fail", "inconclusive", "skip") if any(c.status == s for c in checks)), "ok")
+    told = " · ".join(
+        f"{c.id.partition('.')[2]} {c.actual}" if c.status == "pass" else f"{c.id.partition('.')[2]}: {c.status}" for c in _tellable(checks)
+    )
+    return (f"{layer} {name}", told, worst)
+
+
+def _tellable(checks: list[CheckResult]) -> list[CheckResult]:
+    """What fits a line: the failures, else the first few."""
+    bad = [c for c in checks if c.status != "pass"]
+    return bad or [c for c in checks if len(c.actual) <= 32][:4]
+
+
+def _trouble(check: CheckResult) -> list[str]:
+    word = {"fail": "FAIL", "inconclusive": "!", "skip": "!", "pass": ""}[check.status]
+    rows = [("expected", check.expected), ("found", check.actual), ("rule", check.rule), ("usually", check.usually), ("try", check.hint)]
+    return [f"{word}   {check.layer} {check.id}", *text.columns([row for row in rows if row[1]], indent="       ")]
+
+
+def document(verdict: Verdict, *, image_digest: str | None, lock_digest: str, device: str, report: str | None) -> dict[str, Any]:
+    keys = ("id", "layer", "status", "expected", "actual", "rule", "usually", "hint")
+    return {
+        "verdict": verdict.verdict,
+        "image_digest": image_digest,
+        "lock_digest": lock_digest,
+        "device": device,
+        "checks": [{key: getattr(check, key) for key in keys} for check in verdict.checks],
+        "not_judged": list(verdict.not_judged),
+        "report": report,
+    }

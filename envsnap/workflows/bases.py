@@ -1,0 +1,118 @@
+"""What is known of a base image: asked of the engine that has it, else of its registry; remembered by digest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from envsnap.engines.interface import Engine, EngineImage
+from envsnap.engines.registry import Registry, with_digest
+from envsnap.errors import EngineError
+from envsnap.model.base import Base, BaseInventory, Release
+from envsnap.model.plan import BuildPlan
+from envsnap.progress import Progress
+from envsnap.storage import write_file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where knowledge of bases comes from.
+
+    Attributes:
+        engine: None when none answers; then only registries and remembered inventories speak.
+        registry: asked for digests and configs; never for layers.
+        cache: inventories are kept below it, by digest.
+        pinned: reference -> digest that an earlier plan resolved it to.
+        pull: bring the base into the engine when it is not there: a build needs it anyway.
+    """
+
+    engine: Engine | None
+    registry: Registry
+    cache: Path
+    pinned: dict[str, str]
+    machine: str
+    pull: bool = False
+
+
+def know(reference: str, family: str, release: Release | None, sources: Sources, progress: Progress) -> Base:
+    """All that can be known of one base without guessing; what cannot is said in `unknown_because`."""
+    digest = sources.pinned.get(reference)
+    named = with_digest(reference, digest) if digest else reference
+    image = _in_engine(named, reference, sources, progress)
+    if image is not None:
+        repo_digest = _repo_digest(image, reference)
+        return Base(
+            reference=reference,
+            family=family,
+            digest=digest or repo_digest,
+            image_id=None if digest or repo_digest else image.image_id,
+            release=release,
+            config=image.config,
+            inventory=_inventory(image, named, sources),
+        )
+    try:
+        found = sources.registry.resolve(named, machine=sources.machine)
+    except EngineError as error:
+        why = f"{error.what}: {error.why}" if error.why else error.what
+        return Base(reference=reference, family=family, digest=digest, release=release, unknown_because=why)
+    return Base(
+        reference=reference,
+        family=family,
+        digest=digest or found.digest,
+        release=release,
+        config=found.config,
+        inventory=_remembered(found.config_digest, sources.cache),
+    )
+
+
+def pins(place: Path) -> dict[str, str]:
+    """The digests that the plan kept in `place` resolved its base to; empty without one."""
+    try:
+        kept = msgspec.yaml.decode((place / "plan.yaml").read_bytes(), type=BuildPlan)
+    except (OSError, msgspec.MsgspecError):
+        return {}
+    return {kept.base.reference: kept.base.digest} if kept.base.digest else {}
+
+
+def _in_engine(named: str, reference: str, sources: Sources, progress: Progress) -> EngineImage | None:
+    engine = sources.engine
+    if engine is None:
+        return None
+    image = engine.image(named)
+    if image is None and sources.pull:
+        # An image that only this engine has cannot be pulled, and need not be.
+        image = engine.image(reference) if named == reference else None
+        return image or engine.pull(named, progress)
+    return image
+
+
+def _repo_digest(image: EngineImage, reference: str) -> str | None:
+    """The digest under which the registry of `reference` knows it, not another one's."""
+    repository = with_digest(reference, "sha256:" + "0" * 64).partition("@")[0]
+    for known in image.repo_digests:
+        name, _, digest = known.partition("@")
+        if name == repository or repository.endswith("/" + name):
+            return digest
+    return None
+
+
+def _inventory(image: EngineImage, named: str, sources: Sources) -> BaseInventory | None:
+    remembered = _remembered(image.config_digest, sources.cache)
+    if remembered is not None or sources.engine is None:
+        return remembered
+    inventory = sources.engine.inventory(named)
+    write_file(_place(image.config_digest, sources.cache), msgspec.json.encode(inventory, order="deterministic"))
+    return inventory
+
+
+def _remembered(config_digest: str, cache: Path) -> BaseInventory | None:
+    try:
+        return msgspec.json.decode(_place(config_digest, cache).read_bytes(), type=BaseInventory)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _place(config_digest: str, cache: Path) -> Path:
+    return cache / "inventories" / f"{config_digest.removeprefix('sha256:')}.json"

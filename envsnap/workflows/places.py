@@ -1,0 +1,47 @@
+"""Where things lie, and reading and writing locks there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from envsnap import lockfile
+from envsnap.errors import InputError
+from envsnap.model.lock import EnvLock
+from envsnap.storage import BlobStore, write_file
+
+
+def lock_path(name: str, output: Path | None) -> Path:
+    return output if output is not None else Path("lockfiles") / f"{name}.yaml"
+
+
+def blobs_of(lock: Path) -> BlobStore:
+    """`lockfiles/NAME.yaml` keeps its blobs in `lockfiles/NAME.blobs/`."""
+    return BlobStore(lock.with_suffix(".blobs"))
+
+
+def image_directory(name: str) -> Path:
+    return Path("images") / name
+
+
+def lock_name(directory: Path) -> str:
+    """A lock's (and so an image's) name from a directory's: lower case, letters, digits and single separators."""
+    words = re.findall(r"[a-z0-9]+", directory.name.lower())
+    return "-".join(words)[:100] or "environment"
+
+
+def read_lock(path: Path) -> EnvLock:
+    """The lock at `path`.
+
+    Raises:
+        InputError: it is missing, or not a lock that can be trusted (the place in it is named).
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the lock {path}", why=error.strerror or str(error), hint="envsnap capture writes one") from error
+    return lockfile.loads(data, place=str(path))
+
+
+def write_lock(lock: EnvLock, path: Path) -> None:
+    write_file(path, lockfile.dumps(lock))

@@ -1,0 +1,153 @@
+"""plan and render: how the lock becomes an image, and the files of that build."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from envsnap import catalog, plan, render
+from envsnap.engines.interface import Engine
+from envsnap.engines.registry import Registry
+from envsnap.errors import EngineError, EnvsnapError
+from envsnap.model.lock import EnvLock
+from envsnap.model.plan import BuildPlan, InstallPacked
+from envsnap.probes import source
+from envsnap.progress import Progress
+from envsnap.storage import BlobStore, new_directory
+from envsnap.target import GUEST_DIRECTORY
+from envsnap.workflows import bases, places
+
+KEPT = ("image.yaml", "verify.html")  # what lies in images/NAME/ and is not part of the build context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """Attributes:
+    base: None or "ngc" for the catalogue's NGC releases, "slim", or any image reference.
+    refresh_base: resolve the base's tag anew instead of keeping the digest of the last plan.
+    env: variables to set in the image, over everything else.
+    no_source: leave the project's files out.
+    allow_unproven: packages that may go in although nothing vouches for them.
+    pyc: compile modules at install time.
+    project: where a repository with the lock's commit may lie.
+    """
+
+    base: str | None = None
+    refresh_base: bool = False
+    env: Mapping[str, str] | None = None
+    no_source: bool = False
+    allow_unproven: frozenset[str] = frozenset()
+    pyc: bool = True
+    project: Path = Path()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """A rendered build context. Attributes: digest: over all of its files, so that a record can tell whether they changed."""
+
+    directory: Path
+    digest: str
+    plan: BuildPlan
+
+
+def make_plan(
+    lock: EnvLock, request: PlanRequest, *, engine: Engine | None, ca_bundle: Path | None, cache: Path, pull: bool, progress: Progress
+) -> BuildPlan:
+    """Look the candidate bases up and plan on the best of them.
+
+    Raises:
+        PlanError: no base can carry the lock, or the lock holds what must not be built.
+    """
+    known = catalog.load()
+    sources = bases.Sources(
+        engine=engine,
+        registry=Registry(ca_bundle=ca_bundle),
+        cache=cache,
+        pinned={} if request.refresh_base else bases.pins(places.image_directory(lock.name)),
+        machine=lock.python.interpreter.machine,
+        pull=pull,
+    )
+    wanted = plan.candidate_references(lock, known, request.base)
+    return plan.make_plan(
+        lock,
+        known,
+        [bases.know(candidate.reference, candidate.family, candidate.release, sources, progress) for candidate in wanted],
+        env=request.env or {},
+        no_source=request.no_source,
+        allow_unproven=request.allow_unproven,
+        pyc=request.pyc,
+    )
+
+
+def write_context(lock: EnvLock, lock_file: Path, made: BuildPlan, request: PlanRequest, *, cache: Path, progress: Progress) -> Context:
+    """Write `images/NAME/`: all or nothing; the record of an earlier build stays.
+
+    Raises:
+        EngineError: the base could not be resolved, so nothing can be pinned.
+        InputError: a blob or the project's commit is not at hand.
+    """
+    if made.base.digest is None and made.base.image_id is None:
+        raise EngineError(
+            f"base {made.base.reference} could not be resolved to a digest", why=made.base.unknown_because, hint="--base REF names another"
+        )
+    blobs = places.blobs_of(lock_file)
+    directory = places.image_directory(lock.name)
+    with new_directory(directory) as fresh:
+        manifest = None
+        if lock.source is not None and not request.no_source:
+            manifest = _write_source(lock, blobs, request, fresh / "source", cache, progress)
+        guest = {"collect.py": (GUEST_DIRECTORY / "collect.py").read_bytes()}
+        files = render.render(made, lock, lock_file.read_bytes(), guest, manifest)
+        _write(fresh, {**files, **_packed(made, blobs)})
+        digest = _digest(fresh)
+        for name in KEPT:
+            if (directory / name).exists():
+                shutil.copy2(directory / name, fresh / name)
+    return Context(directory=directory, digest=digest, plan=made)
+
+
+def _write_source(
+    lock: EnvLock, blobs: BlobStore, request: PlanRequest, destination: Path, cache: Path, progress: Progress
+) -> Sequence[tuple[str, str, str]]:
+    assert lock.source is not None
+    repository = None
+    if lock.source.commit is not None:
+        repository = source.find_repository(lock.source, [request.project.resolve()], cache)
+    source.materialise(lock.source, blobs, repository, destination)
+    manifest = source.manifest(destination)
+    if source.manifest_digest(manifest) != lock.source.files:
+        raise EnvsnapError(
+            "the project's files are not those that were captured",
+            why=f"commit {lock.source.commit} with the kept patch gives other files",
+            hint="capture again; if it stays, report it",
+        )
+    progress.note(f"source: {len(manifest)} files of {lock.source.name}")
+    return manifest
+
+
+def _packed(made: BuildPlan, blobs: BlobStore) -> dict[str, bytes]:
+    return {
+        f"packed/{package.file}": blobs.read(package.blob)
+        for step in made.steps
+        if isinstance(step, InstallPacked)
+        for package in step.packages
+    }
+
+
+def _write(root: Path, files: Mapping[str, bytes]) -> None:
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _digest(root: Path) -> str:
+    """Over path, mode bit and content of every file."""
+    lines = [[*row] for row in source.manifest(root)]
+    return "sha256:" + hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+
+

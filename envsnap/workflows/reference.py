@@ -1,0 +1,126 @@
+"""The smoke-train on either side: the reference of a capture, and the run that is held against it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from envsnap.errors import TargetError
+from envsnap.model.facts import CollectedFacts, Problem
+from envsnap.model.lock import KitPackage, Measurements, Reference, Smoke
+from envsnap.model.parity import SmokeRun
+from envsnap.progress import Progress
+from envsnap.smoke import kit
+from envsnap.smoke.run import run_smoke
+from envsnap.storage import BlobStore
+from envsnap.target import Target
+
+NEEDED = ("torch", "torchvision")  # without these there is nothing to train with; ultralytics and wandb can be lent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A reference, or the sentence why there is none."""
+
+    reference: Reference | None
+    problem: Problem | None = None
+
+
+def make(
+    target: Target, python: Path, facts: CollectedFacts, *, seed: int, blobs: BlobStore, cache: Path, progress: Progress
+) -> Finding:
+    """Train twice in the same environment: the first run is the reference, the second tells whether it repeats bit for bit.
+
+    Raises:
+        TargetError: the environment has torch but cannot train.
+    """
+    installed = {distribution.name for distribution in facts.distributions}
+    missing = [name for name in NEEDED if name not in installed]
+    if missing:
+        return _none(f"{' and '.join(missing)} not installed: only what is installed can be judged later, not what it computes")
+    lent = kit.resolve(python, facts, cache, progress)
+    if isinstance(lent, kit.NoKit):
+        return _none(lent.reason)
+    device = "cuda" if facts.torch is not None and facts.torch.cuda_available else "cpu"
+    with tempfile.TemporaryDirectory(prefix="envsnap-smoke-") as scratch:
+        first, second = Path(scratch, "first"), Path(scratch, "second")
+        run = _run(target, first, seed=seed, device=device, lent=lent.directory, progress=progress)
+        again = _run(target, second, seed=seed, device=device, lent=lent.directory, progress=progress, anchor=first / run.weights)
+        gradients = {precision: (first / name).read_bytes() for precision, name in run.gradients.items()}
+        repeats = {precision: (second / name).read_bytes() for precision, name in again.gradients.items()}
+        exact = (run.losses, run.state, gradients) == (again.losses, again.state, repeats)
+        anchor = blobs.put((first / run.weights).read_bytes())
+        smoke = _smoke(run, {precision: blobs.put(data) for precision, data in gradients.items()}, self_exact=exact)
+    measured = Measurements(step_ms=median(run.step_ms), seconds=run.seconds, peak_memory_mib=run.peak_memory_mib)
+    return Finding(reference=Reference(smoke=smoke, anchor=anchor, kit=lent.packages, measurements=measured))
+
+
+def repeat(
+    target: Target, reference: Reference, *, device: str, anchor: Path, lent: Path | None, outputs: Path, negative_control: str, progress: Progress
+) -> SmokeRun:
+    """The same training and the same anchored step as `reference`, in `target`; what went wrong is in the run's status."""
+    threads = reference.smoke.key.get("threads")
+    return run_smoke(
+        target,
+        seed=reference.smoke.seed,
+        device=device,
+        gpus=reference.smoke.gpus if device == "cuda" else 0,
+        threads=int(threads) if threads else None,
+        anchor=anchor,
+        kit=lent,
+        keep_weights=False,
+        negative_control=negative_control,
+        outputs=outputs,
+        progress=progress,
+    )
+
+
+def kit_for(packages: tuple[KitPackage, ...], reference_python: Mapping[str, str], cache: Path, progress: Progress) -> Path | None:
+    """The packages that were lent at capture, by hash; None when none were."""
+    return kit.restore(packages, reference_python, cache, progress) if packages else None
+
+
+def _run(
+    target: Target, outputs: Path, *, seed: int, device: str, lent: Path | None, progress: Progress, anchor: Path | None = None
+) -> SmokeRun:
+    outputs.mkdir()
+    run = run_smoke(
+        target,
+        seed=seed,
+        device=device,
+        gpus=1 if device == "cuda" else 0,
+        threads=None,
+        anchor=anchor,
+        kit=lent,
+        keep_weights=anchor is None,
+        outputs=outputs,
+        progress=progress,
+    )
+    if run.status != "ok":
+        raise TargetError(
+            "the environment cannot do the smoke-train", why=run.reason, hint="mend the environment, or capture it without --smoke"
+        )
+    return run
+
+
+def _smoke(run: SmokeRun, gradients: Mapping[str, str], *, self_exact: bool) -> Smoke:
+    return Smoke(
+        seed=run.seed,
+        device="cuda" if run.device_used == "cuda" else "cpu",
+        gpus=run.gpus,
+        key=run.key,
+        steps=run.steps,
+        losses=run.losses,
+        state=run.state,
+        map50=run.map50,
+        gradient=gradients,
+        self_exact=self_exact,
+        wandb_rows=run.wandb.rows if run.wandb is not None else 0,
+    )
+
+
+def _none(why: str) -> Finding:
+    return Finding(reference=None, problem=Problem(where="smoke", what=why))

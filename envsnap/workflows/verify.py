@@ -1,0 +1,179 @@
+"""verify: the collector and the smoke-train run in the image, and are held against the lock."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from envsnap import lockfile, parity, render
+from envsnap.engines.interface import Engine
+from envsnap.errors import InputError, TargetError
+from envsnap.model.lock import EnvLock
+from envsnap.model.parity import Fingerprint, Layer, SmokeRun, Verdict
+from envsnap.model.plan import LOCK_IN_IMAGE, MANIFEST_IN_IMAGE
+from envsnap.probes import interpreter
+from envsnap.probes.local import LocalPython
+from envsnap.progress import Progress
+from envsnap.storage import BlobStore
+from envsnap.target import Target
+from envsnap.workflows import places, reference
+
+LOCK_LABEL = "dev.envsnap.lock.digest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is verified against what.
+
+    Attributes:
+        against: the lock; blobs: the store beside it, None when the lock came out of the image and has none.
+        image_digest: None for an interpreter of this host.
+        gpus: as docker's `--gpus`; "none" on a CPU.
+    """
+
+    target: Target
+    name: str
+    against: EnvLock
+    blobs: BlobStore | None
+    image_digest: str | None
+    gpus: str
+
+
+def of_image(engine: Engine, image_or_lock: str, *, against: Path | None, gpus: str | None, user: str | None = None) -> Subject:
+    """The image that is meant by a reference, or by the lock that it was built from.
+
+    Raises:
+        InputError: no such lock, no record of an image built from it, or the image holds no lock.
+        EngineError: the engine does not answer. TargetError: no such image, or no such GPUs.
+    """
+    engine.require()
+    given = Path(image_or_lock)
+    if given.suffix in (".yaml", ".yml") or given.is_file():
+        lock_file = given
+        image_reference = _recorded(places.read_lock(given))
+    else:
+        lock_file = None
+        image_reference = image_or_lock
+    image = engine.image(image_reference)
+    if image is None:
+        raise TargetError(f"there is no image {image_reference} in the engine", hint="envsnap build makes one; docker pull fetches one")
+    lock_file = against or lock_file or _local_lock(image.config.labels.get(LOCK_LABEL, ""))
+    lock = places.read_lock(lock_file) if lock_file else _lock_of_image(engine, image_reference)
+    wanted = gpus if gpus is not None else _gpus_of(lock)
+    return Subject(
+        target=engine.target(image_reference, gpus=wanted, user=user),
+        name=image_reference,
+        against=lock,
+        blobs=places.blobs_of(lock_file) if lock_file else None,
+        image_digest=image.config_digest,
+        gpus=wanted,
+    )
+
+
+def of_python(python: str, lock_file: Path, *, env: Mapping[str, str]) -> Subject:
+    """An interpreter of this host, held against a lock: no engine needed."""
+    lock = places.read_lock(lock_file)
+    target = LocalPython(interpreter.find_python(python, env))
+    return Subject(
+        target=target, name=target.description, against=lock, blobs=places.blobs_of(lock_file), image_digest=None, gpus=_gpus_of(lock)
+    )
+
+
+def verify(subject: Subject, *, require: frozenset[Layer] | None, negative_control: str, cache: Path, progress: Progress) -> tuple[Verdict, str]:
+    """Run both guest scripts in the subject and judge; returns the verdict and the device that was asked for."""
+    lock = subject.against
+    device = "cpu" if subject.gpus == "none" else "cuda"
+    with tempfile.TemporaryDirectory(prefix="envsnap-verify-") as scratch:
+        facts = interpreter.collect(
+            subject.target,
+            torch=True,
+            imports=True,
+            integrity=True,
+            source=Path(MANIFEST_IN_IMAGE) if subject.image_digest is not None and lock.source is not None else None,
+            progress=progress,
+        )
+        outputs = Path(scratch, "smoke")
+        outputs.mkdir()
+        run = _smoke(subject, device, outputs, require, negative_control, cache, progress)
+        distances, equal = _gradients(lock, subject.blobs, run, outputs)
+    found = Fingerprint(facts=facts, smoke=run, gradient_distance=distances, gradient_equal=equal)
+    return parity.judge(lock, found, device=device, required=require), device
+
+
+def page(verdict: Verdict, subject: Subject) -> str:
+    """The verdict as one self-contained HTML page."""
+    return render.verdict_page(verdict, name=subject.name, image_digest=subject.image_digest or "", lock_digest=subject.against.digest)
+
+
+def _smoke(
+    subject: Subject, device: str, outputs: Path, require: frozenset[Layer] | None, negative_control: str, cache: Path, progress: Progress
+) -> SmokeRun | None:
+    expected = subject.against.observed.reference
+    if expected is None or (require is not None and not require & {"L2", "L3"}):
+        return None
+    if subject.blobs is None or not subject.blobs.has(expected.anchor):
+        progress.warning("the anchor weights are not at hand: the fingerprint cannot be judged (copy the lock's .blobs directory too)")
+        anchor = None
+    else:
+        subject.blobs.read(expected.anchor)  # checked against its digest before anything uses it
+        anchor = subject.blobs.path(expected.anchor)
+    lent = reference.kit_for(expected.kit, subject.against.python, cache, progress)
+    return reference.repeat(
+        subject.target, expected, device=device, anchor=anchor, lent=lent, outputs=outputs, negative_control=negative_control, progress=progress
+    )
+
+
+def _gradients(
+    lock: EnvLock, blobs: BlobStore | None, run: SmokeRun | None, outputs: Path
+) -> tuple[dict[str, float], dict[str, bool]]:
+    expected = lock.observed.reference
+    if expected is None or blobs is None or run is None:
+        return {}, {}
+    distances: dict[str, float] = {}
+    equal: dict[str, bool] = {}
+    for precision, digest in expected.smoke.gradient.items():
+        if precision in run.gradients:
+            left, right = blobs.read(digest), (outputs / run.gradients[precision]).read_bytes()
+            distances[precision], equal[precision] = parity.distance(left, right), left == right
+    return distances, equal
+
+
+def _gpus_of(lock: EnvLock) -> str:
+    """Contract: the default is all that the reference used."""
+    expected = lock.observed.reference
+    if expected is None or expected.smoke.device == "cpu":
+        return "none"
+    return str(expected.smoke.gpus)
+
+
+def _recorded(lock: EnvLock) -> str:
+    from envsnap.workflows import build
+
+    record = build.read_record(places.image_directory(lock.name))
+    if record is None or record.lock_digest != lock.digest:
+        raise InputError(
+            f"no image is recorded for the lock {lock.name}",
+            why=f"{places.image_directory(lock.name)}/image.yaml " + ("is missing" if record is None else "is of another lock"),
+            hint="envsnap build LOCK, or name the image",
+        )
+    return record.reference
+
+
+def _local_lock(digest: str) -> Path | None:
+    """A local lock of equal digest wins over the copy in the image: it has its blobs beside it."""
+    for path in sorted(Path("lockfiles").glob("*.yaml")):
+        try:
+            if digest and places.read_lock(path).digest == digest:
+                return path
+        except InputError:
+            continue  # another lock that is broken is not this image's concern
+    return None
+
+
+def _lock_of_image(engine: Engine, image_reference: str) -> EnvLock:
+    data = engine.read_file(image_reference, LOCK_IN_IMAGE)
+    if data is None:
+        raise InputError(f"{image_reference} holds no lock", why=f"no {LOCK_IN_IMAGE} in it", hint="was it built by envsnap? else --against LOCK")
+    return lockfile.loads(data, place=f"{image_reference}:{LOCK_IN_IMAGE}")

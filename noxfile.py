@@ -1,0 +1,64 @@
+"""What one does here, one session each: `nox -l` lists them.
+
+All sessions but `package` run in the environment that nox itself runs in (`python3 bootstrap.py test` makes it): one
+environment, installed once.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "none"
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: style, mistakes, forbidden imports."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strictly, over the package and its tests."""
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests; those that need an engine or torch say why they are skipped."""
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """The rooms alone: seconds, no engine, no network."""
+    session.run("pytest", "tests/unit", "tests/test_architecture.py", *session.posargs)
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """The real engine, the real registry, the real training environment."""
+    session.run("pytest", "tests/integration", *session.posargs)
+
+
+@nox.session
+def golden(session: nox.Session) -> None:
+    """Write the exact expected texts of tests/cases and the JSON Schema anew; read the diff before committing it."""
+    session.run("python", "tests/cases/regenerate.py")
+    session.run("python", "-m", "envsnap.lockfile.schema")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Costs, as ratios to something measured in the same run."""
+    session.run("python", "tests/bench.py", *session.posargs)
+
+
+@nox.session(venv_backend="venv")
+def package(session: nox.Session) -> None:
+    """Build the wheel, install it into an environment of its own, run it from there."""
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", "dist", ".")
+    session.install("--find-links", "dist", "--no-index", "--no-deps", "envsnap")
