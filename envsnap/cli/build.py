@@ -18,7 +18,9 @@ from envsnap.cli.places import cache_directory
 @click.option("-t", "--tag", "tags", multiple=True, metavar="REF", help="Name of the image; may be given more than once.")
 @click.option("--engine", type=click.Choice(["auto", "docker"]), default="auto", show_default=True, help="What builds.")
 @click.option("--push", is_flag=True, help="Send the tags to their registries afterwards.")
-@click.option("--pip-conf", type=planning.FILE, metavar="F", help="pip configuration for the build (indexes, credentials); never in a layer.")
+@click.option(
+    "--pip-conf", type=planning.FILE, metavar="F", help="pip configuration for the build (indexes, credentials); never in a layer."
+)
 @main.shared_options
 def command(
     console: Console,
@@ -38,7 +40,14 @@ def command(
 
     del engine  # one engine so far; the option is the contract's
     request = workflow.BuildRequest(plan=planning.request(**options), tags=tags, push=push, ca_bundle=ca_bundle, pip_conf=pip_conf)
-    built = workflow.build(lock, request, DockerEngine(os.environ), cache=cache_directory(), progress=console)
+    built = workflow.build(
+        lock,
+        request,
+        DockerEngine(os.environ),
+        env=planning.network_environment(ca_bundle),
+        cache=cache_directory(),
+        progress=console,
+    )
     name = places.read_lock(lock).name
     console.answer(
         report.built_screen(built.record, cached=built.cached, place=str(places.image_directory(name) / "image.yaml")),

@@ -13,7 +13,9 @@ from envsnap.cli.places import cache_directory
 
 
 @click.command(epilog="Example:  envsnap capture --python .venv --smoke")
-@click.option("--python", metavar="P", help="Interpreter, or directory of a venv or conda environment.  [default: the active one, else python3]")
+@click.option(
+    "--python", metavar="P", help="Interpreter, or directory of a venv or conda environment.  [default: the active one, else python3]"
+)
 @click.option(
     "--project",
     type=click.Path(path_type=Path, exists=True, file_okay=False),

@@ -18,9 +18,7 @@ LOCK = click.Path(path_type=Path, dir_okay=False)
 @click.argument("left", metavar="A", type=LOCK)
 @click.argument("right", metavar="[B]", type=LOCK, required=False)
 @click.option("--python", metavar="P", help="Without B: the live interpreter to compare with.  [default: as for capture]")
-@click.option(
-    "--project", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path(), show_default=".", metavar="DIR"
-)
+@click.option("--project", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path(), show_default=".", metavar="DIR")
 @main.shared_options
 def command(console: Console, left: Path, right: Path | None, python: str | None, project: Path) -> None:
     """Every difference of two locks, or of a lock and the live environment. Exit code 7 where they differ."""

@@ -8,7 +8,6 @@ import click
 
 from envsnap.cli import main
 from envsnap.cli.console import Console
-from envsnap.cli.places import cache_directory
 
 
 @click.command(epilog="Example:  envsnap doctor")
@@ -18,5 +17,5 @@ def command(console: Console) -> None:
     from envsnap.report import doctor as report
     from envsnap.workflows import doctor as workflow
 
-    abilities = workflow.abilities(os.environ, cache_directory())
+    abilities = workflow.abilities(os.environ)
     console.answer(report.screen(abilities), report.document(abilities))

@@ -24,10 +24,10 @@ SHARED = frozenset({"json", "quiet", "verbose", "help"})
 class Commands(click.Group):
     """The commands, each in a module of its own, imported when it is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"envsnap.cli.{cmd_name}").command
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has left; not an error of ours
         sys.exit(0)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # the one place where a bug becomes a sentence
         console.error(_bug(error))
         if console.verbosity >= 2:
             traceback.print_exc()

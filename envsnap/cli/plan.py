@@ -25,7 +25,7 @@ def command(console: Console, lock: Path, ca_bundle: Path | None, **options: Any
         places.read_lock(lock),
         planning.request(**options),
         engine=planning.engine_if_any(),
-        ca_bundle=ca_bundle,
+        env=planning.network_environment(ca_bundle),
         cache=cache_directory(),
         pull=False,
         progress=console,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -68,12 +69,16 @@ def request(
 
 def engine_if_any() -> DockerEngine | None:
     """The Docker engine where one answers; planning works without."""
-    import os
-
     from envsnap.engines.docker import DockerEngine
 
     engine = DockerEngine(os.environ)
-    return engine if engine.answers() else None
+    return engine if engine.abilities()[0].state == "ok" else None
+
+
+def network_environment(ca_bundle: Path | None) -> dict[str, str]:
+    """The environment for what asks registries and indexes: `--ca-bundle` comes before what it says of certificates."""
+    bundle = {"REQUESTS_CA_BUNDLE": str(ca_bundle)} if ca_bundle is not None else {}
+    return {**os.environ, **bundle}
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -23,8 +23,16 @@ def command(console: Console, lock: Path, ca_bundle: Path | None, **options: Any
 
     locked, request, cache = places.read_lock(lock), planning.request(**options), cache_directory()
     made = make_plan(
-        locked, request, engine=planning.engine_if_any(), ca_bundle=ca_bundle, cache=cache, pull=False, progress=console
+        locked,
+        request,
+        engine=planning.engine_if_any(),
+        env=planning.network_environment(ca_bundle),
+        cache=cache,
+        pull=False,
+        progress=console,
     )
     context = write_context(locked, lock, made, request, cache=cache, progress=console)
     place = str(context.directory)
-    console.answer(report.rendered_screen(made, place, context.digest), {"context": place, "digest": context.digest, **report.document(made)})
+    console.answer(
+        report.rendered_screen(made, place, context.digest), {"context": place, "digest": context.digest, **report.document(made)}
+    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from envsnap.model.facts import GpuFacts
-from envsnap.model.lock import DirectoryOrigin, EditableOrigin, EnvLock, LockedPackage, UnknownOrigin, VcsOrigin, WheelOrigin
+from envsnap.model.lock import EnvLock, LockedPackage, UnknownOrigin
 from envsnap.report import text
 
 _PROVENANCE = {
@@ -54,27 +55,20 @@ def document(lock: EnvLock, path: str) -> dict[str, Any]:
 
 def warnings(lock: EnvLock) -> list[str]:
     """What a person should know, gravest first."""
-    unproven = [f"{p.name} {p.version} is unproven: {why_unproven(p)}" for p in lock.packages if p.provenance == "unproven"]
+    said = {problem.where: problem.what for problem in lock.capture.problems}
+    unproven = [p for p in lock.packages if p.provenance == "unproven"]
+    places = {f"packages.{p.name}" for p in unproven}
+    doubts = [f"{p.name} {p.version} is unproven: {_doubt(p, said)}" for p in unproven]
     failed = [f"{module} does not import here: {error}" for module, error in sorted(lock.observed.imports_failed.items())]
-    problems = [f"{problem.where}: {problem.what}" for problem in lock.capture.problems]
-    return unproven + failed + problems
+    return doubts + failed + [f"{where}: {what}" for where, what in said.items() if where not in places]
 
 
-def why_unproven(package: LockedPackage) -> str:
-    """One clause; `build` and `plan` say the same."""
-    if package.modified:
-        return f"edited in place ({text.listed(package.modified, 2)})"
+def _doubt(package: LockedPackage, said: Mapping[str, str]) -> str:
     match package.origin:
         case UnknownOrigin(reason=reason):
             return reason
-        case WheelOrigin(url=url):
-            return f"installed from the file {url}, which no index vouches for"
-        case DirectoryOrigin() | EditableOrigin():
-            return "its directory lies outside the project"
-        case VcsOrigin():
-            return "its installed files could not be packed"
         case _:
-            return "nothing vouches for its files"
+            return said.get(f"packages.{package.name}", "nothing vouches for its files").removeprefix("unproven: ")
 
 
 def _counts(lock: EnvLock) -> Counter[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def short(digest: str) -> str:
-    """ "sha256:7c1e…9ab2": enough to recognise, not to type."""
+    """A digest as sha256:7c1e…9ab2: enough to recognise, not to type."""
     kind, _, rest = digest.partition(":")
     return f"{kind}:{rest[:4]}…{rest[-4:]}" if len(rest) > 12 else digest
 
@@ -27,7 +27,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
-    """ "a, b, c and 7 more"."""
+    """Names as "a, b, c and 7 more"."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from envsnap.engines.interface import Engine, EngineImage
-from envsnap.engines.registry import Registry, with_digest
+from envsnap.engines.reference import with_digest
+from envsnap.engines.registry import Registry
 from envsnap.errors import EngineError
 from envsnap.model.base import Base, BaseInventory, Release
 from envsnap.model.plan import BuildPlan
@@ -90,7 +91,7 @@ def _in_engine(named: str, reference: str, sources: Sources, progress: Progress)
 
 def _repo_digest(image: EngineImage, reference: str) -> str | None:
     """The digest under which the registry of `reference` knows it, not another one's."""
-    repository = with_digest(reference, "sha256:" + "0" * 64).partition("@")[0]
+    repository = with_digest(reference, "").partition("@")[0]
     for known in image.repo_digests:
         name, _, digest = known.partition("@")
         if name == repository or repository.endswith("/" + name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Built:
     uploaded_bytes: int
 
 
-def build(lock_file: Path, request: BuildRequest, engine: Engine, *, cache: Path, progress: Progress) -> Built:
+def build(lock_file: Path, request: BuildRequest, engine: Engine, *, env: Mapping[str, str], cache: Path, progress: Progress) -> Built:
     """Build the lock's image, or find it built.
 
     Raises:
@@ -56,9 +56,7 @@ def build(lock_file: Path, request: BuildRequest, engine: Engine, *, cache: Path
     engine.require()
     started = time.monotonic()
     lock = places.read_lock(lock_file)
-    made = plan.make_plan(
-        lock, request.plan, engine=engine, ca_bundle=request.ca_bundle, cache=cache, pull=True, progress=progress
-    )
+    made = plan.make_plan(lock, request.plan, engine=engine, env=env, cache=cache, pull=True, progress=progress)
     context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress)
     tags = tuple(dict.fromkeys((*request.tags, own_tag(lock))))
     earlier = _still_there(context, lock, engine)
@@ -86,7 +84,7 @@ def build(lock_file: Path, request: BuildRequest, engine: Engine, *, cache: Path
         base=f"{made.base.reference}@{made.base.digest or made.base.image_id}",
         lock_digest=lock.digest,
         context_digest=context.digest,
-        at=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        at=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         seconds=round(time.monotonic() - started, 1),
     )
     write_file(context.directory / "image.yaml", msgspec.yaml.encode(record))

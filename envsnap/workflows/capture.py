@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
-import platform as host_platform
-import tempfile
+import datetime as dt
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from envsnap import __version__, lockfile
-from envsnap.errors import TargetError
+from envsnap.errors import EnvsnapError
 from envsnap.model.facts import CollectedFacts, Distribution, Problem
-from envsnap.model.lock import Capture, EnvLock, LockedSource, Measurements, Reference, Smoke
-from envsnap.model.parity import SmokeRun
+from envsnap.model.lock import Capture, EnvLock, LockedSource, LockedSubmodule
 from envsnap.probes import gpu, index, interpreter, pack, source
 from envsnap.probes.local import LocalPython
 from envsnap.progress import Progress
-from envsnap.smoke import kit as smoke_kit
-from envsnap.smoke.run import run_smoke
 from envsnap.storage import BlobStore
-from envsnap.workflows import places
+from envsnap.workflows import places, reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +47,11 @@ def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, pro
     target = LocalPython(python)
     facts = interpreter.collect(target, torch=True, imports=True, integrity=True, progress=progress)
     devices = gpu.read(salt=name)
-    project = source.read_source(request.project.resolve(), _editables(facts), blobs, name, progress)
-    reference, smoke_problems = _reference(request, target, facts, bool(devices.facts.devices), blobs, cache, progress)
-    packed, pack_problems = _packed(facts, project.root, blobs)
+    project = source.read_source(request.project.resolve(), _editables(facts), blobs, places.lock_name(request.project.resolve()), progress)
+    packed, pack_problems = _packed(facts.distributions, project.root, blobs)
+    smoke = reference.Finding(reference=None)
+    if request.smoke:
+        smoke = reference.make(target, python, facts, seed=request.seed, blobs=blobs, cache=cache, progress=progress)
     lock = lockfile.assemble(
         name=name,
         facts=facts,
@@ -62,21 +60,75 @@ def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, pro
         source=project.source,
         source_root=str(project.root) if project.root is not None else None,
         packed=packed,
-        reference=reference,
+        reference=smoke.reference,
         capture=Capture(
-            at=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            at=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             tool=f"envsnap {__version__}",
-            host=host_platform.node(),
+            host=platform.node(),
             target=target.description,
-            withheld={secret: "environment variable at run time" for secret in facts.withheld} | dict(project.withheld),
-            problems=(*facts.problems, *devices.problems, *project.problems, *pack_problems, *smoke_problems),
+            withheld=dict.fromkeys(facts.withheld, "an environment variable, at run time") | dict(project.withheld),
+            problems=(*facts.problems, *devices.problems, *project.problems, *pack_problems, *([smoke.problem] if smoke.problem else [])),
             readings=devices.readings,
         ),
     )
     places.write_lock(lock, path)
-    _drop_unused(blobs, lock)
+    blobs.keep_only(_named(lock))
     return lock, path
 
 
 def _editables(facts: CollectedFacts) -> Sequence[Path]:
     return [Path(path) for distribution in facts.distributions for path in distribution.editable_paths]
+
+
+def _wheels(facts: CollectedFacts, *, offline: bool, cache: Path, progress: Progress) -> dict[str, lockfile.WheelAnswer | lockfile.Unfound]:
+    """Ask the indexes for every distribution that they may have."""
+    wanted = [
+        index.Wanted(name=distribution.name, version=distribution.version, tags=distribution.tags, build=distribution.build)
+        for distribution in facts.distributions
+        if distribution.tags and not _local(distribution)
+    ]
+    config = index.PipConfig.from_facts(facts.pip_config)
+    found = index.find_wheels(wanted, config, offline=offline, cache=cache, ca_bundle=None, progress=progress)
+    return {name: _answer(answer) for name, answer in found.items()}
+
+
+def _answer(answer: index.Found | index.Absent | index.Broken) -> lockfile.WheelAnswer | lockfile.Unfound:
+    match answer:
+        case index.Found():
+            return lockfile.WheelAnswer(file=answer.file, sha256=answer.sha256, index=answer.index, yanked=answer.yanked)
+        case _:
+            return lockfile.Unfound(answer.reason)
+
+
+def _local(distribution: Distribution) -> bool:
+    """Installed from a directory or a repository: no index is asked."""
+    url = distribution.direct_url or {}
+    return "dir_info" in url or "vcs_info" in url
+
+
+def _packed(distributions: Sequence[Distribution], root: Path | None, blobs: BlobStore) -> tuple[dict[str, lockfile.Packed], list[Problem]]:
+    """A wheel of what is installed, for what no index has: directories and editables of the project, and repositories."""
+    packed: dict[str, lockfile.Packed] = {}
+    problems: list[Problem] = []
+    for distribution in distributions:
+        if not _local(distribution) or (root is None and "vcs_info" not in (distribution.direct_url or {})):
+            continue
+        try:
+            data = pack.pack_editable(distribution) if distribution.editable_paths else pack.pack_installed(distribution)
+        except EnvsnapError as error:
+            problems.append(Problem(where=f"packages.{distribution.name}", what=f"cannot be packed: {error.what}"))
+            continue
+        packed[distribution.name] = (pack.wheel_file_name(distribution), blobs.put(data))
+    return packed, problems
+
+
+def _named(lock: EnvLock) -> set[str]:
+    """The blobs that the lock names."""
+    named = {package.blob for package in lock.packages}
+    if lock.source is not None:
+        trees: tuple[LockedSource | LockedSubmodule, ...] = (lock.source, *lock.source.submodules)
+        for tree in trees:
+            named |= {tree.patch, *(file.blob for file in tree.untracked)}
+    if lock.observed.reference is not None:
+        named |= {lock.observed.reference.anchor, *lock.observed.reference.smoke.gradient.values()}
+    return {digest for digest in named if digest is not None}

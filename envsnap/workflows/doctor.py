@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.host import host_abilities
@@ -11,14 +10,14 @@ from envsnap.model.host import Ability
 from envsnap.probes import gpu
 
 
-def abilities(env: Mapping[str, str], cache: Path) -> tuple[Ability, ...]:
+def abilities(env: Mapping[str, str]) -> tuple[Ability, ...]:
     """Every line of the screen, the engine first. Never raises for what is merely missing or broken."""
-    return (*DockerEngine(env).abilities(), _gpu(), *host_abilities(env, cache))
+    return (*DockerEngine(env).abilities(), _gpu(), *host_abilities(env))
 
 
 def _gpu() -> Ability:
     facts = gpu.read(salt="").facts
     if facts.unavailable:
-        return Ability(name="GPU", state="missing", found=facts.unavailable, hint="without one: capture, build and a CPU verify work all the same")
+        return Ability(name="GPU", state="missing", found=facts.unavailable, hint="not needed to capture, build, or verify on the CPU")
     names = ", ".join(f"{device.name} (sm_{device.compute_capability.replace('.', '')})" for device in facts.devices)
     return Ability(name="GPU", state="ok", found=f"{names}, driver {facts.driver}, CUDA ≤ {facts.cuda_driver}")

@@ -33,9 +33,7 @@ def differences(
     return parity.diff(expected, live), live.capture.target
 
 
-def _live(
-    expected: EnvLock, python: str | None, project: Path, env: Mapping[str, str], cache: Path, progress: Progress
-) -> EnvLock:
+def _live(expected: EnvLock, python: str | None, project: Path, env: Mapping[str, str], cache: Path, progress: Progress) -> EnvLock:
     """A capture of the live environment that is written nowhere.
 
     Where a package came from is not asked of any index again: one whose version and files are the lock's came from where

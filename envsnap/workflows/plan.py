@@ -55,7 +55,7 @@ class Context:
 
 
 def make_plan(
-    lock: EnvLock, request: PlanRequest, *, engine: Engine | None, ca_bundle: Path | None, cache: Path, pull: bool, progress: Progress
+    lock: EnvLock, request: PlanRequest, *, engine: Engine | None, env: Mapping[str, str], cache: Path, pull: bool, progress: Progress
 ) -> BuildPlan:
     """Look the candidate bases up and plan on the best of them.
 
@@ -65,7 +65,7 @@ def make_plan(
     known = catalog.load()
     sources = bases.Sources(
         engine=engine,
-        registry=Registry(ca_bundle=ca_bundle),
+        registry=Registry(env),
         cache=cache,
         pinned={} if request.refresh_base else bases.pins(places.image_directory(lock.name)),
         machine=lock.python.interpreter.machine,
@@ -149,5 +149,3 @@ def _digest(root: Path) -> str:
     """Over path, mode bit and content of every file."""
     lines = [[*row] for row in source.manifest(root)]
     return "sha256:" + hashlib.sha256(json.dumps(lines).encode()).hexdigest()
-
-

@@ -10,7 +10,7 @@ from statistics import median
 
 from envsnap.errors import TargetError
 from envsnap.model.facts import CollectedFacts, Problem
-from envsnap.model.lock import KitPackage, Measurements, Reference, Smoke
+from envsnap.model.lock import KitPackage, LockedPython, Measurements, Reference, Smoke
 from envsnap.model.parity import SmokeRun
 from envsnap.progress import Progress
 from envsnap.smoke import kit
@@ -29,9 +29,7 @@ class Finding:
     problem: Problem | None = None
 
 
-def make(
-    target: Target, python: Path, facts: CollectedFacts, *, seed: int, blobs: BlobStore, cache: Path, progress: Progress
-) -> Finding:
+def make(target: Target, python: Path, facts: CollectedFacts, *, seed: int, blobs: BlobStore, cache: Path, progress: Progress) -> Finding:
     """Train twice in the same environment: the first run is the reference, the second tells whether it repeats bit for bit.
 
     Raises:
@@ -59,7 +57,15 @@ def make(
 
 
 def repeat(
-    target: Target, reference: Reference, *, device: str, anchor: Path, lent: Path | None, outputs: Path, negative_control: str, progress: Progress
+    target: Target,
+    reference: Reference,
+    *,
+    device: str,
+    anchor: Path | None,
+    lent: Path | None,
+    outputs: Path,
+    negative_control: str,
+    progress: Progress,
 ) -> SmokeRun:
     """The same training and the same anchored step as `reference`, in `target`; what went wrong is in the run's status."""
     threads = reference.smoke.key.get("threads")
@@ -78,9 +84,9 @@ def repeat(
     )
 
 
-def kit_for(packages: tuple[KitPackage, ...], reference_python: Mapping[str, str], cache: Path, progress: Progress) -> Path | None:
+def kit_for(packages: tuple[KitPackage, ...], python: LockedPython, cache: Path, progress: Progress) -> Path | None:
     """The packages that were lent at capture, by hash; None when none were."""
-    return kit.restore(packages, reference_python, cache, progress) if packages else None
+    return kit.restore(packages, python, cache, progress) if packages else None
 
 
 def _run(

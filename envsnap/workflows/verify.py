@@ -81,7 +81,9 @@ def of_python(python: str, lock_file: Path, *, env: Mapping[str, str]) -> Subjec
     )
 
 
-def verify(subject: Subject, *, require: frozenset[Layer] | None, negative_control: str, cache: Path, progress: Progress) -> tuple[Verdict, str]:
+def verify(
+    subject: Subject, *, require: frozenset[Layer] | None, negative_control: str, cache: Path, progress: Progress
+) -> tuple[Verdict, str]:
     """Run both guest scripts in the subject and judge; returns the verdict and the device that was asked for."""
     lock = subject.against
     device = "cpu" if subject.gpus == "none" else "cuda"
@@ -121,13 +123,18 @@ def _smoke(
         anchor = subject.blobs.path(expected.anchor)
     lent = reference.kit_for(expected.kit, subject.against.python, cache, progress)
     return reference.repeat(
-        subject.target, expected, device=device, anchor=anchor, lent=lent, outputs=outputs, negative_control=negative_control, progress=progress
+        subject.target,
+        expected,
+        device=device,
+        anchor=anchor,
+        lent=lent,
+        outputs=outputs,
+        negative_control=negative_control,
+        progress=progress,
     )
 
 
-def _gradients(
-    lock: EnvLock, blobs: BlobStore | None, run: SmokeRun | None, outputs: Path
-) -> tuple[dict[str, float], dict[str, bool]]:
+def _gradients(lock: EnvLock, blobs: BlobStore | None, run: SmokeRun | None, outputs: Path) -> tuple[dict[str, float], dict[str, bool]]:
     expected = lock.observed.reference
     if expected is None or blobs is None or run is None:
         return {}, {}
@@ -175,5 +182,5 @@ def _local_lock(digest: str) -> Path | None:
 def _lock_of_image(engine: Engine, image_reference: str) -> EnvLock:
     data = engine.read_file(image_reference, LOCK_IN_IMAGE)
     if data is None:
-        raise InputError(f"{image_reference} holds no lock", why=f"no {LOCK_IN_IMAGE} in it", hint="was it built by envsnap? else --against LOCK")
+        raise InputError(f"{image_reference} holds no lock", why=f"no {LOCK_IN_IMAGE} in it", hint="name one with --against LOCK")
     return lockfile.loads(data, place=f"{image_reference}:{LOCK_IN_IMAGE}")

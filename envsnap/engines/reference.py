@@ -1,0 +1,82 @@
+"""Names of images, and which registry they lead to."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from envsnap.errors import EngineError
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+_HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A name of an image, taken apart.
+
+    Attributes:
+        registry: as docker names it, also for credentials ("localhost:5000"); the default registry by its short name.
+        repository: with the default registry's "library/" where that is implied.
+        tag: "latest" where the name has neither tag nor digest; "" beside a digest without a tag.
+    """
+
+    registry: str
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+
+def parse_reference(text: str) -> Reference:
+    """Take a name apart as docker does.
+
+    Raises:
+        EngineError: it is not a name.
+    """
+    from docker.auth import INDEX_NAME, split_repo_name
+
+    name, _, digest = text.partition("@")
+    rest, tag = name, ""
+    if ":" in name.rsplit("/", 1)[-1]:
+        rest, _, tag = name.rpartition(":")
+    registry, repository = split_repo_name(rest) if rest else ("", "")
+    if registry == INDEX_NAME and "/" not in repository:
+        repository = f"library/{repository}"
+    if not digest and not tag and ":" not in name.rsplit("/", 1)[-1]:
+        tag = "latest"
+    valid = (
+        _HOST.match(registry)
+        and _REPOSITORY.match(repository)
+        and (_TAG.match(tag) if tag else digest)
+        and (_DIGEST.match(digest) if "@" in text else True)
+    )
+    if not valid:
+        raise EngineError(f"{text!r} is not the name of an image", hint="HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:…")
+    return Reference(registry=registry, repository=repository, tag=tag, digest=digest)
+
+
+def api_host(registry: str) -> str:
+    """Where a registry answers: the default one does so under another name than the one in references."""
+    from docker.auth import INDEX_NAME, INDEX_URL
+
+    return urlsplit(INDEX_URL).netloc if registry == INDEX_NAME else registry
+
+
+def is_loopback(host: str) -> bool:
+    """Whether "localhost:5000" or its like is this machine, which docker, too, trusts without encryption."""
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def with_digest(reference: str, digest: str) -> str:
+    """The same repository at a digest, as docker names it locally: "localhost:5000/debian@sha256:…"; a tag is dropped."""
+    name = reference.partition("@")[0]
+    repository, colon, tag = name.rpartition(":")
+    return f"{repository if colon and '/' not in tag else name}@{digest}"

@@ -1,0 +1,92 @@
+"""Costs, as ratios to something measured in the same run: `nox -s bench -- PYTHON` (an interpreter of a training environment).
+
+help      `envsnap --help` against `python -c pass`
+facts     the collector without torch probe, imports and integrity against `pip freeze` of the same environment
+hashing   the collector with integrity against SHA-256 of the same files with all cores
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parent.parent
+COLLECT = ROOT / "envsnap" / "guest" / "collect.py"
+
+
+def seconds(work: Callable[[], object], times: int) -> float:
+    """Median of `times` runs after one that does not count."""
+    taken = []
+    for _ in range(times + 1):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return median(taken[1:])
+
+
+def command(*words: str | Path) -> Callable[[], object]:
+    argv = [str(word) for word in words]
+    return lambda: subprocess.run(argv, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def pair(name: str, work: Callable[[], object], against: str, other: Callable[[], object], *, times: int, limit: float | None) -> None:
+    """One row: both medians, their ratio, and the limit that the project sets itself."""
+    ours, theirs = seconds(work, times), seconds(other, times)
+    bound = f"limit {limit:g}" if limit is not None else ""
+    print(f"{name:<22} {ours * 1000:>9.0f} ms   {against:<32} {theirs * 1000:>9.0f} ms   ratio {ours / theirs:>6.2f}   {bound}")
+
+
+def hash_files(paths: Sequence[Path]) -> None:
+    def one(path: Path) -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(one, paths))
+
+
+def main() -> None:
+    python = Path(sys.argv[1] if len(sys.argv) > 1 else os.environ["ENVSNAP_TEST_PYTHON"])
+    site = Path(
+        subprocess.run(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
+        ).stdout.strip()
+    )
+    files = [path for path in site.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    print(
+        json.dumps(
+            {"python": sys.version.split()[0], "cores": os.cpu_count(), "files": len(files), "bytes": sum(f.stat().st_size for f in files)}
+        )
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch, "facts.json")
+        pair(
+            "envsnap --help",
+            command(sys.executable, "-m", "envsnap.cli.main", "--help"),
+            "python -c pass",
+            command(sys.executable, "-c", "pass"),
+            times=10,
+            limit=None,
+        )
+        pair("facts", command(python, "-B", COLLECT, "--out", out), "pip freeze", command(python, "-m", "pip", "freeze"), times=5, limit=3)
+        pair(
+            "facts and integrity",
+            command(python, "-B", COLLECT, "--out", out, "--integrity"),
+            "SHA-256 of the files, all cores",
+            lambda: hash_files(files),
+            times=2,
+            limit=None,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The command line as scripts meet it: exit codes, one JSON document, errors of three lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from msgspec.structs import replace
+
+from envsnap import errors, lockfile
+from envsnap.cli import main
+from tests import samples
+
+
+def envsnap(*words: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    root = str(Path(__file__).parents[3])
+    return subprocess.run(
+        [sys.executable, "-m", "envsnap.cli.main", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": root, "NO_COLOR": "1", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def lock_bytes(numpy: str | None = None) -> bytes:
+    """A realistic lock, with another numpy on demand."""
+    lock = samples.lock()
+    packages = tuple(replace(p, version=numpy) if numpy and p.name == "numpy" else p for p in lock.packages)
+    return lockfile.dumps(lockfile.seal(replace(lock, packages=packages)))
+
+
+def error(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
+    document = json.loads(done.stdout)
+    assert set(document) == {"error"}
+    body: dict[str, object] = document["error"]
+    assert set(body) == {"code", "what", "why", "hint"}
+    return body
+
+
+def test_exit_codes_differ_and_are_the_documented_ones() -> None:
+    classes = (
+        errors.EnvsnapError,
+        errors.UsageError,
+        errors.TargetError,
+        errors.InputError,
+        errors.PlanError,
+        errors.EngineError,
+    )
+    assert [one.exit_code for one in classes] == [1, 2, 3, 4, 5, 6]
+    assert (errors.EXIT_OK, errors.EXIT_NO, errors.EXIT_INTERRUPTED) == (0, 7, 130)
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_help_of_each_command_ends_with_an_example(name: str, tmp_path: Path) -> None:
+    done = envsnap(name, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.strip().splitlines()[-1].strip().startswith("Example:") or "Example:" in done.stdout.strip().splitlines()[-2]
+    for option in ("--json", "--quiet", "--verbose"):
+        assert option in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what"),
+    [
+        (["bild"], 2, "No such command 'bild'"),
+        (["plan"], 2, "Missing argument 'LOCK'"),
+        (["plan", "nowhere.yaml"], 4, "cannot read the lock nowhere.yaml"),
+        (["diff", "nowhere.yaml", "other.yaml"], 4, "cannot read the lock nowhere.yaml"),
+        (["capture", "--python", "nowhere/python"], 3, "nowhere/python"),
+        (["capture", "--python", "/bin/true"], 3, "/bin/true"),
+        (["build", "--env", "1=2", "lock.yaml"], 2, "'1=2' is not NAME=VALUE"),
+        (["verify", "image", "--require", "L9"], 2, "'L9' is not one of"),
+    ],
+)
+def test_bad_input_has_its_own_sentence_and_code(words: list[str], code: int, what: str, tmp_path: Path) -> None:
+    (tmp_path / "lock.yaml").write_bytes(lock_bytes())
+    done = envsnap(*words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("error: ")
+    assert what in done.stderr
+    assert "Traceback" not in done.stderr
+    as_json = envsnap(*words, "--json", cwd=tmp_path)
+    assert as_json.returncode == code
+    assert error(as_json)["code"] == code
+
+
+def test_an_engine_that_is_down_comes_before_questions_about_the_base(tmp_path: Path) -> None:
+    (tmp_path / "lock.yaml").write_bytes(lock_bytes())
+    done = envsnap("build", "lock.yaml", "--base", "no.invalid/base", cwd=tmp_path, env={"DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
+    assert done.returncode == 6
+    assert "cannot reach a Docker engine" in done.stderr
+    assert not (tmp_path / "images").exists()
+
+
+def test_diff_answers_no_with_seven(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(lock_bytes())
+    (tmp_path / "b.yaml").write_bytes(lock_bytes(numpy="2.0.1"))
+    same = envsnap("diff", "a.yaml", "a.yaml", "--json", cwd=tmp_path)
+    assert (same.returncode, json.loads(same.stdout)) == (0, {"equal": True, "differences": []})
+    other = envsnap("diff", "a.yaml", "b.yaml", "--json", cwd=tmp_path)
+    assert other.returncode == 7
+    fields = {difference["field"]: difference for difference in json.loads(other.stdout)["differences"]}
+    assert fields["packages.numpy.version"]["right"] == "2.0.1"
+    assert {"field", "left", "right", "grade"} <= set(fields["packages.numpy.version"])
+
+
+def test_settings_come_from_file_variable_and_flag_in_that_order(tmp_path: Path) -> None:
+    (tmp_path / "envsnap.toml").write_text('[build]\nbase = "slim"\n')
+
+    def base(env: dict[str, str] | None = None) -> dict[str, str]:
+        rows = json.loads(envsnap("config", "--json", cwd=tmp_path, env=env).stdout)["settings"]
+        return next(row for row in rows if row["setting"] == "build.base")
+
+    assert base() == {"setting": "build.base", "value": "slim", "source": "file"}
+    assert base({"ENVSNAP_BUILD_BASE": "ngc"}) == {"setting": "build.base", "value": "ngc", "source": "variable ENVSNAP_BUILD_BASE"}
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "hint"),
+    [
+        ('[build]\nbsae = "slim"\n', "build.bsae: no such option", "did you mean 'base'?"),
+        ("[biuld]\n", "no command is called 'biuld'", "did you mean 'build'?"),
+        ("build = 1\n", "build must be a table", "write [build]"),
+        ("[build\n", "is not valid TOML", ""),
+    ],
+)
+def test_a_misspelt_setting_is_an_error_that_offers_the_nearest(text: str, what: str, hint: str, tmp_path: Path) -> None:
+    (tmp_path / "envsnap.toml").write_text(text)
+    done = envsnap("doctor", "--json", cwd=tmp_path)
+    assert done.returncode == 4
+    body = error(done)
+    assert what in str(body["what"])
+    assert hint in str(body["hint"])
+
+
+def test_a_setting_reaches_its_command(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.envsnap.capture]\npython = "set/in/pyproject"\n')
+    done = envsnap("capture", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "set/in/pyproject" in done.stderr
+
+
+def test_a_bug_is_named_as_one_without_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(click.Group, "main", broken)
+    with pytest.raises(SystemExit) as end:
+        main.main(["doctor"])
+    assert end.value.code == 1
+    told = capsys.readouterr().err
+    assert "this is a bug of envsnap" in told
+    assert "ZeroDivisionError" in told
+    assert "Traceback" not in told
+
+
+def test_interrupted_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(click.Group, "main", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main.main(["doctor"])
+    assert end.value.code == 130

@@ -1,0 +1,91 @@
+"""What people see. The words are the contract of ux.md: a screen says what is true, what is wrong and what to type next."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from envsnap import parity
+from envsnap.model.facts import GpuDevice, GpuFacts, Problem
+from envsnap.model.host import Ability
+from envsnap.model.lock import UnknownOrigin
+from envsnap.model.parity import CheckResult, Difference, Verdict
+from envsnap.report import capture, diff, doctor, text, verify
+from tests import samples
+
+LOCK = samples.lock()
+FAILED = CheckResult(
+    id="identity.libraries",
+    layer="L0",
+    status="fail",
+    expected="libcudnn.so.9 9.20.0",
+    actual="libcudnn.so.9 9.19.0",
+    rule="equal",
+    usually="the base's LD_LIBRARY_PATH comes first",
+    hint="--env LD_LIBRARY_PATH=",
+)
+
+
+def test_the_capture_screen_ends_with_the_next_command() -> None:
+    screen = capture.screen(LOCK, "lockfiles/yolo.yaml")
+    assert screen.splitlines()[-1].startswith("wrote lockfiles/yolo.yaml   sha256:")
+    assert screen.endswith("next: envsnap plan lockfiles/yolo.yaml")
+    for told in ("cuDNN 9.20.0", "bit-equal when repeated", "160 steps", "dirty", "WANDB_API_KEY"):
+        assert told in screen
+
+
+def test_cards_of_a_kind_are_counted_together() -> None:
+    card = GpuDevice(name="NVIDIA H200", compute_capability="9.0", memory_mib=143771)
+    gpu = GpuFacts(driver="580.159.04", cuda_driver="13.0", devices=(card, card))
+    screen = capture.screen(replace(LOCK, observed=replace(LOCK.observed, gpu=gpu)), "x.yaml")
+    assert "2 × NVIDIA H200 (sm_90, 151 GB), driver 580.159.04, CUDA ≤ 13.0" in screen
+
+
+def test_an_unproven_package_is_named_with_its_reason_and_comes_first() -> None:
+    first = replace(LOCK.packages[0], origin=UnknownOrigin(reason="no index has it"), provenance="unproven")
+    problems = (Problem(where="x.dist-info", what="no RECORD"),)
+    lock = replace(LOCK, packages=(first, *LOCK.packages[1:]), capture=replace(LOCK.capture, problems=problems))
+    told = capture.warnings(lock)
+    assert told[0] == f"{first.name} {first.version} is unproven: no index has it"
+    assert told[-1] == "x.dist-info: no RECORD"
+
+
+def test_the_capture_document_has_the_keys_of_the_contract() -> None:
+    document = capture.document(LOCK, "x.yaml")
+    assert {"lock", "digest", "observed_digest", "packages", "provenance", "warnings"} <= set(document)
+    assert sum(document["provenance"].values()) == document["packages"] == len(LOCK.packages)
+
+
+def test_a_clean_verdict_says_pass_and_a_failure_says_what_to_try() -> None:
+    clean = parity.judge(LOCK, samples.fingerprint(), device="cpu", required=None)
+    assert verify.screen(clean, "the image", None).splitlines()[-1].startswith("PASS   the image computes")
+    screen = verify.screen(Verdict(verdict="fail", checks=(FAILED,)), "the image", "r.html")
+    lines = screen.splitlines()
+    assert lines[-1] == "FAIL   the image is not the environment that was captured       report: r.html"
+    for told in ("L0 identity.libraries", "9.19.0", "9.20.0", "usually", "--env LD_LIBRARY_PATH="):
+        assert told in screen
+
+
+def test_differences_are_grouped_and_counted() -> None:
+    found = [Difference(field="env.X", left=None, right="1", grade="numeric", why="steers CUDA")]
+    screen = diff.screen(found, "a", "b")
+    assert "numeric: may change numbers" in screen
+    assert screen.endswith("differ: a → b: 0 breaking, 1 numeric, 0 cosmetic")
+    assert diff.document(found) == {
+        "equal": False,
+        "differences": [{"field": "env.X", "left": None, "right": "1", "grade": "numeric", "why": "steers CUDA"}],
+    }
+    assert diff.screen([], "a", "b").startswith("equal")
+
+
+def test_doctor_says_how_to_mend() -> None:
+    screen = doctor.screen([Ability(name="engine", state="broken", found="permission denied", hint="join the group docker")])
+    assert "join the group docker" in screen
+    assert screen.endswith("1 to mend, 1 of them broken")
+
+
+def test_numbers_have_units() -> None:
+    assert [text.size(n) for n in (None, 12, 1500, 9_800_000_000)] == ["?", "12 B", "1.5 kB", "9.8 GB"]
+    assert text.plural(1, "wheel") == "1 wheel"
+    assert text.plural(1234, "wheel") == "1,234 wheels"
+    assert text.listed(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert text.short("sha256:" + "7c1e" + "0" * 56 + "9ab2") == "sha256:7c1e…9ab2"
