@@ -125,11 +125,11 @@ class _Plain:
         parts = [f"{self.title}: {amount(self.done, self.unit)}" if self.done else self.title]
         if self.limit:
             parts[0] += f" of {amount(self.limit, self.unit)}"
-            if self.done:
+            if self.done and self.unit != "steps":  # a step says nothing of how long the next one takes
                 left = (now - self.started) / self.done * max(0, self.limit - self.done)
                 parts.append(f"{left:.0f} s left")
         if self.text:
-            parts.append(self.text)
+            parts.append(self.text[:100])
         sys.stderr.write(redaction.text(" · ".join(parts)) + "\n")
 
 
@@ -193,7 +193,7 @@ class _Bar:
             TextColumn("{task.description}"),
             BarColumn(bar_width=30, style="dim", complete_style="cyan", finished_style="cyan"),
             *amounts,
-            TimeRemainingColumn(),
+            *((TimeRemainingColumn(),) if self.unit != "steps" else ()),
             TextColumn("[dim]{task.fields[text]}", markup=True),
             console=RichConsole(stderr=True),
             transient=True,

@@ -23,7 +23,11 @@ LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
 @click.option("--python", metavar="P", help="Judge this interpreter of the host against LOCK instead of an image; needs no engine.")
 @click.option("--user", metavar="UID[:GID]", help="Run in the image as this user, as docker's --user.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="Write the verdict as a page.")
-@click.option("--negative-control", type=click.Choice(["tf32", "labels", "wandb"]), help="Spoil the run on purpose, to see verify fail: tf32 at L2, labels and wandb at L3.")
+@click.option(
+    "--negative-control",
+    type=click.Choice(["tf32", "labels", "wandb"]),
+    help="Spoil the run on purpose, to see verify fail: tf32 at L2, labels and wandb at L3.",
+)
 @main.shared_options
 def command(console: Console, image_or_lock: str, python: str | None, **options: Any) -> None:
     """Does the image compute what the environment computed? Exit code 7 unless the verdict is a pass."""

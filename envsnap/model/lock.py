@@ -164,11 +164,12 @@ class LockedSubmodule(Value, frozen=True, kw_only=True):
 
 
 class LockedFile(Value, frozen=True, kw_only=True):
-    """One file kept as a blob. Attributes: executable: any x bit."""
+    """One file kept as a blob. Attributes: executable: any x bit; link: a symbolic link, the blob holds its target."""
 
     path: RelativePath
     blob: Digest
     executable: bool = False
+    link: bool = False
 
 
 class LfsFile(Value, frozen=True, kw_only=True):
@@ -255,6 +256,7 @@ class Smoke(Value, frozen=True, kw_only=True):
         gradient: precision ("fp32", "amp") -> digest of the blob with the whole gradient at the anchor.
         self_exact: a second run in the same environment was bit-equal.
         wandb_rows: history rows read back from the W&B run.
+        labels: "sha256:…" over the generated data set, as in parity.SmokeRun.
     """
 
     seed: int
@@ -268,6 +270,7 @@ class Smoke(Value, frozen=True, kw_only=True):
     gradient: Mapping[str, Digest]
     self_exact: bool
     wandb_rows: int
+    labels: Digest | None = None
 
 
 class Reference(Value, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from envsnap.model.kinds import Digest, LockName, PackageName, SystemName, Value
 ENVIRONMENT = "/opt/envsnap/env"
 LOCK_IN_IMAGE = "/opt/envsnap/lock.yaml"
 MANIFEST_IN_IMAGE = "/opt/envsnap/source.json"
+HOME_IN_IMAGE = "/opt/envsnap/home"
 WORKSPACE = "/workspace"
 
 

@@ -30,6 +30,7 @@ class Subject:
     Attributes:
         against: the lock; blobs: the store beside it, None when the lock came out of the image and has none.
         image_digest: None for an interpreter of this host.
+        manifest: of the project's files in the image, as built into it; None without them.
         gpus: as docker's `--gpus`; "none" on a CPU.
     """
 
@@ -39,6 +40,7 @@ class Subject:
     blobs: BlobStore | None
     image_digest: str | None
     gpus: str
+    manifest: bytes | None = None
 
 
 def of_image(engine: Engine, image_or_lock: str, *, against: Path | None, gpus: str | None, user: str | None = None) -> Subject:
@@ -69,6 +71,7 @@ def of_image(engine: Engine, image_or_lock: str, *, against: Path | None, gpus: 
         blobs=places.blobs_of(lock_file) if lock_file else None,
         image_digest=image.config_digest,
         gpus=wanted,
+        manifest=engine.read_file(image_reference, MANIFEST_IN_IMAGE),
     )
 
 
@@ -88,14 +91,11 @@ def verify(
     lock = subject.against
     device = "cpu" if subject.gpus == "none" else "cuda"
     with tempfile.TemporaryDirectory(prefix="envsnap-verify-") as scratch:
-        facts = interpreter.collect(
-            subject.target,
-            torch=True,
-            imports=True,
-            integrity=True,
-            source=Path(MANIFEST_IN_IMAGE) if subject.image_digest is not None and lock.source is not None else None,
-            progress=progress,
-        )
+        manifest = None
+        if subject.manifest is not None:
+            manifest = Path(scratch, "source.json")
+            manifest.write_bytes(subject.manifest)
+        facts = interpreter.collect(subject.target, torch=True, imports=True, integrity=True, source=manifest, progress=progress)
         outputs = Path(scratch, "smoke")
         outputs.mkdir()
         run = _smoke(subject, device, outputs, require, negative_control, cache, progress)

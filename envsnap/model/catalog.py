@@ -1,0 +1,134 @@
+"""What the project knows beforehand: base images, drivers, variables that steer, and who packages which library.
+
+The data lie in `envsnap/catalog/data/`, each file with its sources; `envsnap.catalog` reads them into these types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from envsnap.model.base import Release
+from envsnap.model.kinds import PackageName, Soname, SystemName, Value
+
+Treatment = Literal["keep", "neutral", "driver-paths", "run-time", "unsettled"]
+
+
+class ForOlder(Value, frozen=True, kw_only=True):
+    """Another neutral value for versions of `package` below `than`."""
+
+    package: PackageName
+    than: str
+    value: str
+
+
+class VariableRule(Value, frozen=True, kw_only=True):
+    """How a variable of a base image is treated, so that it does not steer the environment.
+
+    Attributes:
+        pattern: a name, or one with `*` for any text.
+        treatment: keep, neutral (set to `value`), driver-paths (only elements below `paths` stay), run-time (never carried
+            over), or unsettled (it steers, but no value is known to mean its absence).
+        reason: a clause that completes "NAME: …".
+    """
+
+    pattern: str
+    treatment: Treatment
+    reason: str
+    value: str | None = None
+    paths: tuple[str, ...] = ()
+    for_older: ForOlder | None = None
+
+
+class Library(Value, frozen=True, kw_only=True):
+    """Who packages a library.
+
+    Attributes:
+        package: its name in every distribution of the catalogue that `elsewhere` does not name.
+        elsewhere: distribution ("debian 13") -> the name there, or None where that distribution has no such library.
+    """
+
+    soname: Soname
+    package: SystemName | None = None
+    elsewhere: Mapping[str, SystemName | None] = {}
+
+
+class CudaDriver(Value, frozen=True, kw_only=True):
+    """A CUDA version ("13.0.2"; a major version, "13", for a floor) and a Linux driver. `source`: key of `Drivers.sources`."""
+
+    cuda: str
+    driver: str
+    source: str
+
+
+class Drivers(Value, frozen=True, kw_only=True):
+    """Attributes:
+    floors: per CUDA major version, the oldest driver that runs any of its minor versions.
+    toolkits: per toolkit, the driver that it was shipped with, newest first.
+    """
+
+    sources: Mapping[str, str]
+    floors: tuple[CudaDriver, ...]
+    toolkits: tuple[CudaDriver, ...]
+
+
+class Slim(Value, frozen=True, kw_only=True):
+    """The small base. Attributes: reference: with `{minor}` in place of "3.11"."""
+
+    reference: str
+    distribution: str
+
+
+class Libraries(Value, frozen=True, kw_only=True):
+    """Attributes:
+    distributions: those that the table speaks for.
+    libc: always there.
+    driver: put into a container by its runtime, never by a package.
+    """
+
+    distributions: tuple[str, ...]
+    libc: frozenset[Soname]
+    driver: frozenset[Soname]
+    libraries: tuple[Library, ...]
+
+
+class Catalog(Value, frozen=True, kw_only=True):
+    """All of it. Attributes: releases: newest first."""
+
+    releases: tuple[Release, ...]
+    drivers: Drivers
+    variables: tuple[VariableRule, ...]
+    libraries: Libraries
+    slim: Slim
+
+    def driver_floor(self, cuda: str) -> str | None:
+        """The oldest Linux driver that runs a CUDA version ("13.0", "12.4.1"); None when nobody is known to have said."""
+        major, *minor = cuda.split(".")
+        for floor in self.drivers.floors:
+            if floor.cuda == major:
+                return floor.driver
+        same = [row.driver for row in self.drivers.toolkits if row.cuda.split(".")[: 1 + len(minor[:1])] == [major, *minor[:1]]]
+        return min(same, key=numbers, default=None)
+
+    def package_for(self, soname: str, distribution: str) -> str | None:
+        """The package that brings a library in a distribution; None when the catalogue does not know one."""
+        if distribution not in self.libraries.distributions:
+            return None
+        for library in self.libraries.libraries:
+            if library.soname == soname:
+                return library.elsewhere.get(distribution, library.package)
+        return None
+
+    def variable(self, name: str) -> VariableRule | None:
+        """The first rule that matches; None for a variable that steers nothing known."""
+        return next((rule for rule in self.variables if fnmatchcase(name, rule.pattern)), None)
+
+    def release_of(self, reference: str) -> Release | None:
+        """The row of exactly this reference."""
+        return next((release for release in self.releases if release.reference == reference), None)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The parts of "580.65.06" as (580, 65, 6), so that versions of drivers and of CUDA compare as numbers."""
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -1,0 +1,232 @@
+"""Files that git does not track and a project needs all the same: which of them travel, and which must not.
+
+Secrets, environments, what envsnap wrote itself and what is too large stay behind; each by name, never silently, but for what is
+never wanted.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from envsnap import redaction
+from envsnap.model.facts import Problem
+from envsnap.model.kinds import RelativePath
+from envsnap.model.lock import LockedFile
+from envsnap.probes.git import GitError, Repository, names
+from envsnap.storage import BlobStore
+
+FILE_LIMIT_BYTES = 64 << 20
+TOTAL_LIMIT_BYTES = 256 << 20
+_SCANNED_BYTES = 4 << 20
+
+_SECRET_FILES = (
+    *(".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*"),
+    *(".netrc", "_netrc", ".pypirc", ".pgpass", ".htpasswd", ".git-credentials", ".dockercfg", "credentials*", "kubeconfig"),
+)
+_HARMLESS_FILES = (".env.example", ".env.sample", ".env.template", "*.pub")
+_NEVER_PACKED = {
+    ".git",
+    ".hg",
+    ".svn",
+    "__pycache__",
+    ".eggs",
+    ".tox",
+    ".nox",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    "node_modules",
+}
+_BUILD_OUTPUT = {"build", "dist"}
+_PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An untracked file. Attributes: owner: path of the submodule that it lies in, "" for the project; path: relative to it."""
+
+    owner: str
+    path: str
+    file: Path
+    size_bytes: int
+
+    @property
+    def full_path(self) -> str:
+        return f"{self.owner}/{self.path}" if self.owner else self.path
+
+
+class Packer:
+    """Chooses and keeps untracked files of one project.
+
+    Attributes:
+        problems: what had to stay behind, and why.
+        withheld: path of a file that looks like a secret -> how it gets to a run.
+    """
+
+    def __init__(self, top: Path, blobs: BlobStore) -> None:
+        self.top = top
+        self.blobs = blobs
+        self.problems: list[Problem] = []
+        self.withheld: dict[str, str] = {}
+        self._environments: dict[Path, bool] = {}
+
+    def problem(self, where: str, what: str) -> None:
+        self.problems.append(Problem(where=where, what=what))
+
+    def withhold(self, path: str, what: str) -> None:
+        self.withheld[path] = "a file that looks like a secret: mount it at run time"
+        self.problem(path, f"looks like a secret; {what}")
+
+    def candidate(self, owner: str, path: str, file: Path) -> Candidate | None:
+        """A file that is to travel; None, with the reason kept, where it must not or cannot."""
+        full = f"{owner}/{path}" if owner else path
+        if self.own_output(file) or self.in_environment(file) or "__pycache__" in file.parts:
+            return None
+        try:
+            status = file.lstat()
+        except OSError as error:
+            self.problem(full, f"left out: {error.strerror}")
+            return None
+        if stat.S_ISDIR(status.st_mode):
+            self.problem(full, "left out: a repository inside a repository, whose files git does not list")
+        elif not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+            self.problem(full, "left out: neither a file nor a symbolic link")
+        elif not is_lock_path(full):
+            self.problem(full.encode("utf-8", "replace").decode(), "left out: the name cannot be written in a lock")
+        elif is_secret_file(path):
+            self.withhold(full, "left out")
+        elif status.st_size > FILE_LIMIT_BYTES:
+            self.problem(full, f"left out: {status.st_size >> 20} MiB, the limit for one untracked file is {FILE_LIMIT_BYTES >> 20}")
+        else:
+            return Candidate(owner=owner, path=path, file=file, size_bytes=status.st_size)
+        return None
+
+    def pack(self, candidates: Sequence[Candidate]) -> dict[str, tuple[LockedFile, ...]]:
+        """Keep files as blobs, by owner. Over the limit the small ones go first: they are the code."""
+        packed: dict[str, list[LockedFile]] = {"": []}
+        total, left_out = 0, 0
+        for candidate in sorted(candidates, key=lambda each: (each.size_bytes, each.full_path)):
+            if (total := total + candidate.size_bytes) > TOTAL_LIMIT_BYTES:
+                left_out += 1
+            elif (file := self._keep(candidate)) is not None:
+                packed.setdefault(candidate.owner, []).append(file)
+        if left_out:
+            limit = f"the untracked files are more than {TOTAL_LIMIT_BYTES >> 20} MiB"
+            self.problem(
+                "source", f"{left_out} left out, the largest: {limit}. What need not travel belongs in .gitignore or .envsnapignore"
+            )
+        return {owner: tuple(sorted(files, key=lambda file: file.path)) for owner, files in packed.items()}
+
+    def _keep(self, candidate: Candidate) -> LockedFile | None:
+        try:
+            if candidate.file.is_symlink():
+                target = os.fsencode(candidate.file.readlink())
+                return LockedFile(path=candidate.path, blob=self.blobs.put(target), link=True)
+            data = candidate.file.read_bytes()
+            executable = bool(candidate.file.stat().st_mode & stat.S_IXUSR)
+        except OSError as error:
+            self.problem(candidate.full_path, f"left out: {error.strerror}")
+            return None
+        if len(data) <= _SCANNED_BYTES and holds_token(data):
+            self.withhold(candidate.full_path, "left out: it holds what looks like a token")
+            return None
+        return LockedFile(path=candidate.path, blob=self.blobs.put(data), executable=executable)
+
+    def walk(self, top: Path) -> Iterator[Path]:
+        """Files and links of a directory that is not in git, without what tools put there."""
+        for place, directories, files in os.walk(top):
+            inside = Path(place)
+            links = [name for name in directories if (inside / name).is_symlink()]
+            directories[:] = [name for name in directories if name not in links and not _is_build_output(inside / name)]
+            yield from (inside / name for name in (*files, *links) if not name.endswith((".pyc", ".pyo")))
+
+    def own_output(self, file: Path) -> bool:
+        """What envsnap itself wrote: a capture must not change because there was one before."""
+        kept = self.blobs.root.resolve()
+        places = (kept.parent,) if kept.parent.name == "lockfiles" else (kept, kept.with_suffix(".yaml"))
+        return any(file.is_relative_to(place) for place in places) or _is_context(file)
+
+    def in_environment(self, path: Path) -> bool:
+        """Inside a virtual or conda environment: that is captured as packages, never as files."""
+        return any(self._is_environment(place) for place in (path, *path.parents) if place != self.top and place.is_relative_to(self.top))
+
+    def _is_environment(self, directory: Path) -> bool:
+        if directory not in self._environments:
+            self._environments[directory] = (directory / "pyvenv.cfg").exists() or (directory / "conda-meta").is_dir()
+        return self._environments[directory]
+
+
+def untracked(member: Repository) -> Iterator[str]:
+    """Files that git neither tracks nor ignores, those of nested repositories included."""
+    excludes = member.directory / ".envsnapignore"
+    options = ("--others", "--exclude-standard", *((f"--exclude-from={excludes}",) if excludes.is_file() else ()), "-z")
+    for path in names(member.run("ls-files", *options)):
+        if not path.endswith("/"):
+            yield path
+            continue
+        inner = Repository(member.directory / path)  # a repository that is no submodule
+        try:
+            inside = [*names(inner.run("ls-files", "--cached", "-z")), *untracked(inner)]
+        except GitError:
+            yield path
+            continue
+        yield from (path + file for file in inside if os.path.lexists(inner.directory / file))
+
+
+def ignored_modules(member: Repository, editables: Sequence[Path]) -> Iterator[str]:
+    """What Python imports from an editable although git ignores it: built extensions, generated modules of a package."""
+    roots = [path for path in editables if path.is_relative_to(member.directory)]
+    if not roots:
+        return
+    places = [f":(top,literal){path.relative_to(member.directory)}" for path in roots if path != member.directory]
+    listed = member.run("ls-files", "--others", "--ignored", "--exclude-standard", "-z", "--", *(places or [":(top)"]))
+    for path in names(listed):
+        file = member.directory / path
+        module = path.endswith(".so") or (path.endswith(".py") and (file.parent / "__init__.py").exists())
+        if module and not any(_is_build_output(member.directory / parent) for parent in PurePosixPath(path).parents[:-1]):
+            yield path
+
+
+def _is_build_output(directory: Path) -> bool:
+    if directory.name in _BUILD_OUTPUT:  # beside a project file; elsewhere it may well be a package of that name
+        return any((directory.parent / name).exists() for name in _PROJECT_FILES)
+    return directory.name in _NEVER_PACKED or directory.name.endswith(".egg-info")
+
+
+def is_secret_file(path: str) -> bool:
+    """Whether files of this name hold keys or passwords."""
+    name = PurePosixPath(path).name.lower()
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _SECRET_FILES) and not any(
+        fnmatch.fnmatchcase(name, pattern) for pattern in _HARMLESS_FILES
+    )
+
+
+def holds_token(data: bytes) -> bool:
+    """Whether a well-known token stands in it. URLs with a user part do not count: code is full of templates for them."""
+    if b"\0" in data[:8192]:
+        return False
+    return redaction.is_secret_value(data.decode("latin-1").replace("://", ": //"))
+
+
+def is_lock_path(path: str) -> bool:
+    """Whether a lock can hold this path: no control characters or backslashes, and UTF-8."""
+    try:
+        msgspec.convert(path, RelativePath)
+        path.encode()
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _is_context(file: Path) -> bool:
+    """Whether it lies in `images/NAME/`, a rendered build context."""
+    return any(
+        place.parent.name == "images" and (place / "Dockerfile").exists() and (place / "lock.yaml").exists() for place in file.parents
+    )

@@ -1,0 +1,206 @@
+"""Packing what is installed, and installing that again with pip."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import re
+import subprocess
+import zipfile
+from email.parser import HeaderParser
+from pathlib import Path
+
+import pytest
+
+from envsnap.errors import InputError
+from envsnap.guest import collect
+from envsnap.model.facts import Distribution
+from envsnap.probes import pack
+from tests.fakes import wheels
+
+needs_pip = pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="this interpreter has no pip")
+
+
+def distribution(site: Path, metadata: str = "demo_pkg-1.0.dist-info", **fields: object) -> Distribution:
+    found = {"name": "demo-pkg", "version": "1.0", "tags": ("py2-none-any", "py3-none-any"), **fields}
+    return Distribution(location=str(site), metadata_dir=str(site / metadata), **found)  # type: ignore[arg-type]
+
+
+def canonical_record(site: Path) -> str:
+    """`Distribution.files`, by the collector itself."""
+    metadata = "demo_pkg-1.0.dist-info"
+    text = (site / metadata / "RECORD").read_text(encoding="utf-8")
+    entries, malformed = collect.read_record(text, str(site), collect.install_prefix(str(site)))
+    assert not malformed
+    return collect.canonical_digest(collect.payload(entries, metadata))
+
+
+def files_of(environment: Path) -> dict[str, bytes]:
+    """All that an installation put there, without what names the environment or the way it came."""
+    home = str(environment).encode()
+    ours = re.compile(r"demo|share/")
+    files = {str(path.relative_to(environment)): path for path in sorted(environment.rglob("*")) if path.is_file()}
+    left_out = ("RECORD", "direct_url.json", ".pyc")
+    return {
+        name: path.read_bytes().replace(home, b"ENV") for name, path in files.items() if ours.search(name) and not name.endswith(left_out)
+    }
+
+
+def names_in(wheel: bytes) -> list[str]:
+    return zipfile.ZipFile(io.BytesIO(wheel)).namelist()
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the demo package, as pip installed it; tests only read it."""
+    if importlib.util.find_spec("pip") is None:
+        pytest.skip("this interpreter has no pip")
+    directory = tmp_path_factory.mktemp("pack")
+    environment = wheels.make_environment(directory / "env")
+    wheels.install(environment, wheels.write_wheel(directory / wheels.DEMO_FILE, wheels.DEMO))
+    return environment
+
+
+@pytest.fixture
+def copied(installed: Path, tmp_path: Path) -> Path:
+    """The site directory of a copy that a test may change."""
+    subprocess.run(["cp", "-a", installed, tmp_path / "env"], check=True)
+    return wheels.site_of(tmp_path / "env")
+
+
+def test_what_is_installed_from_it_is_what_was_installed(installed: Path, tmp_path: Path) -> None:
+    found = distribution(wheels.site_of(installed))
+    wheel = tmp_path / pack.wheel_file_name(found)
+    wheel.write_bytes(pack.pack_installed(found))
+    again = wheels.make_environment(tmp_path / "env")
+    wheels.install(again, wheel)
+
+    assert wheel.name == wheels.DEMO_FILE
+    assert canonical_record(wheels.site_of(again)) == canonical_record(wheels.site_of(installed))
+    assert files_of(again) == files_of(installed)
+    assert "bin/demo-main" in files_of(again)
+    tool = subprocess.run([again / "bin/demo-tool"], capture_output=True, text=True, check=True)
+    assert tool.stdout == "tool\n"
+    assert (again / "share/demo/readme.txt").read_text() == "shared\n"
+
+
+def test_the_comparison_can_fail(installed: Path, copied: Path) -> None:
+    with (copied / "demo_pkg-1.0.dist-info/RECORD").open("a") as record:
+        record.write("demo_pkg/more.py,,\n")
+    assert canonical_record(copied) != canonical_record(wheels.site_of(installed))
+
+
+def test_the_same_files_give_the_same_bytes(copied: Path) -> None:
+    packed = pack.pack_installed(distribution(copied))
+    (copied / "demo_pkg/__init__.py").touch()
+    record = copied / "demo_pkg-1.0.dist-info/RECORD"
+    record.write_text("".join(reversed(record.read_text().splitlines(keepends=True))))
+
+    assert pack.pack_installed(distribution(copied)) == packed
+    archive = zipfile.ZipFile(io.BytesIO(packed))
+    assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
+    assert {member.date_time[0] for member in archive.infolist()} == {1980}
+
+
+def test_what_installers_add_is_left_to_them(installed: Path) -> None:
+    wheel = pack.pack_installed(distribution(wheels.site_of(installed)))
+    assert sorted(names_in(wheel)) == sorted([*wheels.DEMO, "demo_pkg-1.0.dist-info/RECORD"])
+    assert zipfile.ZipFile(io.BytesIO(wheel)).read("demo_pkg-1.0.data/scripts/demo-tool") == b"#!python\nprint('tool')\n"
+
+
+def test_the_shell_form_of_a_shebang_is_made_neutral_too(copied: Path) -> None:
+    prefix = copied.parents[2]
+    script = prefix / "bin/demo-tool"
+    script.write_text(f"#!/bin/sh\n'''exec' \"{prefix}/bin/python3.11\" \"$0\" \"$@\"\n' '''\nprint('tool')\n")
+    record = copied / "demo_pkg-1.0.dist-info/RECORD"
+    record.write_text(re.sub(r"(bin/demo-tool),[^\n]*", r"\1,,", record.read_text()))
+    wheel = pack.pack_installed(distribution(copied))
+    assert zipfile.ZipFile(io.BytesIO(wheel)).read("demo_pkg-1.0.data/scripts/demo-tool") == b"#!python\nprint('tool')\n"
+
+
+def test_an_edited_file_is_refused_by_name(copied: Path) -> None:
+    (copied / "demo_module.py").write_text("def main(): ...\n")
+    with pytest.raises(InputError, match=r"demo-pkg 1\.0: demo_module\.py is not what its RECORD says"):
+        pack.pack_installed(distribution(copied))
+
+
+def test_a_missing_file_is_refused_by_name(copied: Path) -> None:
+    (copied / "demo_module.py").unlink()
+    with pytest.raises(InputError, match=r"demo_module\.py of its RECORD cannot be read"):
+        pack.pack_installed(distribution(copied))
+
+
+@pytest.mark.parametrize("path", ["../../../../outside", "/etc/hostname", "demo_pkg/../../../../../outside"])
+def test_a_record_that_leaves_the_environment_is_refused(copied: Path, path: str) -> None:
+    with (copied / "demo_pkg-1.0.dist-info/RECORD").open("a") as record:
+        record.write(f"{path},,\n")
+    with pytest.raises(InputError, match="lies outside its environment"):
+        pack.pack_installed(distribution(copied))
+
+
+def test_without_a_record_nothing_is_guessed(copied: Path) -> None:
+    (copied / "demo_pkg-1.0.dist-info/RECORD").unlink()
+    with pytest.raises(InputError, match="it has no RECORD"):
+        pack.pack_installed(distribution(copied))
+
+
+def test_an_editable_is_packed_without_its_code(copied: Path, tmp_path: Path) -> None:
+    (copied / "demo_pkg-1.0.dist-info/direct_url.json").write_text('{"url": "file:///home/me/secret"}')
+    found = distribution(copied, editable_paths=("/home/me/project",))
+    packed = pack.pack_editable(found)
+
+    own = [name for name in wheels.DEMO if name.startswith("demo_pkg-1.0.dist-info/")]
+    assert sorted(names_in(packed)) == sorted([*own, "demo_pkg-1.0.dist-info/RECORD"])
+    assert b"secret" not in packed
+    wheel = tmp_path / pack.wheel_file_name(found)
+    wheel.write_bytes(packed)
+    again = wheels.make_environment(tmp_path / "again")
+    wheels.install(again, wheel)
+    assert (again / "bin/demo-main").exists()
+
+
+@needs_pip
+def test_an_egg_info_becomes_a_dist_info(tmp_path: Path) -> None:
+    egg = tmp_path / "Demo.Pkg.egg-info"
+    egg.mkdir()
+    (egg / "PKG-INFO").write_text("Metadata-Version: 1.2\nName: Demo.Pkg\nVersion: 1.0\n\nHello\n")
+    (egg / "requires.txt").write_text("six>=1.0\n\n[gui:python_version < '4']\nidna\n")
+    (egg / "top_level.txt").write_text("demo_module\n")
+    (egg / "entry_points.txt").write_text("[console_scripts]\ndemo-main = demo_module:main\n")
+    (egg / "SOURCES.txt").write_text("demo_module.py\n")
+    found = distribution(tmp_path, "Demo.Pkg.egg-info", tags=(), editable_paths=(str(tmp_path),))
+    wheel = tmp_path / pack.wheel_file_name(found)
+    wheel.write_bytes(pack.pack_editable(found))
+    environment = wheels.make_environment(tmp_path / "env")
+    wheels.install(environment, wheel)
+
+    assert wheel.name == "demo_pkg-1.0-py3-none-any.whl"
+    metadata = HeaderParser().parsestr((wheels.site_of(environment) / "demo_pkg-1.0.dist-info/METADATA").read_text())
+    assert metadata["Metadata-Version"] == "2.1"
+    assert metadata.get_all("Provides-Extra") == ["gui"]
+    first, second = metadata.get_all("Requires-Dist", [])
+    assert first == "six>=1.0"
+    assert second.startswith("idna") and 'extra == "gui"' in second
+    assert metadata.get_payload() == "Hello\n"
+    assert (environment / "bin/demo-main").exists()
+
+
+def test_requirements_that_are_there_are_not_said_twice(tmp_path: Path) -> None:
+    egg = tmp_path / "demo_pkg.egg-info"
+    egg.mkdir()
+    text = "Metadata-Version: 2.1\nName: demo-pkg\nVersion: 1.0\nRequires-Dist: six\n\n"
+    (egg / "PKG-INFO").write_text(text)
+    (egg / "requires.txt").write_text("six\n")
+    packed = pack.pack_editable(distribution(tmp_path, "demo_pkg.egg-info"))
+    assert zipfile.ZipFile(io.BytesIO(packed)).read("demo_pkg-1.0.dist-info/METADATA") == text.encode()
+
+
+def test_an_editable_without_readable_metadata_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="PKG-INFO cannot be read"):
+        pack.pack_editable(distribution(tmp_path, "demo_pkg.egg-info"))
+
+
+def test_names_of_packed_wheels(tmp_path: Path) -> None:
+    tags = ("cp311-cp311-manylinux_2_17_x86_64", "cp311-cp311-manylinux2014_x86_64")
+    found = distribution(tmp_path, name="my-ext.mod", version="1.0+local.1", tags=tags)
+    assert pack.wheel_file_name(found) == "my_ext_mod-1.0+local.1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
