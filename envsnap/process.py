@@ -19,6 +19,8 @@ from typing import IO, Literal
 
 Stream = Literal["stdout", "stderr"]
 OnLine = Callable[[Stream, str], None]
+_GRACE_S = 10.0
+_CHILDREN_GRACE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +99,14 @@ def run(
         )
     except OSError as error:
         raise NotStarted(words, error.strerror or str(error)) from error
+    except ValueError as error:  # a NUL among the arguments
+        raise NotStarted(words, str(error)) from error
+    finished = False
     try:
         outputs, timed_out = _pump(child, stdin, started, timeout_s, on_line)
+        finished = not timed_out
     finally:
-        _end(child)
+        _end(child, normal=finished)
     return Completed(
         argv=words,
         returncode=child.returncode,
@@ -168,15 +174,34 @@ def _feed(pipe: IO[bytes], data: memoryview) -> memoryview:
         return data[:0]
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    for stop in (signal.SIGTERM, signal.SIGKILL):
-        if child.poll() is not None:
-            break
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, stop)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(10)
+def _end(child: subprocess.Popen[bytes], *, normal: bool) -> None:
+    """Give back the pipes; unless it came to its own end, end the program and whatever it started."""
+    if not normal:
+        _signal_group(child, signal.SIGTERM)
+        try:
+            _await_group(child)
+        finally:  # also when a second interrupt cuts the wait short
+            _signal_group(child, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_GRACE_S)
     for pipe in (child.stdin, child.stdout, child.stderr):
         if pipe is not None:
             with contextlib.suppress(OSError):
                 pipe.close()
+
+
+def _await_group(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_GRACE_S)
+    give_up = time.monotonic() + _CHILDREN_GRACE_S
+    while _signal_group(child, 0) and time.monotonic() < give_up:
+        time.sleep(0.02)
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: int) -> bool:
+    """Whether anyone of its process group was there to hear it."""
+    try:
+        os.killpg(child.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True

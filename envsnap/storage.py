@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,7 +71,12 @@ def new_directory(path: Path) -> Iterator[Path]:
             stale = fresh.with_name(fresh.name + ".old")
             with contextlib.suppress(FileNotFoundError):
                 path.rename(stale)
-            fresh.rename(path)
+            try:
+                fresh.rename(path)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    stale.rename(path)
+                raise
             shutil.rmtree(stale, ignore_errors=True)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -98,6 +103,14 @@ class BlobStore:
 
     def has(self, digest: str) -> bool:
         return self.path(digest).is_file()
+
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Drop every other blob: what an earlier capture of the same name kept and this one does not name."""
+        folder = self.root / "sha256"
+        kept = {self.path(digest).name for digest in digests}
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name not in kept:
+                path.unlink()
 
     def read(self, digest: str) -> bytes:
         """The blob's bytes.

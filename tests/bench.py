@@ -47,8 +47,11 @@ def pair(name: str, work: Callable[[], object], against: str, other: Callable[[]
 
 def hash_files(paths: Sequence[Path]) -> None:
     def one(path: Path) -> str:
+        digest = hashlib.sha256()
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(one, paths))

@@ -1,0 +1,36 @@
+"""Reviewed knowledge as data: `load()` reads it strictly, once per process."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import msgspec
+
+from envsnap.model.base import Release
+from envsnap.model.catalog import Catalog, Drivers, Libraries, Slim, VariableRule
+
+T = TypeVar("T")
+
+
+@cache
+def load() -> Catalog:
+    """The catalogue. A malformed data file is a bug of ours and raises `msgspec.ValidationError`."""
+    return Catalog(
+        releases=_table("ngc-pytorch", "releases", tuple[Release, ...]),
+        drivers=_file("cuda-drivers", Drivers),
+        variables=_table("variables", "variables", tuple[VariableRule, ...]),
+        libraries=_file("sonames", Libraries),
+        slim=_table("slim", "slim", Slim),
+    )
+
+
+def _file(name: str, kind: type[T]) -> T:
+    data = (files(__name__) / "data" / f"{name}.yaml").read_bytes()
+    return msgspec.yaml.decode(data, type=kind)
+
+
+def _table(name: str, key: str, kind: type[T]) -> T:
+    document = _file(name, dict[str, Any])
+    return msgspec.convert(document[key], kind)

@@ -26,7 +26,7 @@ LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
 @click.option(
     "--negative-control",
     type=click.Choice(["tf32", "labels", "wandb"]),
-    help="Spoil the run on purpose, to see verify fail: tf32 at L2, labels and wandb at L3.",
+    help="Spoil the run on purpose: verify must then fail, for tf32 at L2, else at L3.",
 )
 @main.shared_options
 def command(console: Console, image_or_lock: str, python: str | None, **options: Any) -> None:
@@ -36,6 +36,7 @@ def command(console: Console, image_or_lock: str, python: str | None, **options:
     from envsnap.storage import write_file
     from envsnap.workflows import verify as workflow
 
+    require = _layers(options["require"])
     if python is not None:
         subject = workflow.of_python(python, Path(image_or_lock), env=os.environ)
     else:
@@ -44,7 +45,7 @@ def command(console: Console, image_or_lock: str, python: str | None, **options:
         )
     verdict, device = workflow.verify(
         subject,
-        require=_layers(options["require"]),
+        require=require,
         negative_control=options["negative_control"] or "",
         cache=cache_directory(),
         progress=console,

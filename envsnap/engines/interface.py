@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from envsnap.model.base import BaseInventory, ImageConfig
-from envsnap.model.host import Ability as Ability
-from envsnap.model.host import State as State
+from envsnap.model.host import Ability
 from envsnap.progress import Progress
 from envsnap.target import Target
 

@@ -1,0 +1,8 @@
+"""Facts -> `EnvLock` -> bytes and back, with the digests that make a lock mean something."""
+
+from envsnap.lockfile.assemble import assemble
+from envsnap.lockfile.codec import dumps, loads
+from envsnap.lockfile.digest import lock_digest, observed_digest, seal
+from envsnap.lockfile.packages import Packed, Unfound, WheelAnswer
+
+__all__ = ["Packed", "Unfound", "WheelAnswer", "assemble", "dumps", "loads", "lock_digest", "observed_digest", "seal"]

@@ -95,13 +95,12 @@ def pack_editable(distribution: Distribution) -> bytes:
     try:
         if metadata.suffix == ".dist-info":
             files = {str(file.relative_to(metadata)): file.read_bytes() for file in sorted(metadata.rglob("*")) if file.is_file()}
-            name = metadata.name
         else:
             files = _from_egg_info(metadata)
-            name = f"{_escaped(distribution.name)}-{_escaped_version(distribution.version)}.dist-info"
     except OSError as error:
         raise _refusal(distribution, f"{error.filename} cannot be read: {error.strerror}") from error
     files.setdefault("WHEEL", _WHEEL.encode())
+    name = f"{_escaped(distribution.name)}-{_escaped_version(distribution.version)}.dist-info"  # as the wheel's own name has it
     kept = [
         _Member(path=f"{name}/{path}", data=data, executable=False, record_hash=_hash(data))
         for path, data in files.items()

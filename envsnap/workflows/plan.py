@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from pathlib import Path
 from envsnap import catalog, plan, render
 from envsnap.engines.interface import Engine
 from envsnap.engines.registry import Registry
-from envsnap.errors import EngineError, EnvsnapError
+from envsnap.errors import EngineError
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan, InstallPacked
 from envsnap.probes import source
@@ -47,7 +45,7 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """A rendered build context. Attributes: digest: over all of its files, so that a record can tell whether they changed."""
+    """A rendered build context. Attributes: digest: over its files, so that a record can tell whether they changed."""
 
     directory: Path
     digest: str
@@ -103,7 +101,7 @@ def write_context(lock: EnvLock, lock_file: Path, made: BuildPlan, request: Plan
         guest = {"collect.py": (GUEST_DIRECTORY / "collect.py").read_bytes()}
         files = render.render(made, lock, lock_file.read_bytes(), guest, manifest)
         _write(fresh, {**files, **_packed(made, blobs)})
-        digest = _digest(fresh)
+        digest = _digest(fresh, lock)
         for name in KEPT:
             if (directory / name).exists():
                 shutil.copy2(directory / name, fresh / name)
@@ -116,15 +114,9 @@ def _write_source(
     assert lock.source is not None
     repository = None
     if lock.source.commit is not None:
-        repository = source.find_repository(lock.source, [request.project.resolve()], cache)
-    source.materialise(lock.source, blobs, repository, destination)
+        repository = source.find_repository(lock.source, [request.project.resolve()], cache, progress)
+    source.materialise(lock.source, blobs, repository, destination)  # refuses files other than those that were captured
     manifest = source.manifest(destination)
-    if source.manifest_digest(manifest) != lock.source.files:
-        raise EnvsnapError(
-            "the project's files are not those that were captured",
-            why=f"commit {lock.source.commit} with the kept patch gives other files",
-            hint="capture again; if it stays, report it",
-        )
     progress.note(f"source: {len(manifest)} files of {lock.source.name}")
     return manifest
 
@@ -145,7 +137,7 @@ def _write(root: Path, files: Mapping[str, bytes]) -> None:
         path.write_bytes(data)
 
 
-def _digest(root: Path) -> str:
-    """Over path, mode bit and content of every file."""
-    lines = [[*row] for row in source.manifest(root)]
-    return "sha256:" + hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+def _digest(root: Path, lock: EnvLock) -> str:
+    """Over path, mode and content of every file; of the lock its digest alone: an image does not change with what was observed."""
+    files = [(path, mode, lock.digest if path == "lock.yaml" else digest) for path, mode, digest in source.manifest(root)]
+    return source.manifest_digest(files)

@@ -1,5 +1,7 @@
 """A PEP 660 build backend of thirty lines, so that an editable install needs no network."""
 
+from __future__ import annotations
+
 import zipfile
 from pathlib import Path
 
@@ -7,11 +9,11 @@ NAME, VERSION = "yolotools", "0.3.0"
 INFO = f"{NAME}-{VERSION}.dist-info"
 
 
-def get_requires_for_build_editable(config_settings=None):
+def get_requires_for_build_editable(config_settings: object = None) -> list[str]:
     return []
 
 
-def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
+def build_editable(wheel_directory: str, config_settings: object = None, metadata_directory: str | None = None) -> str:
     file = f"{NAME}-{VERSION}-py3-none-any.whl"
     files = {
         f"__editable__.{NAME}-{VERSION}.pth": str(Path.cwd() / "src") + "\n",

@@ -1,0 +1,180 @@
+"""Reaching a Docker engine, and saying plainly why it cannot be reached.
+
+Where it is comes from what the `docker` command itself reads: DOCKER_HOST with its TLS variables, DOCKER_CONTEXT, the current
+context of its configuration file, the default socket.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envsnap import redaction
+from envsnap.errors import EngineError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+CANNOT_REACH = "cannot reach a Docker engine"
+NO_SOCKET = "no such file"
+_TIMEOUT_S = 120
+
+
+def connect(env: Mapping[str, str]) -> APIClient:
+    """A client for the engine that `env` names, with the newest API version that both sides speak.
+
+    Raises:
+        EngineError: nothing answers there, or it may not be asked; with the way out.
+    """
+    from docker import APIClient
+    from docker.constants import DEFAULT_UNIX_SOCKET
+    from docker.context import ContextAPI
+    from docker.errors import DockerException
+    from docker.utils import kwargs_from_env
+
+    address = ""
+    try:
+        where: dict[str, Any] = {**kwargs_from_env(environment=dict(env))}
+        if "base_url" not in where:
+            if ContextAPI.get_context(env.get("DOCKER_CONTEXT") or None) is None:
+                raise EngineError(
+                    CANNOT_REACH,
+                    why="the current docker context does not exist",
+                    hint="docker context ls   shows those that do;   docker context use NAME   picks one",
+                )
+            where |= ContextAPI.kwargs_from_context(environment=env)
+        address = str(where.get("base_url") or DEFAULT_UNIX_SOCKET)
+        _knock(address)
+        return APIClient(**where, version="auto", timeout=_TIMEOUT_S)
+    except (DockerException, OSError, ValueError) as error:
+        why, hint = explain_unreachable(error, address)
+        raise EngineError(CANNOT_REACH, why=why, hint=hint) from error
+
+
+def _knock(address: str) -> None:
+    """Open a local socket once: the system's own error says more than what is left of it further up."""
+    scheme, _, path = address.removeprefix("http+").partition("://")
+    if scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(_TIMEOUT_S)
+            door.connect(path)
+
+
+def explain_unreachable(error: BaseException, address: str) -> tuple[str, str]:
+    """Cause and remedy of a failed connection to `address` ("unix:///var/run/docker.sock", "tcp://host:2376")."""
+    place = redaction.url(address.removeprefix("http+").removeprefix("unix://"))
+    if address.startswith("ssh://"):
+        return (
+            f"{place}: envsnap does not speak ssh to an engine",
+            "forward its socket:   ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST   and set DOCKER_HOST=unix:///tmp/docker.sock",
+        )
+    cause = _system_error(error)
+    match cause.errno if cause is not None else None:
+        case errno.EACCES | errno.EPERM:
+            group = _group_of(Path(place))
+            membership = f" (you are not in the group {group})" if group else ""
+            return (
+                f"{place}: permission denied{membership}",
+                f"sudo usermod -aG {group or 'docker'} $USER   then log in again",
+            )
+        case errno.ENOENT:
+            return f"{place}: {NO_SOCKET}", "install and start Docker, or set DOCKER_HOST to where an engine listens"
+        case errno.ECONNREFUSED:
+            return f"{place}: nothing is listening (the engine is not running)", "sudo systemctl start docker"
+        case _:
+            return redaction.text(f"{place}: {_innermost(error)}"), "docker version   asks the same engine; see what it says"
+
+
+def _group_of(place: Path) -> str:
+    """The socket's group, unless this process is in it or it cannot be seen."""
+    try:
+        owner = place.stat().st_gid
+        return "" if owner in {*os.getgroups(), os.getegid()} else grp.getgrgid(owner).gr_name
+    except (OSError, KeyError):
+        return ""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and everything below it: requests and urllib3 carry the cause now in `args`, now in the chain."""
+    pending, seen = [error], set[int]()
+    while pending:
+        current = pending.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        pending += [item for item in (*current.args, current.__cause__, current.__context__) if isinstance(item, BaseException)]
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    return next((cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno), None)
+
+
+def _innermost(error: BaseException) -> str:
+    return str(list(_causes(error))[-1]) or type(error).__name__
+
+
+@contextmanager
+def engine_errors(what: str, *, hint: str = "") -> Iterator[None]:
+    """Turn whatever docker-py raises into an EngineError that says `what` failed."""
+    import requests
+    from docker.errors import APIError, DockerException
+
+    try:
+        yield
+    except APIError as error:
+        raise failure(what, error.explanation or str(error), hint=hint) from error
+    except (requests.RequestException, DockerException) as error:
+        raise EngineError(
+            what, why=redaction.text(_innermost(error)), hint=hint or "is the engine still running?   docker version"
+        ) from error
+
+
+def failure(what: str, said: str, *, hint: str = "") -> EngineError:
+    """An EngineError with the engine's own words, and a remedy where one is well known."""
+    words = redaction.text(said.strip())
+    return EngineError(what, why=words, hint=remedy(words) or hint)
+
+
+def remedy(said: str) -> str:
+    """What usually helps when an engine or BuildKit says this; "" when nothing is well known."""
+    lower = said.lower()
+    for phrases, hint in _REMEDIES:
+        if any(phrase in lower for phrase in phrases):
+            return hint
+    return ""
+
+
+_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("no space left on device",), "free space for the engine:   docker system df   shows what it keeps"),
+    (
+        (
+            "pull access denied",
+            "unauthorized",
+            "authentication required",
+            "no basic auth credentials",
+            "access to the resource is denied",
+            "403 forbidden",
+        ),
+        "docker login to that registry, or check the name",
+    ),
+    (("manifest unknown", "not found: manifest", "repository name not known", "name unknown", ": not found"), "check the name and the tag"),
+    (("x509", "certificate"), "the engine does not trust that registry's certificate: give it the CA (/etc/docker/certs.d)"),
+    (
+        (
+            "no such host",
+            "connection refused",
+            "i/o timeout",
+            "timeout exceeded",
+            "network is unreachable",
+            "temporary failure in name resolution",
+        ),
+        "check the network and the proxy of the engine, then try again",
+    ),
+)

@@ -1,0 +1,251 @@
+"""The Docker engine: docker-py for its API, BuildKit through the `docker` command."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from envsnap import process, redaction
+from envsnap.engines import archive, buildx
+from envsnap.engines.abilities import describe_engine, disk_ability, gpu_ability, uses_containerd_store
+from envsnap.engines.connection import NO_SOCKET, connect, engine_errors, failure, remedy
+from envsnap.engines.container import ContainerTarget, files_of, new_container, require_gpus
+from envsnap.engines.images import Layers, config_digest_of, pushed_digest, read_image
+from envsnap.engines.interface import BuildInputs, EngineImage
+from envsnap.engines.inventory import look_inside
+from envsnap.errors import EngineError, TargetError
+from envsnap.model.base import BaseInventory
+from envsnap.model.host import Ability, State
+from envsnap.progress import Progress, Task
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+_GET_BUILDKIT = "install Docker's buildx plugin (package docker-buildx or docker-buildx-plugin)"
+_COMMAND_TIMEOUT_S = 30
+_FILE_LIMIT_BYTES = 64 << 20
+
+
+class DockerEngine:
+    """See `envsnap.engines.interface.Engine`. Connects at the first call that needs the engine."""
+
+    name: Literal["docker"] = "docker"
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = dict(env)
+        self._config_digests: dict[str, str] = {}
+
+    @cached_property
+    def _client(self) -> APIClient:
+        return connect(self._env)
+
+    def close(self) -> None:
+        """Give back the connections; the engine may be used again."""
+        client = self.__dict__.pop("_client", None)
+        if client is not None:
+            client.close()
+
+    # What it can do
+
+    def abilities(self) -> tuple[Ability, ...]:
+        try:
+            with engine_errors("cannot ask the engine"):
+                version, info = self._client.version(), self._client.info()
+        except EngineError as error:
+            state: State = "missing" if NO_SOCKET in error.why else "broken"
+            return (Ability(name="engine", state=state, found=error.why or error.what, hint=error.hint), self._buildkit_ability())
+        return (
+            Ability(name="engine", state="ok", found=describe_engine(version, info)),
+            self._buildkit_ability(),
+            gpu_ability(info),
+            disk_ability(str(info.get("DockerRootDir", "")), local=self._client.base_url.startswith("http+docker://")),
+        )
+
+    def _buildkit_ability(self) -> Ability:
+        builder = self._builder()
+        if isinstance(builder, str):
+            return Ability(name="BuildKit", state="missing", found=builder, hint=_GET_BUILDKIT)
+        return Ability(name="BuildKit", state="ok", found=builder.description)
+
+    def _builder(self) -> buildx.Builder | str:
+        """How to build with BuildKit here, or why not."""
+        if shutil.which("docker", path=self._env.get("PATH")) is None:
+            return "no docker command on PATH"
+        plugin = self._say("docker", "buildx", "version")
+        if plugin and (builder := buildx.parse_buildx_version(plugin)):
+            return builder
+        client = buildx.parse_client_version(self._say("docker", "--version"))
+        if client is None:
+            return "the docker command on PATH is not Docker's"
+        return buildx.built_in(client) or f"docker {client} has no buildx plugin"
+
+    def _say(self, *command: str) -> str:
+        """What a program prints; "" when it fails."""
+        try:
+            done = process.run(command, env=self._env, timeout_s=_COMMAND_TIMEOUT_S)
+        except process.NotStarted:
+            return ""
+        return done.stdout.decode("utf-8", "replace").strip() if done.ok else ""
+
+    def require(self) -> None:
+        with engine_errors("cannot ask the engine"):
+            self._client.ping()
+        self._require_builder()
+
+    def _require_builder(self) -> buildx.Builder:
+        builder = self._builder()
+        if isinstance(builder, str):
+            raise EngineError("cannot build: no BuildKit", why=builder, hint=_GET_BUILDKIT)
+        return builder
+
+    # Images
+
+    def image(self, reference: str) -> EngineImage | None:
+        from docker.errors import ImageNotFound
+
+        with engine_errors(f"cannot look up {reference}"):
+            try:
+                found: dict[str, Any] = self._client.inspect_image(reference)  # type: ignore[no-untyped-call]
+            except ImageNotFound:
+                return None
+        return read_image(found, config_digest=self._config_digest(found["Id"]))
+
+    @cached_property
+    def _containerd_store(self) -> bool:
+        with engine_errors("cannot ask the engine"):
+            return uses_containerd_store(self._client.info())
+
+    def _config_digest(self, image_id: str) -> str:
+        """An image's ID is its config digest, except on the containerd store: there the manifest has to be read."""
+        if not self._containerd_store:
+            return image_id
+        if image_id not in self._config_digests:
+            with engine_errors(f"cannot read the manifest of {image_id[:19]}"):
+                saved: Iterator[bytes] = self._client.get_image(image_id)
+                self._config_digests[image_id] = config_digest_of(saved)
+        return self._config_digests[image_id]
+
+    def pull(self, reference: str, progress: Progress) -> EngineImage:
+        from docker.utils import parse_repository_tag
+
+        what = f"cannot pull {reference}"
+        repository, tag = parse_repository_tag(reference)
+        with progress.task(f"pull {reference}", unit="bytes") as task, engine_errors(what):
+            layers = Layers(task)
+            for event in self._client.pull(repository, tag=tag or "latest", stream=True, decode=True):
+                if "error" in event:
+                    raise failure(what, str(event["error"]))
+                layers.read(event)
+        image = self.image(reference)
+        if image is None:
+            raise EngineError(what, why="the engine says that it did, and does not have it")
+        return image
+
+    def inventory(self, reference: str) -> BaseInventory:
+        image = self.image(reference)
+        if image is None:
+            raise EngineError(f"cannot look inside {reference}", why="the engine does not have it", hint=f"docker pull {reference}")
+        return look_inside(self._client, image.image_id, architecture=image.config.architecture)
+
+    def tag(self, image_id: str, reference: str) -> None:
+        from docker.utils import parse_repository_tag
+
+        repository, tag = parse_repository_tag(reference)
+        with engine_errors(f"cannot tag {reference}"):
+            self._client.tag(image_id, repository, tag or "latest", force=True)
+
+    def push(self, reference: str, progress: Progress) -> str:
+        from docker.utils import parse_repository_tag
+
+        what = f"cannot push {reference}"
+        repository, tag = parse_repository_tag(reference)
+        digest = ""
+        with progress.task(f"push {reference}", unit="bytes") as task, engine_errors(what):
+            layers = Layers(task)
+            for event in self._client.push(repository, tag=tag or "latest", stream=True, decode=True):
+                if "error" in event:
+                    raise failure(what, str(event["error"]))
+                digest = pushed_digest(event) or digest
+                layers.read(event)
+        if not digest:
+            raise EngineError(what, why="the registry answered no digest")
+        return digest
+
+    # Building
+
+    def build(self, context: Path, inputs: BuildInputs, progress: Progress) -> EngineImage:
+        builder = self._require_builder()
+        log = buildx.BuildLog()
+        with (
+            tempfile.TemporaryDirectory(prefix="envsnap-build-") as scratch,
+            progress.task(f"build {context.name}", unit="steps") as task,
+        ):
+            image_file, metadata_file = Path(scratch, "image"), Path(scratch, "metadata.json")
+            command = buildx.build_command(
+                builder, context, platform=inputs.platform, secrets=inputs.secrets, image_file=image_file, metadata_file=metadata_file
+            )
+            try:
+                done = process.run(
+                    command, env=buildx.build_environment(builder, self._env), on_line=lambda _, line: _report(log, log.read(line), task)
+                )
+            except process.NotStarted as error:
+                raise EngineError("cannot build", why=str(error), hint=_GET_BUILDKIT) from error
+            if not done.ok:
+                raise build_failure(log, done.returncode)
+            result = buildx.read_result(image_file, metadata_file)
+        if result.config_digest:
+            self._config_digests |= dict.fromkeys(result.image_ids, result.config_digest)
+        image = next((found for image_id in result.image_ids if (found := self.image(image_id))), None)
+        if image is None:
+            raise EngineError("the build says that it succeeded, and there is no image", log=redaction.text(log.tail()))
+        if (platform := f"{image.config.os}/{image.config.architecture}") != inputs.platform:
+            raise EngineError(f"the build gave an image for {platform}", why=f"{inputs.platform} was asked for")
+        for reference in inputs.tags:
+            self.tag(image.image_id, reference)
+        tagged = self.image(image.image_id)
+        assert tagged is not None
+        return tagged
+
+    # Running
+
+    def read_file(self, reference: str, path: str) -> bytes | None:
+        from docker.errors import NotFound
+
+        with new_container(self._client, reference, ["none"]) as container, engine_errors(f"cannot read {path} of {reference}"):
+            try:
+                with files_of(self._client, container, path) as chunks:
+                    return archive.read_single(chunks, max_bytes=_FILE_LIMIT_BYTES)
+            except NotFound:
+                return None
+
+    def target(self, reference: str, *, gpus: str = "none", user: str | None = None) -> ContainerTarget:
+        if self.image(reference) is None:
+            raise TargetError(f"the engine has no image {reference}", hint="envsnap build   or docker pull")
+        require_gpus(self._client, reference, gpus)
+        return ContainerTarget(client=self._client, image=reference, gpus=gpus, user=user)
+
+
+def _report(log: buildx.BuildLog, event: buildx.Event | None, task: Task) -> None:
+    match event:
+        case buildx.Started(_, name):
+            task.total(log.total_steps or None)
+            task.status(redaction.text(name))
+        case buildx.Finished(vertex, "") if log.is_step(vertex):
+            task.advance(1)
+        case buildx.Printed(_, text) if text.strip():
+            task.status(redaction.text(text.strip()))
+        case _:
+            pass
+
+
+def build_failure(log: buildx.BuildLog, returncode: int) -> EngineError:
+    """Which step failed, with its own last words."""
+    step = redaction.text(log.failed_step)
+    why = redaction.text(log.why()) or f"the builder ended with code {returncode}"
+    return EngineError(
+        f"the build failed at {step}" if step else "the build failed", why=why, hint=remedy(why), log=redaction.text(log.tail())
+    )

@@ -1,0 +1,254 @@
+"""Installed distributions -> locked packages: where each came from, and what proves it.
+
+A package whose provenance cannot be told is `unproven`, and why is always said: in its origin's reason, or as a problem under
+"packages.NAME".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from envsnap import redaction
+from envsnap.lockfile import validate
+from envsnap.lockfile.explain import misfit
+from envsnap.model.facts import Distribution, Problem
+from envsnap.model.kinds import PackageName, Version
+from envsnap.model.lock import (
+    AnyOrigin,
+    CondaOrigin,
+    DirectoryOrigin,
+    EditableOrigin,
+    IndexOrigin,
+    LockedPackage,
+    LockedSource,
+    UnknownOrigin,
+    VcsOrigin,
+    WheelOrigin,
+)
+
+
+class WheelAnswer(Struct, frozen=True, kw_only=True):
+    """The wheel file of an installed distribution, as its index publishes it.
+
+    Attributes:
+        file: wheel file name; sha256: 64 hex digits.
+        index: as in `IndexOrigin`; None for the default index.
+        yanked: withdrawn since.
+    """
+
+    file: str
+    sha256: str
+    index: str | None = None
+    yanked: bool = False
+
+
+class Unfound(Struct, frozen=True):
+    """No index has the wheel. Attributes: reason: one sentence."""
+
+    reason: str
+
+
+Packed = tuple[str, str]
+"""A wheel packed from what is installed: (wheel file name, digest of its blob)."""
+
+
+class _Doubt(Exception):
+    """A package is unproven. Attributes: origin: what is known all the same; None when nothing is."""
+
+    def __init__(self, reason: str, origin: AnyOrigin | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.origin = origin or UnknownOrigin(reason=reason)
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What was asked about the distributions; the arguments of `assemble`, by normalised name.
+
+    Attributes:
+        root: absolute path on the target of the directory that `source` describes; None without a source.
+    """
+
+    wheels: Mapping[str, WheelAnswer | Unfound]
+    packed: Mapping[str, Packed]
+    source: LockedSource | None
+    root: str | None
+
+
+def packages(distributions: Sequence[Distribution], evidence: Evidence) -> tuple[tuple[LockedPackage, ...], tuple[Problem, ...]]:
+    """Every distribution that `import` sees, and what was left out or could not be proven."""
+    installed, problems = _installed(distributions)
+    locked: list[LockedPackage] = []
+    for distribution in installed:
+        package, doubts = _package(distribution, evidence)
+        locked.append(package)
+        problems += doubts
+    return tuple(locked), tuple(problems)
+
+
+def _installed(distributions: Sequence[Distribution]) -> tuple[list[Distribution], list[Problem]]:
+    """Those that `import` sees: the first of each name on sys.path, with a name and version that a lock can hold."""
+    first: dict[str, Distribution] = {}
+    problems: list[Problem] = []
+    for distribution in distributions:
+        where = f"packages.{distribution.name}"
+        if misfit(distribution.name, PackageName) or misfit(distribution.version, Version):
+            problems.append(Problem(where=where, what=f"left out: no lock can hold the name or version {distribution.version!r}"))
+        elif distribution.name in first:
+            shadowed = f"{distribution.version} in {distribution.location} is hidden by {first[distribution.name].version}"
+            problems.append(Problem(where=where, what=f"left out: {shadowed}, which comes first on sys.path"))
+        else:
+            first[distribution.name] = distribution
+    return list(first.values()), problems
+
+
+def _package(distribution: Distribution, evidence: Evidence) -> tuple[LockedPackage, list[Problem]]:
+    editable = _is_editable(distribution)
+    unproven = LockedPackage(
+        name=distribution.name,
+        version=distribution.version,
+        origin=UnknownOrigin(reason=""),
+        tags=_expanded(distribution.tags),
+        files=None if editable else distribution.files,
+        requested=distribution.requested,
+        modified=distribution.modified or (),
+        provenance="unproven",
+    )
+    try:
+        package = _proven(unproven, distribution, evidence)
+        if package.modified:
+            raise _Doubt(f"files were edited after it was installed: {_few(package.modified)}", package.origin)
+        if refused := _refused(package, evidence):
+            raise _Doubt(f"what is said of its origin cannot be locked: {refused}")
+    except _Doubt as doubt:
+        return _doubted(unproven, doubt, evidence)
+    return package, []
+
+
+def _doubted(package: LockedPackage, doubt: _Doubt, evidence: Evidence) -> tuple[LockedPackage, list[Problem]]:
+    """The package with what is known of its origin, and the reason where the origin does not hold it."""
+    known = replace(package, origin=doubt.origin)
+    if _refused(known, evidence):
+        known = replace(package, origin=UnknownOrigin(reason=doubt.reason))
+    if isinstance(known.origin, UnknownOrigin):
+        return known, []
+    return known, [Problem(where=f"packages.{package.name}", what=f"unproven: {doubt.reason}")]
+
+
+def _refused(package: LockedPackage, evidence: Evidence) -> str:
+    """Why a reader would refuse this package; "" when it would not."""
+    return misfit(package, LockedPackage) or next(validate.package_problems(package, evidence.source), "")
+
+
+def _proven(package: LockedPackage, distribution: Distribution, evidence: Evidence) -> LockedPackage:
+    """The package with its origin, proof and provenance. Raises _Doubt."""
+    direct_url = distribution.direct_url
+    if direct_url is not None:
+        url = redaction.url(str(direct_url.get("url", "")))
+        if "vcs_info" in direct_url:
+            return _from_vcs(package, url, direct_url, evidence)
+        if "dir_info" in direct_url:
+            return _from_directory(package, url, distribution, evidence)
+        return _from_archive(package, url, direct_url, evidence)
+    if distribution.installer == "conda":
+        raise _Doubt("conda installed it, and conda packages cannot be proven yet", CondaOrigin(url="", build=distribution.build))
+    if distribution.metadata_dir.endswith((".egg-info", ".egg")):
+        raise _Doubt("installed as an egg: nothing records its files or where they came from")
+    return _from_index(package, evidence)
+
+
+def _from_vcs(package: LockedPackage, url: str, direct_url: Mapping[str, Any], evidence: Evidence) -> LockedPackage:
+    info = _mapping(direct_url["vcs_info"])
+    vcs: Any = info.get("vcs")
+    origin = VcsOrigin(
+        vcs=vcs,
+        url=url,
+        commit=str(info.get("commit_id", "")),
+        subdirectory=direct_url.get("subdirectory"),
+    )
+    return _with_blob(replace(package, origin=origin, provenance="vcs"), evidence)
+
+
+def _from_directory(package: LockedPackage, url: str, distribution: Distribution, evidence: Evidence) -> LockedPackage:
+    editable = _is_editable(distribution)
+    path = _inside(unquote(urlsplit(url).path), evidence.root)
+    if path is None:
+        outside = EditableOrigin() if editable else DirectoryOrigin()
+        raise _Doubt(f"installed from {url}, which is outside the project that is captured", outside)
+    if not editable:
+        return _with_blob(replace(package, origin=DirectoryOrigin(path=path), provenance="source"), evidence)
+    imports = [_inside(entry, evidence.root) for entry in distribution.editable_paths]
+    origin = EditableOrigin(path=path, import_paths=tuple(entry for entry in imports if entry is not None))
+    if None in imports:
+        raise _Doubt("editable, and some of what it puts on sys.path is outside the project that is captured", origin)
+    return _with_blob(replace(package, origin=origin, provenance="source"), evidence)
+
+
+def _with_blob(package: LockedPackage, evidence: Evidence) -> LockedPackage:
+    if package.name not in evidence.packed:
+        raise _Doubt("its installed files could not be packed as a wheel", package.origin)
+    file, blob = evidence.packed[package.name]
+    return replace(package, file=file, blob=blob)
+
+
+def _from_archive(package: LockedPackage, url: str, direct_url: Mapping[str, Any], evidence: Evidence) -> LockedPackage:
+    """A file installed by path or URL is the index's when the index publishes the same bytes."""
+    sha256 = _archive_sha256(_mapping(direct_url.get("archive_info")))
+    answer = evidence.wheels.get(package.name)
+    if isinstance(answer, WheelAnswer) and sha256 == answer.sha256:
+        return _from_index(package, evidence)
+    raise _Doubt(f"installed from the file {url}, and no index is known to publish it", WheelOrigin(url=url))
+
+
+def _archive_sha256(info: Mapping[str, Any]) -> str | None:
+    algorithm, _, value = str(info.get("hash", "")).partition("=")  # how it was written before `hashes`
+    return {algorithm: value, **_mapping(info.get("hashes"))}.get("sha256")
+
+
+def _from_index(package: LockedPackage, evidence: Evidence) -> LockedPackage:
+    answer = evidence.wheels.get(package.name, Unfound("no index was asked for it"))
+    if isinstance(answer, Unfound):
+        raise _Doubt(answer.reason)
+    if package.files is None:
+        raise _Doubt("it has no usable RECORD, so its files cannot be held against the index's")
+    return replace(
+        package,
+        origin=IndexOrigin(index=answer.index, yanked=answer.yanked),
+        file=answer.file,
+        sha256=answer.sha256,
+        provenance="index",
+    )
+
+
+def _is_editable(distribution: Distribution) -> bool:
+    return bool(_mapping((distribution.direct_url or {}).get("dir_info")).get("editable"))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A part of direct_url.json that should be a mapping; what is none is empty."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _inside(path: str, root: str | None) -> str | None:
+    """`path` relative to `root`, "" for the root itself; None when it lies elsewhere."""
+    if root is None or not PurePosixPath(path).is_relative_to(root):
+        return None
+    relative = str(PurePosixPath(path).relative_to(root))
+    return "" if relative == "." else relative
+
+
+def _expanded(tags: Sequence[str]) -> tuple[str, ...]:
+    """Tags one by one ("py2.py3-none-any" is two), in WHEEL's order, each once."""
+    expanded = ("-".join(parts) for tag in tags for parts in product(*(part.split(".") for part in tag.split("-"))))
+    return tuple(dict.fromkeys(expanded))
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

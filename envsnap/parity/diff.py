@@ -1,0 +1,111 @@
+"""Two locks -> every difference, each with its grade and what it can do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from envsnap.model.lock import EnvLock
+from envsnap.model.parity import Difference, Grade
+from envsnap.parity.grades import grade
+
+_ORDER: Mapping[Grade, int] = {"breaking": 0, "numeric": 1, "cosmetic": 2}
+_IGNORED = frozenset({"envsnap", "digest", "observed.digest", "observed.reference.measurements", "capture"})
+"""Derived from the rest, or of one run alone."""
+
+_KEYS: Mapping[str, Callable[[Any], str]] = {
+    "packages": lambda package: package["name"],
+    "system_packages": lambda package: package.get("name") or package["sonames"][0],
+    "source.untracked": lambda file: file["path"],
+    "source.submodules": lambda module: module["path"],
+    "source.lfs": lambda file: file["path"],
+    "observed.cuda.loaded": lambda library: library["soname"],
+    "observed.imports": lambda module: module,
+    "observed.reference.kit": lambda package: package["name"],
+}
+"""Lists whose entries have a name: compared by it, not by position."""
+
+_LONG = 20
+
+
+def diff(left: EnvLock, right: EnvLock) -> tuple[Difference, ...]:
+    """All differences but those of the capture itself and of measurements; by grade, then by field."""
+    found = [
+        Difference(field=field, left=one, right=other, grade=graded, why=why)
+        for field, one, other in _compare("", msgspec.to_builtins(left), msgspec.to_builtins(right))
+        for graded, why in [grade(field, one, other)]
+    ]
+    return tuple(sorted(found, key=lambda difference: (_ORDER[difference.grade], difference.field)))
+
+
+def _compare(field: str, left: Any, right: Any) -> Iterator[tuple[str, str | None, str | None]]:
+    if left == right or field in _IGNORED:
+        return
+    one, other = _by_name(field, left, right)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for name in sorted(one.keys() | other.keys()):
+            inner = name if name.startswith("[") else f".{name}"
+            yield from _compare(f"{field}{inner}".removeprefix("."), one.get(name), other.get(name))
+    else:
+        yield field, *_texts(left, right)
+
+
+def _by_name(field: str, left: Any, right: Any) -> tuple[Any, Any]:
+    """Two lists as mappings, where single entries are better told than the whole. A list that is left out is empty."""
+    if field in _KEYS:
+        return _named(left or (), _KEYS[field]), _named(right or (), _KEYS[field])
+    if field == "observed.gpu.devices":
+        return _numbered(left or ()), _numbered(right or ())
+    return left, right
+
+
+def _numbered(entries: Sequence[Any]) -> dict[str, Any]:
+    return {f"[{n}]": entry for n, entry in enumerate(entries)}
+
+
+def _named(entries: Sequence[Any], key: Callable[[Any], str]) -> dict[str, Any]:
+    """By name; further entries of one name as "name#2" …, in the order of the lock."""
+    named: dict[str, Any] = {}
+    for entry in entries:
+        name, n = key(entry), 1
+        while (name if n == 1 else f"{name}#{n}") in named:
+            n += 1
+        named[name if n == 1 else f"{name}#{n}"] = entry
+    return named
+
+
+def _texts(left: Any, right: Any) -> tuple[str | None, str | None]:
+    """Both values for a person. Of two long lists the first entry that differs stands for all."""
+    if not (_is_list(left) and _is_list(right)) or len(left) + len(right) <= _LONG:
+        return _text(left), _text(right)
+    shorter = min(len(left), len(right))
+    first = next((n for n in range(shorter) if left[n] != right[n]), shorter)
+    return _entry(left, first), _entry(right, first)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _entry(values: Sequence[Any], n: int) -> str:
+    return f"{len(values)} entries, no. {n + 1}: {_text(values[n]) if n < len(values) else 'none'}"
+
+
+def _text(value: Any) -> str | None:
+    """A value for a person; of a struct the version, digest or name that stands for it."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return next(
+            (str(value[key]) for key in ("version", "files", "soname", "blob", "anchor", "name", "kind") if key in value), _json(value)
+        )
+    if isinstance(value, Sequence):
+        return ", ".join(_text(entry) or "none" for entry in value)
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,187 @@
+"""Which base images to ask about, and whether one that is known can carry the lock."""
+
+from __future__ import annotations
+
+import re
+
+from envsnap.errors import PlanError, UsageError
+from envsnap.model.base import Base, Release
+from envsnap.model.catalog import Catalog, numbers
+from envsnap.model.lock import EnvLock
+from envsnap.model.plan import Candidate
+
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*(@sha256:[0-9a-f]{64})?\Z")
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_SHOWN_RELEASES = 3
+
+
+def candidate_references(lock: EnvLock, catalog: Catalog, asked: str | None) -> tuple[Base, ...]:
+    """The bases whose digest, config and inventory are wanted, best first; nothing else is known of them yet.
+
+    Args:
+        asked: None or "ngc" for the newest NGC release that fits, "slim", or an image reference.
+
+    Raises:
+        PlanError: no NGC release in the catalogue fits.
+        UsageError: `asked` is no image reference.
+    """
+    if asked is None or asked == "ngc":
+        fitting = fitting_releases(lock, catalog)
+        if not fitting:
+            raise _no_release(lock, catalog)
+        return (_of_release(fitting[0]),)
+    if asked == "slim":
+        return (slim(lock, catalog),)
+    if not _REFERENCE.match(asked):
+        raise UsageError(f"not an image reference: {asked!r}", hint="--base ngc, --base slim or --base REPOSITORY:TAG")
+    release = catalog.release_of(asked)
+    return (_of_release(release) if release else Base(reference=asked, family="other"),)
+
+
+def fitting_releases(lock: EnvLock, catalog: Catalog) -> list[Release]:
+    """The NGC releases, newest first, whose Python, CUDA and driver floor are known and met."""
+    driver = lock.observed.gpu.driver
+    return [
+        release
+        for release in catalog.releases
+        if release.python is not None
+        and minor(release.python) == minor(lock.python.version)
+        and (floor := release_floor(release, catalog)) is not None
+        and (driver is None or numbers(driver) >= numbers(floor))
+    ]
+
+
+def release_floor(release: Release, catalog: Catalog) -> str | None:
+    """The oldest driver for an NGC release: its documentation's branch, else that of its CUDA's major version."""
+    if release.driver_branch_min is not None:
+        return release.driver_branch_min
+    return catalog.driver_floor(release.cuda) if release.cuda is not None else None
+
+
+def slim(lock: EnvLock, catalog: Catalog) -> Base:
+    return Base(reference=catalog.slim.reference.replace("{minor}", minor(lock.python.version)), family="slim")
+
+
+def judge(base: Base, lock: EnvLock, catalog: Catalog) -> Candidate:
+    """Whether this base can carry the lock: the hard constraints, each with its sentence."""
+    refusal = _refusal(base, lock)
+    return Candidate(
+        base=base,
+        possible=not refusal,
+        reason=refusal or why(base, lock, catalog),
+        pull_bytes=base.config.size_bytes if base.config is not None else None,
+        breaks=() if refusal else _breaks(base, lock, catalog),
+    )
+
+
+def alternatives(lock: EnvLock, catalog: Catalog, taken: frozenset[str]) -> list[Candidate]:
+    """Other bases that would do by the catalogue alone, for the table of candidates; nobody was asked about them."""
+    others = [*map(_of_release, fitting_releases(lock, catalog)[:_SHOWN_RELEASES]), slim(lock, catalog)]
+    return [
+        Candidate(base=base, possible=True, reason="fits by the catalogue; its registry was not asked", breaks=_breaks(base, lock, catalog))
+        for base in others
+        if base.reference not in taken
+    ]
+
+
+def why(base: Base, lock: EnvLock, catalog: Catalog) -> str:
+    """Why this base. The same sentence whether or not somebody looked inside it."""
+    python = minor(lock.python.version)
+    fitting = fitting_releases(lock, catalog)
+    if base.release is not None and fitting and fitting[0] == base.release:
+        floor, driver = release_floor(base.release, catalog), lock.observed.gpu.driver
+        met = f"and met by driver {driver}" if driver else "(no driver was there at the capture to hold against it)"
+        return (
+            f"NGC is the default; {base.release.release} is the newest release in the catalogue whose Python ({python}), "
+            f"CUDA ({base.release.cuda}) and driver floor ({floor}) are known {met}"
+        )
+    if base.family == "slim":
+        return f"asked for: a small base, {catalog.slim.distribution} with Python {python}"
+    return f"asked for; its Python is {python}, as captured"
+
+
+def python_of(base: Base) -> str | None:
+    """The version of the base's `python3` as far as it is known: "3.12.3", or "3.12" from the catalogue; None unknown."""
+    if base.inventory is not None:
+        return base.inventory.python
+    if base.release is not None and base.release.python is not None:
+        return base.release.python
+    if base.config is not None and re.match(r"\d+\.\d+", stated := base.config.env.get("PYTHON_VERSION", "")):
+        return stated
+    found = re.search(r"(?:^|/)python:(\d+\.\d+)-slim-", base.reference) if base.family == "slim" else None
+    return found[1] if found else None
+
+
+def distribution_of(base: Base, catalog: Catalog) -> str | None:
+    """The distribution, "debian 12", as far as it is known: seen inside, by the catalogue, or by the labels of Ubuntu's own images."""
+    if base.inventory is not None:
+        return base.inventory.distribution
+    if base.release is not None and base.release.ubuntu is not None:
+        return f"ubuntu {base.release.ubuntu}"
+    if base.family == "slim":
+        return catalog.slim.distribution
+    labels = base.config.labels if base.config is not None else {}
+    if labels.get("org.opencontainers.image.ref.name") == "ubuntu" and "org.opencontainers.image.version" in labels:
+        return f"ubuntu {labels['org.opencontainers.image.version']}"
+    return None
+
+
+def minor(version: str) -> str:
+    """What packages are built for: "3.11" of "3.11.7"."""
+    return ".".join(version.split(".")[:2])
+
+
+def unknown(base: Base, what: str) -> PlanError:
+    """What to say when something about the chosen base is not known: what, why, and how to make it known."""
+    return PlanError(
+        f"{what} of {base.reference} is not known",
+        why=base.unknown_because or "neither the catalogue nor the image's config says, and nobody has looked inside it",
+        hint=f"docker pull {base.reference}   lets envsnap look inside;   or name another base: --base slim, --base REF",
+    )
+
+
+def _of_release(release: Release) -> Base:
+    return Base(reference=release.reference, family="ngc-pytorch", release=release)
+
+
+def _refusal(base: Base, lock: EnvLock) -> str:
+    needed, machine = minor(lock.python.version), lock.python.interpreter.machine
+    if base.inventory is not None and base.inventory.python is None:
+        return "it has no python3, and the environment is made with the base's interpreter"
+    found = python_of(base)
+    if found is None:
+        return "its Python is not known"
+    if minor(found) != needed:
+        return f"its Python is {minor(found)}; the environment's packages are built for {needed}"
+    if base.config is not None:
+        theirs = _MACHINES.get(base.config.architecture, base.config.architecture)
+        if theirs != machine:
+            return f"it is for {theirs}; the environment was captured on {machine}"
+    return ""
+
+
+def _breaks(base: Base, lock: EnvLock, catalog: Catalog) -> tuple[str, ...]:
+    """What differs from the captured environment although the base is possible."""
+    python, distribution, captured = python_of(base), distribution_of(base, catalog), lock.observed.platform.distribution
+    exact = python is not None and python.count(".") > 1
+    return (
+        *([f"Python {python} in place of {lock.python.version}"] if exact and python != lock.python.version else []),
+        *(
+            [f"system libraries of {distribution} in place of {captured}'s"]
+            if distribution and captured and distribution != captured
+            else []
+        ),
+    )
+
+
+def _no_release(lock: EnvLock, catalog: Catalog) -> PlanError:
+    python, driver = minor(lock.python.version), lock.observed.gpu.driver
+    same_python = [release for release in catalog.releases if release.python and minor(release.python) == python]
+    known = sorted({minor(release.python) for release in catalog.releases if release.python}, key=numbers)
+    if same_python:
+        cause = f"those with Python {python} need a newer driver than {driver}, or theirs is not known"
+    else:
+        cause = f"the environment's packages are built for Python {python}; the releases have {', '.join(known)}"
+    return PlanError(
+        "no NGC PyTorch release in the catalogue fits", why=cause, hint=f"--base slim, or --base REF for an image with Python {python}"
+    )

@@ -1,0 +1,65 @@
+"""What must not, or cannot yet, become an isolated image: said before anything else is planned."""
+
+from __future__ import annotations
+
+import re
+
+from envsnap.errors import PlanError
+from envsnap.model.lock import BaseOrigin, EnvLock, LockedPackage, UnknownOrigin, WheelOrigin
+
+_NGC_BUILD = re.compile(r"\+.*\bnv\d+\.\d+")  # 2.7.0a0+7c8ec84dab.nv25.3
+
+
+def refuse(lock: EnvLock, allow_unproven: frozenset[str]) -> None:
+    """Raises PlanError for the first thing that stops an isolated image of this lock, with all of its packages named."""
+    if lock.python.kind == "conda" or _with(lock, "conda"):
+        raise PlanError(
+            "an environment made by conda cannot be built yet",
+            why="its packages are conda's, not wheels; this comes with a later version",
+            hint="capture a virtual environment of the same packages",
+        )
+    of_base = [package for package in lock.packages if _of_ngc(package)]
+    if of_base:
+        raise PlanError(
+            "an environment that lives on NGC's own torch cannot be built yet",
+            why=f"no index has {_names(of_base)}: only the NGC image does; building on top of it comes with a later version",
+            hint="until then: a virtual environment with torch from an index, captured",
+        )
+    if system := _with(lock, "system"):
+        raise PlanError(
+            f"{len(system)} packages are the operating system's, not wheels",
+            why=_names(system),
+            hint="capture a virtual environment, made without --system-site-packages",
+        )
+    unproven = [package for package in _with(lock, "unproven") if package.name not in allow_unproven]
+    if unproven:
+        raise PlanError(
+            f"nothing vouches for {_names(unproven)}",
+            why="; ".join(f"{package.name}: {_doubt(package)}" for package in unproven),
+            hint="   ".join(f"--allow-unproven {package.name}" for package in unproven),
+        )
+
+
+def _with(lock: EnvLock, provenance: str) -> list[LockedPackage]:
+    return [package for package in lock.packages if package.provenance == provenance]
+
+
+def _of_ngc(package: LockedPackage) -> bool:
+    ours = package.provenance == "base" or isinstance(package.origin, BaseOrigin)
+    return ours or (package.name in ("torch", "torchvision") and _NGC_BUILD.search(package.version) is not None)
+
+
+def _doubt(package: LockedPackage) -> str:
+    match package.origin:
+        case UnknownOrigin(reason=reason):
+            return reason
+        case _ if package.modified:
+            return f"edited in place ({', '.join(package.modified[:3])}{', …' if len(package.modified) > 3 else ''})"
+        case WheelOrigin(url=url):
+            return f"installed from {url}, which no index vouches for"
+        case _:
+            return "no index is known to have this file"
+
+
+def _names(packages: list[LockedPackage]) -> str:
+    return ", ".join(f"{package.name} {package.version}" for package in packages)

@@ -1,0 +1,93 @@
+"""The isolated strategy: the captured packages in an environment of their own, first on PATH, nothing of the base's in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from envsnap.errors import PlanError
+from envsnap.model.base import Base
+from envsnap.model.catalog import Catalog
+from envsnap.model.lock import EnvLock
+from envsnap.model.plan import WORKSPACE, AnyStep, BuildPlan, Candidate, Check, CopySource, MakeEnvironment
+from envsnap.plan import bases
+from envsnap.plan.labels import labels
+from envsnap.plan.limits import refuse
+from envsnap.plan.packages import installs, system_install
+from envsnap.plan.variables import carried, quieted
+
+
+def make_plan(
+    lock: EnvLock,
+    catalog: Catalog,
+    known: Sequence[Base],
+    *,
+    env: Mapping[str, str] | None = None,
+    no_source: bool = False,
+    allow_unproven: frozenset[str] = frozenset(),
+    pyc: bool = True,
+) -> BuildPlan:
+    """How to get from a base to the locked environment.
+
+    What is rendered of it depends on the lock, the catalogue, the base's digest and config, and the options; never on whether
+    somebody happened to have looked inside the base.
+
+    Args:
+        known: `candidate_references` with what registries and engines said of them, best first; the first possible one is taken.
+        env: variables to set over everything else.
+        no_source: leave the project's files out.
+        allow_unproven: packages that may go in although nothing vouches for them.
+        pyc: compile modules at install time.
+
+    Raises:
+        PlanError: no base can carry the lock, or the lock holds what must not be built.
+    """
+    refuse(lock, allow_unproven)
+    judged = [bases.judge(base, lock, catalog) for base in known]
+    chosen = _choose(judged, lock)
+    base, config = chosen.base, chosen.base.config
+    base_env = config.env if config is not None else {}
+    source = lock.source is not None and not no_source
+    workdir = f"{WORKSPACE}/{lock.source.name}" if lock.source is not None and source else WORKSPACE
+
+    filled = installs(lock, source=source, pyc=pyc)
+    system = system_install(lock, base, catalog)
+    quiet = quieted(base_env, lock, catalog)
+    own = carried(base_env, lock, env or {}, catalog)
+    steps: list[AnyStep | None] = [
+        *quiet.steps,
+        # `python3` and not a path: what it is called inside must not depend on somebody having looked.
+        MakeEnvironment(python="python3", reason=f"the base's Python {bases.minor(lock.python.version)}, and no package of the base"),
+        filled.wheels,
+        filled.packed,
+        system.step,
+        CopySource(path=workdir, reason="the project's files, as captured; any user may write there") if source else None,
+        *own.steps,
+        Check(reason="the image is refused unless its packages, imports and source are those of the lock"),
+    ]
+    unresolved = ["what variables the base sets is not known, so none is treated yet"] if config is None else []
+    return BuildPlan(
+        lock_name=lock.name,
+        lock_digest=lock.digest,
+        base=base,
+        base_reason=chosen.reason,
+        candidates=(*judged, *bases.alternatives(lock, catalog, frozenset(candidate.base.reference for candidate in judged))),
+        steps=tuple(step for step in steps if step is not None),
+        labels=labels(lock, base, catalog),
+        workdir=workdir,
+        notes=(*unresolved, *filled.notes, *system.notes, *quiet.notes, *own.notes),
+    )
+
+
+def _choose(judged: Sequence[Candidate], lock: EnvLock) -> Candidate:
+    possible = next((candidate for candidate in judged if candidate.possible), None)
+    if possible is not None:
+        return possible
+    first = judged[0]
+    python = bases.minor(lock.python.version)
+    if bases.python_of(first.base) is None and first.base.inventory is None:
+        raise bases.unknown(first.base, "the Python")
+    raise PlanError(
+        f"{first.base.reference} cannot carry this environment",
+        why=first.reason,
+        hint=f"--base slim, or --base REF for an image with Python {python}",
+    )

@@ -1,0 +1,167 @@
+"""What is installed: wheels by hash, packages that were packed at capture, and system packages by soname."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from envsnap.errors import PlanError
+from envsnap.model.base import Base
+from envsnap.model.catalog import Catalog
+from envsnap.model.lock import EditableOrigin, EnvLock, IndexOrigin, LockedPackage, LockedSystemPackage
+from envsnap.model.plan import WORKSPACE, AptInstall, InstallPacked, InstallWheels, PackedInstall, PinnedWheel
+from envsnap.plan.bases import distribution_of, unknown
+
+
+class Installs(NamedTuple):
+    wheels: InstallWheels | None
+    packed: InstallPacked | None
+    notes: tuple[str, ...]
+
+
+class SystemInstall(NamedTuple):
+    step: AptInstall | None
+    notes: tuple[str, ...]
+
+
+def installs(lock: EnvLock, *, source: bool, pyc: bool) -> Installs:
+    """The steps that fill the environment.
+
+    Args:
+        source: the project's files travel.
+
+    Raises:
+        PlanError: a package has nothing that could be installed, or an editable's project does not travel.
+    """
+    packages = sorted(lock.packages, key=lambda package: package.name)
+    packed = tuple(_packed(package, lock, source=source) for package in packages if package.blob is not None)
+    wheels = tuple(_wheel(package) for package in packages if package.blob is None)
+    elsewhere = sorted({wheel.index for wheel in wheels if wheel.index})
+    notes = (
+        *(
+            f"{_count(wheels, index)} of {index}: if the default index lacks them, give the build a pip configuration"
+            for index in elsewhere
+        ),
+        *(f"{package.name} {package.version} is unproven and goes in because it was allowed" for package in packages if _allowed(package)),
+    )
+    return Installs(
+        wheels=InstallWheels(
+            wheels=wheels, compile=pyc, reason="exactly the captured wheel files, by hash; nothing is resolved and nothing else comes in"
+        )
+        if wheels
+        else None,
+        packed=InstallPacked(packages=packed, reason="no index has these: their installed files were packed as wheels at capture")
+        if packed
+        else None,
+        notes=notes,
+    )
+
+
+def system_install(lock: EnvLock, base: Base, catalog: Catalog) -> SystemInstall:
+    """The base distribution's packages for the libraries that the environment needs from outside itself.
+
+    All of them, whether or not the base has them already: the list must not depend on somebody having looked inside.
+
+    Raises:
+        PlanError: libraries are needed and the base's distribution is not known.
+    """
+    needed = [(entry, soname) for entry in lock.system_packages for soname in entry.sonames if _must_come(entry, soname, catalog)]
+    if not needed:
+        return SystemInstall(None, ())
+    distribution = distribution_of(base, catalog)
+    if distribution is None:
+        raise unknown(base, "the distribution")
+    chosen: dict[str, list[tuple[LockedSystemPackage, str]]] = {}
+    missing: list[tuple[LockedSystemPackage, str]] = []
+    for entry, soname in needed:
+        name = catalog.package_for(soname, distribution) or _captured_name(entry, lock, distribution)
+        if name is None:
+            missing.append((entry, soname))
+        else:
+            chosen.setdefault(name, []).append((entry, soname))
+    step = AptInstall(
+        packages=tuple(sorted(chosen)),
+        reason=f"libraries that the packages load from outside the environment, by the names of {distribution}: "
+        + "; ".join(f"{name} for {_sonames(chosen[name])}" for name in sorted(chosen)),
+    )
+    notes = tuple(
+        f"{soname}{_needed_by([entry])}: nobody is known to package it in {distribution}; the check of the imports decides"
+        for entry, soname in missing
+    )
+    return SystemInstall(step if chosen else None, notes)
+
+
+def _wheel(package: LockedPackage) -> PinnedWheel:
+    if package.file is None or package.sha256 is None:
+        raise PlanError(
+            f"{package.name} {package.version} cannot be installed",
+            why="the lock holds neither a wheel file with its hash nor a packed wheel for it",
+            hint="install it from an index or a directory and capture again",
+        )
+    index = package.origin.index if isinstance(package.origin, IndexOrigin) else None
+    return PinnedWheel(name=package.name, version=package.version, file=package.file, sha256=package.sha256, index=index)
+
+
+def _packed(package: LockedPackage, lock: EnvLock, *, source: bool) -> PackedInstall:
+    assert package.blob is not None
+    return PackedInstall(
+        name=package.name,
+        version=package.version,
+        file=package.file or _wheel_name(package),
+        blob=package.blob,
+        import_paths=_import_paths(package, package.origin, lock, source=source) if isinstance(package.origin, EditableOrigin) else (),
+    )
+
+
+def _import_paths(package: LockedPackage, origin: EditableOrigin, lock: EnvLock, *, source: bool) -> tuple[str, ...]:
+    if lock.source is None or origin.path is None:
+        raise PlanError(
+            f"{package.name} is installed in place, and its project was not captured",
+            why="its directory lies outside the project that was captured",
+            hint="capture with --project naming the directory that holds it, or install it without -e",
+        )
+    if not source:
+        raise PlanError(
+            f"{package.name} is installed in place: without the source it would be empty",
+            why="--no-source leaves out the files that it consists of",
+            hint="build with the source, or install it without -e and capture again",
+        )
+    return tuple(f"{WORKSPACE}/{lock.source.name}/{path}".rstrip("/") for path in origin.import_paths)
+
+
+def _wheel_name(package: LockedPackage) -> str:
+    """A file name for a packed wheel that has none: tags as captured, so that pip takes it for this interpreter."""
+    parts = zip(*(tag.split("-", 2) for tag in package.tags or ("py3-none-any",)), strict=True)
+    tags = "-".join(".".join(dict.fromkeys(part)) for part in parts)
+    return f"{package.name.replace('-', '_')}-{package.version.replace('-', '_')}-{tags}.whl"
+
+
+def _must_come(entry: LockedSystemPackage, soname: str, catalog: Catalog) -> bool:
+    brought = soname in catalog.libraries.libc or soname in catalog.libraries.driver
+    # Mapped by the captured interpreter itself; the base's interpreter has its own.
+    own = soname.startswith("libpython") and not entry.needed_by
+    return not brought and not own
+
+
+def _captured_name(entry: LockedSystemPackage, lock: EnvLock, distribution: str) -> str | None:
+    # apt reads a trailing "-" as "remove".
+    usable = lock.observed.platform.distribution == distribution and entry.name is not None and not entry.name.endswith("-")
+    return entry.name if usable else None
+
+
+def _sonames(needs: list[tuple[LockedSystemPackage, str]]) -> str:
+    return ", ".join(sorted({soname for _, soname in needs})) + _needed_by([entry for entry, _ in needs])
+
+
+def _needed_by(entries: Iterable[LockedSystemPackage]) -> str:
+    names = sorted({name for entry in entries for name in entry.needed_by})
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _allowed(package: LockedPackage) -> bool:
+    return package.provenance == "unproven"
+
+
+def _count(wheels: tuple[PinnedWheel, ...], index: str) -> str:
+    number = sum(wheel.index == index for wheel in wheels)
+    return f"{number} wheel{'s' if number > 1 else ''}"

@@ -1,0 +1,77 @@
+"""The Dockerfile: the plan's steps sorted into the stages that its template lays out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple, TypeVar
+
+from envsnap.model.base import Base
+from envsnap.model.lock import EnvLock
+from envsnap.model.plan import (
+    ENVIRONMENT,
+    HOME_IN_IMAGE,
+    LOCK_IN_IMAGE,
+    MANIFEST_IN_IMAGE,
+    WORKSPACE,
+    AptInstall,
+    BuildPlan,
+    CopySource,
+    InstallPacked,
+    InstallWheels,
+    MakeEnvironment,
+    SetEnv,
+    Step,
+)
+from envsnap.render.files import Editable
+from envsnap.render.quoting import image, user
+from envsnap.render.templates import template
+
+S = TypeVar("S", bound=Step)
+
+
+class EnvBlock(NamedTuple):
+    """Variables that are set for one reason."""
+
+    reason: str
+    variables: tuple[SetEnv, ...]
+
+
+def dockerfile(plan: BuildPlan, lock: EnvLock, editables: Sequence[Editable]) -> str:
+    """The Dockerfile's text."""
+    make = _only(plan, MakeEnvironment)
+    before = plan.steps.index(make) if make is not None else 0
+    major_minor = ".".join(lock.python.version.split(".")[:2])
+    text: str = template("Dockerfile.j2").render(
+        plan=plan,
+        base=_pinned(plan.base),
+        quiet=_blocks(plan, 0, before),
+        own=_blocks(plan, before, len(plan.steps)),
+        make=make,
+        wheels=_only(plan, InstallWheels),
+        packed=_only(plan, InstallPacked),
+        system=_only(plan, AptInstall),
+        source=_only(plan, CopySource),
+        editables=editables,
+        user=user(plan.base.config.user) if plan.base.config is not None and plan.base.config.user else "",
+        environment=ENVIRONMENT,
+        site_packages=f"{ENVIRONMENT}/lib/python{major_minor}/site-packages",
+        lock_path=LOCK_IN_IMAGE,
+        manifest_path=MANIFEST_IN_IMAGE,
+        writable=tuple(dict.fromkeys((HOME_IN_IMAGE, WORKSPACE, plan.workdir))),
+    )
+    return text
+
+
+def _pinned(base: Base) -> str:
+    """The base as FROM names it. An image that only a local engine has cannot be pinned by a digest."""
+    return image(base.reference if base.digest is None or "@" in base.reference else f"{base.reference}@{base.digest}")
+
+
+def _only(plan: BuildPlan, kind: type[S]) -> S | None:
+    return next((step for step in plan.steps if isinstance(step, kind)), None)
+
+
+def _blocks(plan: BuildPlan, start: int, stop: int) -> list[EnvBlock]:
+    steps = [step for step in plan.steps[start:stop] if isinstance(step, SetEnv)]
+    return [EnvBlock(reason, tuple(group)) for reason, group in groupby(steps, key=lambda step: step.reason)]

@@ -1,0 +1,95 @@
+"""What integration tests need of the world: an engine, a registry, two bases, a training environment.
+
+Each is used where it is there, and its test skipped with the reason where it is not; ENVSNAP_REQUIRE_ENGINE=1 and
+ENVSNAP_REQUIRE_TORCH=1, which CI sets, turn the missing engine or environment into a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from envsnap.engines.docker import DockerEngine
+from envsnap.errors import EngineError
+
+ROOT = Path(__file__).parents[2]
+TRAINING = ("torch==2.12.1", "torchvision==0.27.1", "ultralytics", "wandb")
+
+
+def unavailable(reason: str, variable: str) -> NoReturn:
+    if os.environ.get(variable) == "1":
+        pytest.fail(f"{reason} ({variable}=1)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerEngine]:
+    """A Docker engine that can build."""
+    engine = DockerEngine(os.environ)
+    try:
+        engine.require()
+    except EngineError as error:
+        unavailable(f"{error.what}: {error.why}", "ENVSNAP_REQUIRE_ENGINE")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def registry() -> str:
+    """Address of a registry on loopback that the engine, too, reaches ("localhost:5000")."""
+    address = os.environ.get("ENVSNAP_TEST_REGISTRY", "")
+    if not address:
+        unavailable("no registry: ENVSNAP_TEST_REGISTRY is not set (.ci/engine up)", "ENVSNAP_REQUIRE_ENGINE")
+    return address
+
+
+def make_base(registry: str, which: str) -> str:
+    """Have a base in the registry; returns its name."""
+    done = subprocess.run([ROOT / ".ci/standin/make", registry, which], capture_output=True, text=True)
+    if done.returncode != 0:
+        unavailable(f"the stand-in base cannot be made: {done.stderr[-2000:]}", "ENVSNAP_REQUIRE_ENGINE")
+    return done.stdout.split()[-1]
+
+
+@pytest.fixture(scope="session")
+def debian_base(engine: DockerEngine, registry: str) -> str:
+    """Debian 12 with Python 3.11 and nothing else."""
+    return make_base(registry, "debian")
+
+
+@pytest.fixture(scope="session")
+def ngc_base(engine: DockerEngine, registry: str) -> str:
+    """The same with torch, under NGC's name, variables, labels and entrypoint: 5 GB."""
+    return make_base(registry, "ngc")
+
+
+@pytest.fixture(scope="session")
+def training_python() -> Path:
+    """The interpreter of a real training environment: ENVSNAP_TEST_PYTHON, or one made once below ENVSNAP_TEST_CACHE."""
+    given = os.environ.get("ENVSNAP_TEST_PYTHON")
+    if given:
+        return Path(given)
+    cache = Path(os.environ.get("ENVSNAP_TEST_CACHE") or Path.home() / ".cache/envsnap-tests")
+    environment = cache / "training-py3.11"
+    ready = environment / "ready"
+    wanted = "\n".join(TRAINING)
+    if ready.is_file() and ready.read_text(encoding="utf-8") == wanted:
+        return environment / "bin/python"
+    if os.environ.get("ENVSNAP_REQUIRE_TORCH") != "1":
+        pytest.skip("no training environment: set ENVSNAP_TEST_PYTHON, or ENVSNAP_REQUIRE_TORCH=1 to have one made (5 GB)")
+    python = shutil.which("python3.11") or sys.executable  # the bases' Python
+    shutil.rmtree(environment, ignore_errors=True)
+    made = str(environment / "bin/python")
+    for command in ([python, "-m", "venv", str(environment)], [made, "-m", "pip", "install", "--quiet", *TRAINING]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.fail(f"the training environment cannot be made: {done.stderr[-2000:]}", pytrace=False)
+    ready.write_text(wanted, encoding="utf-8")
+    return Path(made)

@@ -1,0 +1,133 @@
+"""The data files: readable, complete in their sources, and answering as their sources say."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from envsnap import catalog
+from envsnap.model.catalog import CudaDriver, VariableRule, numbers
+
+KNOWN = catalog.load()
+TREATMENTS_WITH_A_VALUE = {"neutral"}
+
+
+def test_is_read_once() -> None:
+    assert catalog.load() is KNOWN
+
+
+def test_releases_are_newest_first_each_with_its_sources() -> None:
+    releases = [numbers(row.release) for row in KNOWN.releases]
+    assert releases == sorted(releases, reverse=True)
+    assert len(set(releases)) == len(releases) > 50
+    for row in KNOWN.releases:
+        assert row.reference == f"nvcr.io/nvidia/pytorch:{row.release}-py3"
+        assert row.sources and row.evidence, row.release
+
+
+def test_what_no_source_showed_is_absent() -> None:
+    newest = KNOWN.releases[0]
+    assert (newest.release, newest.python, newest.ubuntu, newest.driver_bundled) == ("26.09", None, None, None)
+
+
+def test_a_known_row_is_as_its_source_has_it() -> None:
+    row = KNOWN.release_of("nvcr.io/nvidia/pytorch:26.07-py3")
+    assert row is not None
+    assert (row.ubuntu, row.python, row.cuda, row.cudnn, row.nccl) == ("24.04", "3.12", "13.3.1", "9.24.0.43", "2.30.7")
+    assert KNOWN.release_of("nvcr.io/nvidia/pytorch:26.07") is None
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver"),
+    [("13.0", "580.65.06"), ("13.4.1", "580.65.06"), ("12.4", "525.60.13"), ("11.8.0", "450.80.02"), ("10.2", "440.33"), ("14.0", None)],
+)
+def test_driver_floor(cuda: str, driver: str | None) -> None:
+    assert KNOWN.driver_floor(cuda) == driver
+
+
+def test_every_driver_row_names_a_source_and_none_is_below_its_floor() -> None:
+    rows: tuple[CudaDriver, ...] = (*KNOWN.drivers.floors, *KNOWN.drivers.toolkits)
+    assert {row.source for row in rows} == set(KNOWN.drivers.sources)
+    for row in KNOWN.drivers.toolkits:
+        floor = KNOWN.driver_floor(row.cuda)
+        # 11.0 shipped with an older driver than the floor of 11.x.
+        assert floor is not None and (numbers(row.driver) >= numbers(floor) or row.cuda.startswith("11.0"))
+
+
+@pytest.mark.parametrize(
+    ("name", "treatment", "value"),
+    [
+        ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "neutral", "0"),
+        ("PIP_CONSTRAINT", "neutral", ""),
+        ("PIP_REQUIRE_VIRTUALENV", "neutral", ""),
+        ("PIP_INDEX_URL", "keep", None),
+        ("PYTHONPATH", "neutral", ""),
+        ("PYTHON_VERSION", "keep", None),
+        ("PYTORCH_VERSION", "keep", None),
+        ("TRITON_PTXAS_PATH", "neutral", "/nonexistent"),
+        ("TRITON_PTXAS_VERSION", "keep", None),
+        ("TORCH_NCCL_BLOCKING_WAIT", "unsettled", None),
+        ("LD_LIBRARY_PATH", "driver-paths", None),
+        ("NVIDIA_REQUIRE_CUDA", "keep", None),
+        ("NVIDIA_TF32_OVERRIDE", "unsettled", None),
+        ("CUDA_VISIBLE_DEVICES", "run-time", None),
+        ("NCCL_VERSION", "keep", None),
+        ("NCCL_P2P_DISABLE", "neutral", ""),
+        ("CUDA_MODULE_LOADING", "neutral", "LAZY"),
+    ],
+)
+def test_variables(name: str, treatment: str, value: str | None) -> None:
+    rule = KNOWN.variable(name)
+    assert rule is not None
+    assert (rule.treatment, rule.value) == (treatment, value)
+
+
+@pytest.mark.parametrize("name", ["PATH", "HOME", "LC_ALL", "ENTRYPOINT", "SHELL", "CUDA_HOME"])
+def test_other_variables_are_left_alone(name: str) -> None:
+    assert KNOWN.variable(name) is None
+
+
+def test_every_rule_says_why_and_has_what_its_treatment_needs() -> None:
+    patterns = [rule.pattern for rule in KNOWN.variables]
+    assert len(set(patterns)) == len(patterns)
+    for rule in KNOWN.variables:
+        assert rule.reason
+        assert (rule.value is not None) == (rule.treatment in TREATMENTS_WITH_A_VALUE), rule.pattern
+        assert bool(rule.paths) == (rule.treatment == "driver-paths"), rule.pattern
+
+
+def test_no_rule_is_hidden_by_an_earlier_one() -> None:
+    for rule in KNOWN.variables:
+        assert KNOWN.variable(rule.pattern.replace("*", "")) is rule, rule.pattern
+
+
+@pytest.mark.parametrize(
+    ("soname", "distribution", "package"),
+    [
+        ("libGL.so.1", "debian 12", "libgl1"),
+        ("libglib-2.0.so.0", "ubuntu 22.04", "libglib2.0-0"),
+        ("libglib-2.0.so.0", "ubuntu 24.04", "libglib2.0-0t64"),
+        ("libssl.so.3", "debian 13", "libssl3t64"),
+        ("libssl.so.1.1", "debian 12", None),
+        ("libtbb.so.2", "ubuntu 20.04", "libtbb2"),
+        ("libGL.so.1", "fedora 40", None),
+        ("libnobody.so.7", "debian 12", None),
+    ],
+)
+def test_package_for(soname: str, distribution: str, package: str | None) -> None:
+    assert KNOWN.package_for(soname, distribution) == package
+
+
+def test_the_table_of_libraries_is_consistent() -> None:
+    table = KNOWN.libraries
+    sonames = [library.soname for library in table.libraries]
+    assert len(set(sonames)) == len(sonames)
+    assert not set(sonames) & (table.libc | table.driver)
+    for library in table.libraries:
+        assert set(library.elsewhere) <= set(table.distributions), library.soname
+        assert library.package or library.elsewhere, library.soname
+
+
+def test_a_misspelt_key_is_refused() -> None:
+    with pytest.raises(msgspec.ValidationError, match="treatement"):
+        msgspec.convert({"pattern": "X", "treatement": "keep", "treatment": "keep", "reason": "y"}, VariableRule)

@@ -1,0 +1,302 @@
+"""Facts -> lock: each way of being installed gets its origin and provenance, and each doubt its reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from envsnap.errors import TargetError
+from envsnap.lockfile import Unfound, WheelAnswer, assemble, dumps, loads
+from envsnap.model.facts import CollectedFacts, Distribution, SystemLibrary
+from envsnap.model.lock import (
+    CondaOrigin,
+    DirectoryOrigin,
+    EditableOrigin,
+    EnvLock,
+    IndexOrigin,
+    LockedPackage,
+    UnknownOrigin,
+    VcsOrigin,
+    WheelOrigin,
+)
+from tests import samples
+from tests.samples import PROJECT, distribution, hex64
+
+COMMIT = "9b1c4f0e77d25a83c0ffee00aa11bb22cc33dd44"
+WHEELS = {
+    name: WheelAnswer(file=samples.wheel_file(name, version, tags), sha256=hex64(f"wheel {name} {version}"))
+    for name, version, tags, _, _ in samples.INDEX_PACKAGES
+}
+PACKED = {
+    "ultralytics-thop": ("ultralytics_thop-2.2.3-py3-none-any.whl", samples.digest("packed ultralytics-thop")),
+    "yolotools": ("yolotools-0.3.1.dev4-py3-none-any.whl", samples.digest("packed yolotools")),
+}
+
+
+def assembled(facts: CollectedFacts | None = None, **changes: Any) -> EnvLock:
+    arguments: dict[str, Any] = {
+        "name": "yolo-train",
+        "facts": facts if facts is not None else samples.facts(),
+        "gpu": samples.gpu_probe(),
+        "wheels": WHEELS,
+        "source": samples.source(),
+        "source_root": PROJECT,
+        "packed": PACKED,
+        "reference": samples.reference("cuda"),
+        "capture": samples.capture(),
+        **changes,
+    }
+    return assemble(**arguments)
+
+
+def one(installed: Distribution, **changes: Any) -> tuple[LockedPackage, str]:
+    """The package that one distribution becomes, and why it is unproven ("" when it is not)."""
+    lock = assembled(samples.facts(distributions=(installed,)), **changes)
+    assert loads(dumps(lock)) == lock  # whatever was found, the lock can be read back
+    (package,) = lock.packages
+    told = [problem.what for problem in lock.capture.problems if problem.where == f"packages.{package.name}"]
+    reasons = [package.origin.reason] if isinstance(package.origin, UnknownOrigin) else told
+    return package, "; ".join(reasons)
+
+
+def test_the_sample_facts_become_the_sample_lock() -> None:
+    lock = assembled()
+    assert lock == samples.lock(device="cuda")
+    assert loads(dumps(lock)) == lock
+
+
+def test_from_the_default_index() -> None:
+    package, doubt = one(distribution("pip", "23.2.1"))
+    assert (package.provenance, package.origin, doubt) == ("index", IndexOrigin(), "")
+
+
+def test_from_another_index_and_withdrawn() -> None:
+    answer = WheelAnswer(file="x-1-py3-none-any.whl", sha256=hex64("x"), index="corp@packages.example.com", yanked=True)
+    package, _ = one(distribution("x", "1"), wheels={"x": answer})
+    assert package.origin == IndexOrigin(index="corp@packages.example.com", yanked=True)
+    assert package.sha256 == hex64("x")
+
+
+UNFOUND = {"x": Unfound("no index that pip is configured for has x 1")}
+EGG = distribution("x", "1", metadata_dir=f"{samples.SITE}/x.egg-info", installer="")
+
+
+@pytest.mark.parametrize(
+    ("installed", "changes", "reason"),
+    [
+        (distribution("x", "1"), {"wheels": UNFOUND}, "no index that pip is configured for has x 1"),
+        (distribution("x", "1"), {}, "no index was asked for it"),
+        (distribution("pip", "23.2.1", files=None), {}, "it has no usable RECORD, so its files cannot be held against the index's"),
+        (EGG, {}, "installed as an egg: nothing records its files or where they came from"),
+    ],
+)
+def test_of_unknown_origin(installed: Distribution, changes: dict[str, Any], reason: str) -> None:
+    package, doubt = one(installed, **changes)
+    assert (package.provenance, package.origin, doubt) == ("unproven", UnknownOrigin(reason=reason), reason)
+
+
+def test_an_edited_package_keeps_its_origin_and_loses_its_proof() -> None:
+    package, doubt = one(distribution("pip", "23.2.1", modified=("pip/a.py", "pip/b.py", "pip/c.py", "missing: pip/d.py")))
+    assert (package.provenance, package.origin, package.sha256) == ("unproven", IndexOrigin(), None)
+    assert package.modified == ("pip/a.py", "pip/b.py", "pip/c.py", "missing: pip/d.py")
+    assert doubt == "unproven: files were edited after it was installed: pip/a.py, pip/b.py, pip/c.py and 1 more"
+
+
+def test_conda_is_named_and_not_yet_proven() -> None:
+    package, doubt = one(distribution("x", "1", installer="conda", build="py311_0"))
+    assert (package.provenance, package.origin) == ("unproven", CondaOrigin(url="", build="py311_0"))
+    assert doubt == "unproven: conda installed it, and conda packages cannot be proven yet"
+
+
+def vcs(**changes: Any) -> Distribution:
+    url = {
+        "url": "https://user:token@git.example.com/thop.git?x=1",
+        "vcs_info": {"vcs": "git", "commit_id": COMMIT},
+        "subdirectory": "py",
+        **changes,
+    }
+    return distribution("ultralytics-thop", "2.2.3", direct_url=url)
+
+
+def test_from_git_without_its_credentials() -> None:
+    package, doubt = one(vcs())
+    assert (package.provenance, doubt) == ("vcs", "")
+    assert package.origin == VcsOrigin(vcs="git", url="https://git.example.com/thop.git", commit=COMMIT, subdirectory="py")
+    assert (package.file, package.blob) == PACKED["ultralytics-thop"]
+
+
+def test_from_git_but_not_packed() -> None:
+    package, doubt = one(vcs(), packed={})
+    assert (package.provenance, doubt) == ("unproven", "unproven: its installed files could not be packed as a wheel")
+    assert isinstance(package.origin, VcsOrigin)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"vcs_info": {"vcs": "git", "commit_id": "main"}},
+        {"vcs_info": {"vcs": "cvs", "commit_id": COMMIT}},
+        {"vcs_info": {}},
+        {"vcs_info": "nonsense"},
+        {"subdirectory": "../.."},
+        {"url": "https://git.example.com/a b"},
+    ],
+    ids=str,
+)
+def test_a_direct_url_that_no_lock_can_hold_is_no_origin(broken: dict[str, Any]) -> None:
+    package, doubt = one(vcs(**broken))
+    assert package.provenance == "unproven"
+    assert isinstance(package.origin, UnknownOrigin)
+    assert doubt.startswith("what is said of its origin cannot be locked: ")
+
+
+def test_an_index_answer_that_no_lock_can_hold() -> None:
+    package, doubt = one(distribution("x", "1"), wheels={"x": WheelAnswer(file="../x.whl", sha256=hex64("x"))})
+    assert package.provenance == "unproven"
+    assert doubt == "what is said of its origin cannot be locked: file: '../x.whl' is not the name of a wheel file"
+
+
+def test_a_machine_that_no_lock_can_describe() -> None:
+    facts = samples.facts()
+    with pytest.raises(TargetError, match="the target is a riscv64 machine"):
+        assembled(replace(facts, interpreter=replace(facts.interpreter, machine="riscv64")))
+
+
+def test_foreign_names_that_no_lock_can_hold_are_left_out_and_named() -> None:
+    lock = assembled(samples.facts(system_libraries=(library("liba.so", "bad name"),), env={"A B": "1", "LANG": "C"}))
+    assert (lock.system_packages, dict(lock.env)) == ((), {"LANG": "C"})
+    assert [problem.where for problem in lock.capture.problems] == ["system_packages.liba.so", "env"]
+    assert loads(dumps(lock)) == lock
+
+
+def local(path: str, *, editable: bool, imports: tuple[str, ...] = ()) -> Distribution:
+    info = {"editable": True} if editable else {}
+    return distribution("yolotools", "0.3.1.dev4", direct_url={"url": f"file://{path}", "dir_info": info}, editable_paths=imports)
+
+
+def test_editable_inside_the_project() -> None:
+    package, doubt = one(local(f"{PROJECT}/lib%20x", editable=True, imports=(f"{PROJECT}/lib x/src", PROJECT)))
+    assert (package.provenance, doubt, package.files) == ("source", "", None)
+    assert package.origin == EditableOrigin(path="lib x", import_paths=("lib x/src", ""))
+
+
+def test_directory_inside_the_project() -> None:
+    package, _ = one(local(PROJECT, editable=False))
+    assert (package.provenance, package.origin) == ("source", DirectoryOrigin(path=""))
+    assert package.files is not None
+
+
+@pytest.mark.parametrize("editable", [True, False])
+def test_outside_the_project(editable: bool) -> None:
+    package, doubt = one(local("/home/user/yolo-other", editable=editable))
+    assert (package.provenance, package.origin) == ("unproven", EditableOrigin() if editable else DirectoryOrigin())
+    assert doubt == "unproven: installed from file:///home/user/yolo-other, which is outside the project that is captured"
+
+
+def test_nothing_is_inside_a_project_that_is_not_captured() -> None:
+    package, _ = one(local(PROJECT, editable=True), source=None)
+    assert package.provenance == "unproven"
+
+
+def test_editable_that_reaches_outside() -> None:
+    package, doubt = one(local(PROJECT, editable=True, imports=(f"{PROJECT}/src", "/opt/shared")))
+    assert package.origin == EditableOrigin(path="", import_paths=("src",))
+    assert doubt == "unproven: editable, and some of what it puts on sys.path is outside the project that is captured"
+
+
+def wheel_by_path(**info: Any) -> Distribution:
+    return distribution("pip", "23.2.1", direct_url={"url": "file:///tmp/pip-23.2.1-py3-none-any.whl", "archive_info": info})
+
+
+@pytest.mark.parametrize(
+    "info", [{"hashes": {"sha256": hex64("wheel pip 23.2.1")}}, {"hash": f"sha256={hex64('wheel pip 23.2.1')}"}], ids=["hashes", "hash"]
+)
+def test_a_file_that_the_index_publishes_too(info: dict[str, Any]) -> None:
+    package, _ = one(wheel_by_path(**info))
+    assert (package.provenance, package.origin) == ("index", IndexOrigin())
+
+
+@pytest.mark.parametrize("info", [{"hashes": {"sha256": hex64("another")}}, {}, {"hash": "nonsense"}], ids=["other", "none", "nonsense"])
+def test_a_file_that_no_index_publishes(info: dict[str, Any]) -> None:
+    package, doubt = one(wheel_by_path(**info))
+    assert (package.provenance, package.origin) == ("unproven", WheelOrigin(url="file:///tmp/pip-23.2.1-py3-none-any.whl"))
+    assert doubt == "unproven: installed from the file file:///tmp/pip-23.2.1-py3-none-any.whl, and no index is known to publish it"
+
+
+def test_what_import_does_not_see_is_left_out_and_named() -> None:
+    hidden = distribution("pip", "20.0", location="/usr/lib/python3/dist-packages")
+    broken = distribution("broken", "1 beta; rm")
+    lock = assembled(samples.facts(distributions=(distribution("pip", "23.2.1"), hidden, broken)))
+    assert [(package.name, package.version) for package in lock.packages] == [("pip", "23.2.1")]
+    assert [(problem.where, problem.what) for problem in lock.capture.problems] == [
+        ("packages.pip", "left out: 20.0 in /usr/lib/python3/dist-packages is hidden by 23.2.1, which comes first on sys.path"),
+        ("packages.broken", "left out: no lock can hold the name or version '1 beta; rm'"),
+    ]
+
+
+def test_tags_are_expanded_in_order() -> None:
+    package, _ = one(distribution("pip", "23.2.1", tags=("py2.py3-none-any", "py3-none-any")))
+    assert package.tags == ("py2-none-any", "py3-none-any")
+
+
+def library(soname: str, package: str | None = None, **changes: Any) -> SystemLibrary:
+    values = SystemLibrary(soname=soname, path=f"/usr/lib/{soname}", package=package, package_version="1" if package else None)
+    return replace(values, **changes)
+
+
+def test_system_libraries_are_grouped_by_owner() -> None:
+    lock = assembled(
+        samples.facts(
+            system_libraries=(
+                library("libb.so.1", "lib-b", needed_by=("torch",)),
+                library("liba.so.1", "lib-b", needed_by=("opencv-python", "torch")),
+                library("libown.so", None),
+                library("libgone.so", None, path=None),
+            )
+        )
+    )
+    assert [(group.name, group.sonames, group.needed_by) for group in lock.system_packages] == [
+        (None, ("libown.so",), ()),
+        ("lib-b", ("liba.so.1", "libb.so.1"), ("opencv-python", "torch")),
+    ]
+    assert loads(dumps(lock)) == lock
+
+
+def test_variables_that_no_lock_may_hold_lose_their_value() -> None:
+    secret = "https://user:hunter2@proxy.example.com"
+    lock = assembled(
+        samples.facts(env={"NCCL_X": secret, "HF_TOKEN": "abc", "LANG": "C\nX", "OMP_NUM_THREADS": "2", "WANDB_API_KEY": None})
+    )
+    assert lock.env == {"NCCL_X": None, "HF_TOKEN": None, "LANG": None, "OMP_NUM_THREADS": "2", "WANDB_API_KEY": None}
+    assert [problem.where for problem in lock.capture.problems] == ["env.HF_TOKEN", "env.LANG", "env.NCCL_X"]
+    assert b"hunter2" not in dumps(lock)
+
+
+def test_what_was_loaded_is_told_by_the_libraries_themselves() -> None:
+    cuda = assembled(samples.facts(torch=samples.torch_facts(cudnn="9.1.0"))).observed.cuda
+    assert (cuda.runtime, cuda.cudnn, cuda.nccl, cuda.cublas, cuda.toolkit) == ("13.0.96", "9.20.0", "2.29.7", "13.1.1", None)
+
+
+def test_imports_are_told_apart() -> None:
+    observed = assembled(samples.facts(imports={"b": "", "cv2": "ImportError: libGL.so.1", "a": ""})).observed
+    assert observed.imports == ("a", "b")
+    assert observed.imports_failed == {"cv2": "ImportError: libGL.so.1"}
+
+
+def test_an_environment_without_torch() -> None:
+    observed = assembled(samples.facts(torch=None, libraries=(), imports=None), reference=None).observed
+    assert (observed.cuda.torch, observed.cuda.loaded, observed.imports, observed.reference) == (None, (), (), None)
+
+
+def test_the_order_in_which_things_were_found_does_not_matter() -> None:
+    facts = samples.facts()
+    turned = replace(
+        facts,
+        distributions=facts.distributions[::-1],
+        libraries=facts.libraries[::-1],
+        system_libraries=facts.system_libraries[::-1],
+        env=dict(list(facts.env.items())[::-1]),
+    )
+    assert dumps(assembled(turned)) == dumps(assembled(facts))

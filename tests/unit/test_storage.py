@@ -1,0 +1,132 @@
+"""Whole files or none, and blobs that are checked."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from envsnap.errors import InputError, TargetError
+from envsnap.storage import BlobStore, disk_errors, new_directory, write_file
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_write_file_replaces_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    write_file(path, b"one")
+    write_file(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert names(path.parent) == ["file"]
+
+
+def test_a_failed_write_keeps_the_old_bytes_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_file(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TargetError) as caught:
+        write_file(path, b"new")
+    assert "no space left" in caught.value.what
+    assert str(tmp_path) in caught.value.hint
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_disk_that_is_really_full() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(TargetError, match="no space left"), disk_errors("write", Path("/dev")), Path("/dev/full").open("wb", 0) as file:
+        file.write(b"x")
+
+
+def test_other_disk_errors_name_the_place(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(TargetError) as caught:
+        write_file(tmp_path / "file" / "below", b"x")
+    assert str(tmp_path / "file") in caught.value.why
+
+
+def test_new_directory_takes_the_old_ones_place(tmp_path: Path) -> None:
+    path = tmp_path / "images" / "x"
+    with new_directory(path) as fresh:
+        (fresh / "a").write_text("1", encoding="utf-8")
+    with new_directory(path) as fresh:
+        assert not list(fresh.iterdir())
+        (fresh / "b").write_text("2", encoding="utf-8")
+    assert names(path) == ["b"]
+    assert names(path.parent) == ["x"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt()])
+def test_new_directory_leaves_the_old_one_when_filling_fails(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "x"
+    path.mkdir()
+    (path / "kept").touch()
+
+    def fill() -> None:
+        with new_directory(path) as fresh:
+            (fresh / "half").touch()
+            raise error
+
+    with pytest.raises(type(error)):
+        fill()
+    assert names(path) == ["kept"]
+    assert names(tmp_path) == ["x"]
+
+
+def test_new_directory_puts_the_old_one_back_when_the_exchange_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    path.mkdir()
+    (path / "kept").touch()
+    real = Path.rename
+
+    def fails_for_the_fresh_one(self: Path, target: Path) -> Path:
+        if (self / "fresh").exists():
+            raise OSError(errno.EIO, "cannot", str(self))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails_for_the_fresh_one)
+    with pytest.raises(TargetError), new_directory(path) as fresh:
+        (fresh / "fresh").touch()
+    assert names(path) == ["kept"]
+    assert names(tmp_path) == ["x"]
+
+
+def test_blobs_are_kept_under_their_digest(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "a.blobs")
+    digest = store.put(b"bytes")
+    assert digest == "sha256:" + hashlib.sha256(b"bytes").hexdigest()
+    assert store.put(b"bytes") == digest
+    assert store.has(digest)
+    assert store.read(digest) == b"bytes"
+
+
+def test_a_changed_blob_is_refused(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    digest = store.put(b"bytes")
+    store.path(digest).write_bytes(b"other")
+    with pytest.raises(InputError, match="was changed"):
+        store.read(digest)
+
+
+def test_a_missing_blob_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is missing"):
+        BlobStore(tmp_path).read("sha256:" + "0" * 64)
+
+
+@pytest.mark.parametrize(
+    "digest", ["", "sha256:", "sha256:" + "0" * 63, "sha256:" + "0" * 64 + "\n", "sha256:../" + "0" * 61, "sha512:" + "0" * 64]
+)
+def test_nothing_but_a_digest_becomes_a_path(tmp_path: Path, digest: str) -> None:
+    with pytest.raises(InputError, match="not a digest"):
+        BlobStore(tmp_path).path(digest)
