@@ -125,6 +125,7 @@ def _smoke(run: SmokeRun, gradients: Mapping[str, str], *, self_exact: bool) -> 
         gradient=gradients,
         self_exact=self_exact,
         wandb_rows=run.wandb.rows if run.wandb is not None else 0,
+        labels=run.labels,
     )
 
 

@@ -101,7 +101,7 @@ def verify(
         run = _smoke(subject, device, outputs, require, negative_control, cache, progress)
         distances, equal = _gradients(lock, subject.blobs, run, outputs)
     found = Fingerprint(facts=facts, smoke=run, gradient_distance=distances, gradient_equal=equal)
-    return parity.judge(lock, found, device=device, required=require), device
+    return parity.judge(lock, found, device=device, required=require, with_source=subject.manifest is not None), device
 
 
 def page(verdict: Verdict, subject: Subject) -> str:

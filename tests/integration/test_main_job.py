@@ -253,8 +253,7 @@ SITE = "/opt/envsnap/env/lib/python3.11/site-packages"
 SABOTAGE = {
     # what is done to the image, the check that must fail for it, the layers that are judged
     "a package a patch version off": (
-        f"RUN cd {SITE} && d=$(ls -d filelock-*.dist-info)"
-        " && sed -i 's/^Version: .*/Version: 0.0.1/' $d/METADATA && mv $d filelock-0.0.1.dist-info",
+        f"RUN cd {SITE} && sed -i 's/^Version: .*/Version: 0.0.1/' filelock-*.dist-info/METADATA",
         "identity.packages",
         "L0",
     ),
