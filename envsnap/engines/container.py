@@ -194,8 +194,7 @@ def files_of(client: APIClient, container: str, path: str) -> Iterator[Iterator[
     from docker.errors import create_api_error_from_http_exception
 
     url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
-    response = client.get(url, params={"path": path}, stream=True)
-    if True:
+    with client.get(url, params={"path": path}, headers={"Accept-Encoding": "identity"}, stream=True, timeout=client.timeout) as response:
         try:
             response.raise_for_status()
         except requests.HTTPError as error:
