@@ -169,14 +169,20 @@ def _recorded(lock: EnvLock) -> str:
 
 
 def _local_lock(digest: str) -> Path | None:
-    """A local lock of equal digest wins over the copy in the image: it has its blobs beside it."""
+    """A local lock of equal digest wins over the copy in the image: it has its blobs beside it.
+
+    Of several the one that can be judged furthest: with a reference, and the reference's anchor at hand.
+    """
+    found: list[tuple[bool, Path]] = []
     for path in sorted(Path("lockfiles").glob("*.yaml")):
         try:
-            if digest and places.read_lock(path).digest == digest:
-                return path
+            lock = places.read_lock(path)
         except InputError:
             continue  # another lock that is broken is not this image's concern
-    return None
+        if lock.digest == digest:
+            kept = lock.observed.reference
+            found.append((kept is not None and places.blobs_of(path).has(kept.anchor), path))
+    return max(found, key=lambda one: one[0])[1] if found else None
 
 
 def _lock_of_image(engine: Engine, image_reference: str) -> EnvLock:
