@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -89,6 +90,26 @@ def test_bad_input_has_its_own_sentence_and_code(words: list[str], code: int, wh
     as_json = envsnap(*words, "--json", cwd=tmp_path)
     assert as_json.returncode == code
     assert error(as_json)["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (lambda data: data.replace(b"\npackages:", b"\npackges:"), "packges"),
+        (lambda data: data[: len(data) // 2], "lock.yaml"),
+        (lambda data: data.replace(b"digest: sha256:", b"digest: sha256:0", 1).replace(b"0\n", b"\n", 1), "digest"),
+        (lambda data: b"", "empty"),
+        (lambda data: b"\xff\xfe" + data, "lock.yaml"),
+        (lambda data: data.replace(b"envsnap: 1", b"envsnap: 9"), "newer"),
+    ],
+    ids=["unknown key", "truncated", "wrong digest", "empty", "binary", "newer schema"],
+)
+def test_a_spoilt_lock_is_an_error_that_names_the_place(spoil: Callable[[bytes], bytes], what: str, tmp_path: Path) -> None:
+    (tmp_path / "lock.yaml").write_bytes(spoil(lock_bytes()))
+    done = envsnap("plan", "lock.yaml", "--base", "slim", cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert what in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_engine_that_is_down_comes_before_questions_about_the_base(tmp_path: Path) -> None:

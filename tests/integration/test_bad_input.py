@@ -1,0 +1,126 @@
+"""What can go wrong between a lock and an image, each with its own sentence and code, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from envsnap.engines.docker import DockerEngine
+
+pytestmark = pytest.mark.engine
+
+ENVSNAP = [sys.executable, "-m", "envsnap.cli.main"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory with the lock of an environment that holds nothing: no index is needed to make it."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    (tmp_path / "work").mkdir()
+    envsnap("capture", "--python", str(tmp_path / "venv"), "--name", "empty", "--offline", cwd=tmp_path / "work")
+    return tmp_path / "work"
+
+
+def envsnap(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "ENVSNAP_CACHE": str(cwd.parent / "cache")}
+    done = subprocess.run([*ENVSNAP, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def listing(place: Path) -> set[str]:
+    return {str(path.relative_to(place)) for path in place.rglob("*")}
+
+
+def test_a_base_that_no_registry_has(place: Path, registry: str) -> None:
+    done = envsnap("build", "lockfiles/empty.yaml", "--base", f"{registry}/nobody/has:this", cwd=place, code=6)
+    assert f"{registry}/nobody/has:this" in done.stderr
+    assert "try" in done.stderr
+    assert not (place / "images").exists()
+    body = json.loads(
+        envsnap("render", "lockfiles/empty.yaml", "--base", f"{registry}/nobody/has:this", "--json", cwd=place, code=6).stdout
+    )
+    assert body["error"]["code"] == 6
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a full disk is made by mounting a tiny one, which needs root")
+def test_a_full_disk_in_the_context_directory(place: Path, debian_base: str) -> None:
+    images = place / "images"
+    images.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(images)], check=True)
+    try:
+        done = envsnap("render", "lockfiles/empty.yaml", "--base", debian_base, cwd=place, code=3)
+        assert "no space left" in done.stderr
+        assert listing(images) == set()
+    finally:
+        subprocess.run(["umount", str(images)], check=True)
+
+
+def test_an_interrupted_build_leaves_nothing_half_made(place: Path, engine: DockerEngine, debian_base: str) -> None:
+    """Ctrl-C while the image is being built: exit 130, no container, no tag, no record; the rendered context is whole."""
+    before = containers()
+    env = {**os.environ, "ENVSNAP_CACHE": str(place.parent / "cache")}
+    words = ["build", "lockfiles/empty.yaml", "--base", debian_base, "-t", "envsnap-test/interrupted:1", "--env", f"NONCE={time.time_ns()}"]
+    child = subprocess.Popen([*ENVSNAP, *words], cwd=place, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (place / "images" / "empty" / "Dockerfile").exists():
+        assert child.poll() is None, child.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1)
+    if child.poll() is not None:
+        pytest.skip("the build was over before it could be interrupted")
+    os.killpg(child.pid, signal.SIGINT)
+    _, talk = child.communicate(timeout=60)
+    assert child.returncode == 130, talk
+    assert b"Traceback" not in talk
+    assert containers() == before
+    assert engine.image("envsnap-test/interrupted:1") is None
+    assert not (place / "images" / "empty" / "image.yaml").exists()
+    assert not [name for name in listing(place / "images") if name.startswith(".")]
+
+
+def containers() -> set[str]:
+    return set(subprocess.run(["docker", "ps", "--all", "--quiet"], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_a_context_builds_without_envsnap(place: Path, debian_base: str) -> None:
+    envsnap("render", "lockfiles/empty.yaml", "--base", debian_base, cwd=place)
+    bundle = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
+    words = [
+        "docker",
+        "build",
+        "--quiet",
+        "--secret",
+        f"id=ca,src={bundle}",
+        "--tag",
+        "envsnap-test/plain:1",
+        str(place / "images" / "empty"),
+    ]
+    env = {**os.environ, "DOCKER_BUILDKIT": "1"}
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    try:
+        where = ["docker", "run", "--rm", "--user", "1000:1000", "envsnap-test/plain:1", "python", "-c", "import sys; print(sys.prefix)"]
+        assert subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip() == "/opt/envsnap/env"
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", "envsnap-test/plain:1"], capture_output=True)
+
+
+def test_rendering_twice_gives_the_same_bytes(place: Path, debian_base: str) -> None:
+    def files() -> dict[str, bytes]:
+        root = place / "images" / "empty"
+        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+    envsnap("render", "lockfiles/empty.yaml", "--base", debian_base, cwd=place)
+    first = files()
+    envsnap("render", "lockfiles/empty.yaml", "--base", debian_base, cwd=place)
+    assert files() == first
