@@ -81,7 +81,7 @@ class Base(Value, frozen=True, kw_only=True):
         reference: as a Dockerfile names it, without digest ("localhost:5000/ngc:26.07").
         digest: manifest digest that `reference` was resolved to; None for an image that only a local engine has.
         image_id: the engine's ID where only the engine knows it.
-        family: "ngc-pytorch", "slim" or "other".
+        family: "ngc-pytorch", "slim", or "other" for one that was asked for by name.
         release: the catalogue's row, where there is one.
         config: None while neither registry nor engine was asked.
         inventory: None while nobody looked inside.

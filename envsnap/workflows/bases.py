@@ -38,7 +38,11 @@ class Sources:
 
 
 def know(reference: str, family: str, release: Release | None, sources: Sources, progress: Progress) -> Base:
-    """All that can be known of one base without guessing; what cannot is said in `unknown_because`."""
+    """All that can be known of one base without guessing; what cannot is said in `unknown_because`.
+
+    Raises:
+        EngineError: a base that was asked for by name cannot be had.
+    """
     digest = sources.pinned.get(reference)
     named = with_digest(reference, digest) if digest else reference
     image = _in_engine(named, reference, sources, progress)
@@ -56,6 +60,8 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
     try:
         found = sources.registry.resolve(named, machine=sources.machine)
     except EngineError as error:
+        if family == "other":  # somebody named it: that it cannot be had is the answer, not a gap in what is known
+            raise
         why = f"{error.what}: {error.why}" if error.why else error.what
         return Base(reference=reference, family=family, digest=digest, release=release, unknown_because=why)
     return Base(
