@@ -12,6 +12,7 @@ builds need behind a company's proxy.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 HOME = HERE / ".envsnap"
+NO_GPUS, NO_BASE = 3, 6  # exit codes of envsnap
 TRAINING = ["torch==2.12.1", "torchvision==0.27.1", "ultralytics", "wandb"]
 TRAIN_PY = '''"""The project of the demonstration: train a YOLO on your own data."""
 
@@ -48,11 +50,26 @@ def demo() -> int:
     show([*envsnap, "capture", "--python", str(training), "--name", "yolo-train", "--smoke"], project)
     base = os.environ.get("ENVSNAP_DEMO_BASE", f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim-bookworm")
     ca = ["--ca-bundle", os.environ["ENVSNAP_CA_BUNDLE"]] if os.environ.get("ENVSNAP_CA_BUNDLE") else []
-    planned = show([*envsnap, "plan", lock, "--base", base], project, may_fail=True) == 0
-    if planned and show([*envsnap, "build", lock, "--base", base, "-t", "yolo-train:demo", *ca], project, may_fail=True) == 0:
-        return show([*envsnap, "verify", "yolo-train:demo", "--gpus", "none", "--report", "verify.html"], project)
-    print("\nno image here: no engine answers, or its base cannot be had (above); the reference is verified on this host instead")
-    return show([*envsnap, "verify", lock, "--python", str(training)], project)
+    planning = [lock, "--base", base, *ca]
+    show([*envsnap, "plan", *planning], project, may_fail=True)
+    if not engine_answers(envsnap) or show([*envsnap, "render", *planning], project, may_fail=True) == NO_BASE:
+        if os.environ.get("ENVSNAP_REQUIRE_ENGINE") == "1":
+            return NO_BASE
+        print("\nno image here: no engine answers, or its base cannot be had; the reference is verified on this host instead")
+        return show([*envsnap, "verify", lock, "--python", str(training)], project)
+    show([*envsnap, "build", *planning, "-t", "yolo-train:demo"], project)
+    verified = show([*envsnap, "verify", "yolo-train:demo", "--report", "images/yolo-train/verify.html"], project, may_fail=True)
+    if verified != NO_GPUS:
+        return verified
+    print("\nthe engine cannot use this host's GPUs (above): what is installed is judged, not what it computes")
+    return show([*envsnap, "verify", "yolo-train:demo", "--gpus", "none", "--require", "L0"], project)
+
+
+def engine_answers(envsnap: list[str]) -> bool:
+    """Whether an engine with BuildKit is at hand, as `envsnap doctor` sees it."""
+    said = subprocess.run([*envsnap, "doctor", "--json"], capture_output=True, check=False).stdout
+    states = {ability["name"]: ability["state"] for ability in json.loads(said)["abilities"]}
+    return states.get("engine") == states.get("BuildKit") == "ok"
 
 
 def test(pytest_words: list[str]) -> int:
@@ -90,7 +107,7 @@ def demo_project() -> Path:
     if not (project / ".git").exists():
         project.mkdir(parents=True, exist_ok=True)
         (project / "train.py").write_text(TRAIN_PY, encoding="utf-8")
-        (project / ".gitignore").write_text("/lockfiles/\n/images/\n/verify.html\n", encoding="utf-8")
+        (project / ".gitignore").write_text("/lockfiles/\n/images/\n", encoding="utf-8")
         who = ["-c", "user.name=envsnap", "-c", "user.email=demo@example.com"]
         for words in (["init", "--quiet"], ["add", "."], [*who, "commit", "--quiet", "-m", "Train a YOLO"]):
             subprocess.run(["git", *words], cwd=project, check=True)

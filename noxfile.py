@@ -56,6 +56,12 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/bench.py", *session.posargs)
 
 
+@nox.session
+def picture(session: nox.Session) -> None:
+    """Record the README's picture from a real session of the demonstration."""
+    session.run("python", "docs/record.py")
+
+
 @nox.session(venv_backend="venv")
 def package(session: nox.Session) -> None:
     """Build the wheel, install it into an environment of its own, run it from there."""

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 EXIT_OK = 0
 EXIT_NO = 7
-EXIT_INTERRUPTED = 130
 
 
 class EnvsnapError(Exception):
@@ -55,6 +54,12 @@ class PlanError(EnvsnapError):
     """No plan can satisfy the lock on the base that was asked for."""
 
     exit_code = 5
+
+
+class InterruptedByUser(EnvsnapError):
+    """Ctrl-C, or the signal that asks a program to end."""
+
+    exit_code = 130
 
 
 class EngineError(EnvsnapError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import shlex
 import signal
 import subprocess
 import time
@@ -44,11 +43,6 @@ class Completed:
     def ok(self) -> bool:
         return self.returncode == 0 and not self.timed_out
 
-    @property
-    def command(self) -> str:
-        """For messages: quoted as a shell would need it."""
-        return shlex.join(self.argv)
-
     def tail(self, lines: int = 20) -> str:
         """The end of what it said, stderr first choice."""
         text = (self.stderr or self.stdout).decode("utf-8", "replace").rstrip()
@@ -60,7 +54,6 @@ class NotStarted(Exception):
 
     def __init__(self, argv: Sequence[str], why: str) -> None:
         super().__init__(f"{argv[0]}: {why}")
-        self.program = argv[0]
         self.why = why
 
 

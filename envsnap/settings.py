@@ -53,16 +53,16 @@ def read(start: Path, known: Known) -> FileSettings:
     return FileSettings(path=None, values={})
 
 
-def _candidates(start: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def _candidates(start: Path) -> Iterator[tuple[Path, Any]]:
     for directory in (start, *start.parents):
         own = directory / "envsnap.toml"
         if own.is_file():
             yield own, _toml(own)
         project = directory / "pyproject.toml"
         if project.is_file():
-            table = _toml(project).get("tool", {}).get("envsnap")
-            if table is not None:
-                yield project, table
+            tools = _toml(project).get("tool")
+            if isinstance(tools, dict) and "envsnap" in tools:
+                yield project, tools["envsnap"]
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -74,7 +74,9 @@ def _toml(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {path}", why=error.strerror or str(error)) from error
 
 
-def _checked(path: Path, table: Mapping[str, Any], known: Known) -> dict[str, dict[str, Any]]:
+def _checked(path: Path, table: Any, known: Known) -> dict[str, dict[str, Any]]:
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: tool.envsnap must be a table", hint="write [tool.envsnap.build] and the options below it")
     checked: dict[str, dict[str, Any]] = {}
     for command, options in table.items():
         if command not in known:

@@ -5,6 +5,7 @@ Probes and the smoke-train are given a `Target` and cannot tell which one it is;
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,11 @@ class GuestResult:
     outputs: Path
     log: str
     timed_out: bool = False
+
+
+def fill(argument: str, places: Mapping[str, str | Path]) -> str:
+    """`argument` with each `{name}` of `places` replaced by its place; other braces stay."""
+    return re.sub(r"\{([^{}]+)\}", lambda match: str(places.get(match[1], match[0])), argument)
 
 
 class Target(Protocol):

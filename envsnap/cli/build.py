@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from envsnap.cli import main, planning
+from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
-from envsnap.cli.places import cache_directory
 
 
 @click.command(epilog="Example:  envsnap build lockfiles/yolo-train.yaml -t registry.example.com/vision/yolo-train:2026-q4 --push")
 @planning.plan_options
-@click.option("-t", "--tag", "tags", multiple=True, metavar="REF", help="Name of the image; may be given more than once.")
+@click.option("-t", "--tag", multiple=True, metavar="REF", help="Name of the image; may be given more than once.")
 @click.option("--engine", type=click.Choice(["auto", "docker"]), default="auto", show_default=True, help="What builds.")
 @click.option("--push", is_flag=True, help="Send the tags to their registries afterwards.")
 @click.option(
@@ -25,7 +25,7 @@ from envsnap.cli.places import cache_directory
 def command(
     console: Console,
     lock: Path,
-    tags: tuple[str, ...],
+    tag: tuple[str, ...],
     engine: str,
     push: bool,
     pip_conf: Path | None,
@@ -39,7 +39,7 @@ def command(
     from envsnap.workflows import places
 
     del engine  # one engine so far; the option is the contract's
-    request = workflow.BuildRequest(plan=planning.request(**options), tags=tags, push=push, ca_bundle=ca_bundle, pip_conf=pip_conf)
+    request = workflow.BuildRequest(plan=planning.request(**options), tags=tag, push=push, ca_bundle=ca_bundle, pip_conf=pip_conf)
     built = workflow.build(
         lock,
         request,

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from envsnap.cli import main
+from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
-from envsnap.cli.places import cache_directory
 
 
 @click.command(epilog="Example:  envsnap capture --python .venv --smoke")

@@ -44,7 +44,9 @@ def _rows(name: str, command: click.Command | None, file_values: dict[str, Any])
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str) or value is None else list(value) if isinstance(value, tuple) else None
+    if isinstance(value, list | tuple):
+        return list(value)
+    return value if isinstance(value, bool | int | float | str) or value is None else None
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from envsnap import redaction
-from envsnap.errors import EnvsnapError
+from envsnap.errors import EnvsnapError, TargetError
 from envsnap.progress import Task, Unit
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ ACCENT, WARN, RESET = "\x1b[36m", "\x1b[33m", "\x1b[0m"
 class Console:
     """One invocation's way of talking. Also the `Progress` that workflows report to.
 
+    `main` makes it before anything is parsed; the command's own options, whatever set them, then say how it talks.
+
     Attributes:
         json: stdout carries exactly one JSON document.
         verbosity: -1 quiet, 0 normal, 1 with logs of foreign programs, 2 with tracebacks.
@@ -40,15 +42,15 @@ class Console:
     def answer(self, screen: str, document: Mapping[str, Any]) -> None:
         """The command's answer: the screen for a person, or the document."""
         if self.json:
-            sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+            _write(json.dumps(document, indent=2) + "\n")
         elif self.verbosity >= 0:
-            sys.stdout.write(self.coloured(screen) + "\n")
+            _write(self.coloured(screen) + "\n")
 
     def error(self, error: EnvsnapError) -> None:
         what, why, hint = (redaction.text(part) for part in (error.what, error.why, error.hint))
         if self.json:
             body = {"code": error.exit_code, "what": what, "why": why, "hint": hint}
-            sys.stdout.write(json.dumps({"error": body}, indent=2, ensure_ascii=False) + "\n")
+            _write(json.dumps({"error": body}, indent=2) + "\n")
         lines = [f"error: {what}"]
         if self.verbosity >= 1 and error.log:
             lines += ["", *("  | " + line for line in redaction.text(error.log).splitlines()), ""]
@@ -74,6 +76,22 @@ class Console:
         if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
             return screen
         return "\n".join(_colour(line) for line in screen.splitlines())
+
+
+def _write(text: str) -> None:
+    """To stdout, at once: what cannot be written is known here and not when the process ends.
+
+    Raises:
+        TargetError: stdout cannot take it (a full disk). Somebody who stopped reading is no error: the exit code stays the answer's.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise TargetError("cannot write the answer", why=f"standard output: {error.strerror or error}") from error
 
 
 def _colour(line: str) -> str:
@@ -194,7 +212,7 @@ class _Bar:
             BarColumn(bar_width=30, style="dim", complete_style="cyan", finished_style="cyan"),
             *amounts,
             *((TimeRemainingColumn(),) if self.unit != "steps" else ()),
-            TextColumn("[dim]{task.fields[text]}", markup=True),
+            TextColumn("{task.fields[text]}", style="dim", markup=False),
             console=RichConsole(stderr=True),
             transient=True,
         )

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from envsnap.cli import main
+from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
-from envsnap.cli.places import cache_directory
 
-LOCK = click.Path(path_type=Path, dir_okay=False)
+LOCK = click.Path(path_type=Path)
 
 
 @click.command(epilog="Example:  envsnap diff lockfiles/yolo-train.yaml   (against the live environment)")
@@ -22,6 +22,8 @@ LOCK = click.Path(path_type=Path, dir_okay=False)
 @main.shared_options
 def command(console: Console, left: Path, right: Path | None, python: str | None, project: Path) -> None:
     """Every difference of two locks, or of a lock and the live environment. Exit code 7 where they differ."""
+    if right is not None and python is not None:
+        raise click.UsageError("--python names the live environment, and two locks were given")
     from envsnap.report import diff as report
     from envsnap.workflows import drift as workflow
 

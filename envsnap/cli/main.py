@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
+import io
 import signal
 import sys
 import traceback
@@ -15,7 +15,7 @@ import click
 
 from envsnap import __version__, settings
 from envsnap.cli.console import Console
-from envsnap.errors import EXIT_INTERRUPTED, EnvsnapError
+from envsnap.errors import EXIT_NO, EXIT_OK, EnvsnapError, InterruptedByUser, UsageError
 
 COMMANDS = ("capture", "diff", "plan", "render", "build", "verify", "doctor", "config")
 SHARED = frozenset({"json", "quiet", "verbose", "help"})
@@ -34,7 +34,8 @@ class Commands(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        ctx.default_map = default_map(self, ctx, Path.cwd())
+        if not {"-h", "--help"} & set(args):  # help must not fail for a typo in a settings file
+            ctx.default_map = default_map(self, ctx, Path.cwd())
         return super().resolve_command(ctx, args)
 
 
@@ -67,11 +68,11 @@ def group() -> None:
 
 
 def shared_options(function: Callable[..., None]) -> Callable[..., None]:
-    """`--json`, `-q`, `-v`: every command has them; the command receives a `Console`."""
+    """`--json`, `-q`, `-v`: every command has them; the command receives the invocation's `Console`."""
 
     def invoke(*args: Any, json: bool, quiet: bool, verbose: int, **kwargs: Any) -> None:
-        console = Console(json=json, verbosity=-1 if quiet else verbose)
-        click.get_current_context().obj = console
+        console = click.get_current_context().ensure_object(Console)
+        console.json, console.verbosity = json, -1 if quiet else verbose
         function(console, *args, **kwargs)
 
     invoke.__name__, invoke.__doc__ = function.__name__, function.__doc__
@@ -88,61 +89,49 @@ def shared_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def answer_no() -> NoReturn:
     """The answer is no (contract: exit 7). Not an error."""
-    from envsnap.errors import EXIT_NO
-
     raise click.exceptions.Exit(EXIT_NO)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The console script. Raises SystemExit with a code of the contract."""
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no "→" must not end a command
     words = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(json="--json" in words, verbosity=_verbosity(words))
+    console = Console(json="--json" in words)  # for errors of parsing; a command then says how to talk
     try:
-        sys.exit(group.main(words, prog_name="envsnap", standalone_mode=False) or 0)
+        sys.exit(group.main(words, prog_name="envsnap", standalone_mode=False, obj=console) or 0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stdout.write(error.format_message() + "\n")
+        sys.exit(EXIT_OK)
     except click.ClickException as error:
-        _usage(error, console)
+        failure: EnvsnapError = _usage(error)
     except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("\ninterrupted\n")
-        sys.exit(EXIT_INTERRUPTED)
+        failure = InterruptedByUser("interrupted", hint="nothing half-made was left behind; run it again")
     except EnvsnapError as error:
-        console.error(error)
-        if console.verbosity >= 2:
-            traceback.print_exc()
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has left; not an error of ours
-        sys.exit(0)
+        failure = error
     except Exception as error:  # noqa: BLE001  # the one place where a bug becomes a sentence
-        console.error(_bug(error))
-        if console.verbosity >= 2:
-            traceback.print_exc()
-        sys.exit(1)
+        failure = _bug(error)
+    console.error(failure)
+    if console.verbosity >= 2 and failure.__cause__ is not None:
+        traceback.print_exception(failure.__cause__)
+    sys.exit(failure.exit_code)
 
 
-def _verbosity(words: Sequence[str]) -> int:
-    """Before click has parsed: errors of parsing obey -q and -v too."""
-    short = sum(word.count("v") for word in words if word.startswith("-") and not word.startswith("--") and set(word[1:]) <= set("vq"))
-    return short + words.count("--verbose")
-
-
-def _usage(error: click.ClickException, console: Console) -> NoReturn:
-    from envsnap.errors import UsageError
-
+def _usage(error: click.ClickException) -> EnvsnapError:
     context = getattr(error, "ctx", None)
-    hint = f"{context.command_path} --help" if context is not None else "envsnap --help"
-    console.error(UsageError(error.format_message(), hint=hint))
-    sys.exit(UsageError.exit_code)
+    return UsageError(error.format_message(), hint=f"{context.command_path if context is not None else 'envsnap'} --help")
 
 
 def _bug(error: Exception) -> EnvsnapError:
-    return EnvsnapError(
-        "this is a bug of envsnap",
-        why=f"{type(error).__name__}: {error}",
-        hint="run it again with -vv and report what it prints",
+    bug = EnvsnapError(
+        "this is a bug of envsnap", why=f"{type(error).__name__}: {error}", hint="run it again with -vv and report what it prints"
     )
+    bug.__cause__ = error
+    return bug
 
 
 def _interrupt(*_: object) -> None:

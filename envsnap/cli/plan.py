@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from envsnap.cli import main, planning
+from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
-from envsnap.cli.places import cache_directory
 
 
 @click.command(epilog="Example:  envsnap plan lockfiles/yolo-train.yaml --base slim")

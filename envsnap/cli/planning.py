@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from envsnap import redaction
+
 if TYPE_CHECKING:
     from envsnap.engines.docker import DockerEngine
     from envsnap.workflows.plan import PlanRequest
@@ -20,10 +22,10 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 def plan_options(function: F) -> F:
     """`--base` and what else changes a plan. Collected by `request`."""
     options = (
-        click.argument("lock", type=click.Path(path_type=Path, dir_okay=False)),
+        click.argument("lock", type=click.Path(path_type=Path)),
         click.option("--base", metavar="REF|ngc|slim", help="Base image.  [default: ngc]"),
         click.option("--refresh-base", is_flag=True, help="Resolve the base's tag anew; without it the digest of the last plan stays."),
-        click.option("--env", "variables", multiple=True, metavar="K=V", help="Set a variable in the image."),
+        click.option("--env", multiple=True, metavar="K=V", help="Set a variable in the image."),
         click.option("--no-source", is_flag=True, help="Leave the project's files out of the image."),
         click.option("--allow-unproven", multiple=True, metavar="NAME", help="Let a package in although nothing vouches for it."),
         click.option("--pyc/--no-pyc", default=True, show_default=True, help="Compile modules at build time: imports are faster."),
@@ -46,7 +48,7 @@ def request(
     *,
     base: str | None,
     refresh_base: bool,
-    variables: tuple[str, ...],
+    env: tuple[str, ...],
     no_source: bool,
     allow_unproven: tuple[str, ...],
     pyc: bool,
@@ -59,7 +61,7 @@ def request(
     return PlanRequest(
         base=base,
         refresh_base=refresh_base,
-        env=dict(_assignment(variable) for variable in variables),
+        env=dict(map(_assignment, env)),
         no_source=no_source,
         allow_unproven=frozenset(canonicalize_name(name) for name in allow_unproven),
         pyc=pyc,
@@ -83,6 +85,9 @@ def network_environment(ca_bundle: Path | None) -> dict[str, str]:
 
 def _assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
+    if not equals or not (name.isascii() and name.isidentifier()):
         raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--env")
+    if redaction.is_secret_name(name) or redaction.is_secret_value(value):
+        what = f"{name} looks like a secret, and an image shows it to everybody; docker run -e {name} gives it at run time"
+        raise click.BadParameter(what, param_hint="--env")
     return name, value

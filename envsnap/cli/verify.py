@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from envsnap.cli import main
+from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
-from envsnap.cli.places import cache_directory
 
 LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
 
@@ -38,7 +38,9 @@ def command(console: Console, image_or_lock: str, python: str | None, **options:
 
     require = _layers(options["require"])
     if python is not None:
-        subject = workflow.of_python(python, Path(image_or_lock), env=os.environ)
+        if options["against"] or options["user"]:
+            raise click.UsageError("--python judges an interpreter of this host: --against and --user are of images")
+        subject = workflow.of_python(python, Path(image_or_lock), gpus=options["gpus"], env=os.environ)
     else:
         subject = workflow.of_image(
             DockerEngine(os.environ), image_or_lock, against=options["against"], gpus=options["gpus"], user=options["user"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from envsnap import redaction
 
 _LAST_CLASSIC = 20
 _FIRST_CLASSIC = (18, 9)
@@ -192,7 +194,9 @@ class BuildLog:
 
     def read(self, line: str) -> Event | None:
         """Take in one line; returns what it meant."""
-        line = line[:_LINE_LIMIT]
+        if len(line) > _LINE_LIMIT:
+            line = redaction.text(line)  # before the cut, which could leave half of a secret; the end may hold an exit code
+            line = f"{line[: _LINE_LIMIT // 2]}…{line[-_LINE_LIMIT // 2 :]}"
         self.said.append(line)
         event = parse_line(line)
         match event:
@@ -220,16 +224,15 @@ class BuildLog:
         """Whether it is a line of the Dockerfile, and not BuildKit's own work."""
         return vertex in self._counted
 
-    def why(self, lines: int = 5) -> str:
-        """The failing step's last words, or what BuildKit said where no step failed."""
-        own: Sequence[str] = [text for text in self.output.get(self.failed, ()) if text.strip()] if self.failed is not None else ()
-        if not own:
-            return self.error
-        return "\n".join([*own[-lines:], f"({self.error})"])
-
     @property
     def failed_step(self) -> str:
+        """BuildKit's name of the step that failed; "" where none did."""
         return self.names.get(self.failed, "") if self.failed is not None else ""
+
+    @property
+    def failing_output(self) -> tuple[str, ...]:
+        """The last lines of the step that failed, without blank ones."""
+        return tuple(text for text in self.output.get(self.failed, ()) if text.strip()) if self.failed is not None else ()
 
     def tail(self, lines: int = _KEPT_LINES) -> str:
         return "\n".join(list(self.said)[-lines:])

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from envsnap import redaction
 from envsnap.errors import EngineError
@@ -88,7 +88,7 @@ def explain_unreachable(error: BaseException, address: str) -> tuple[str, str]:
         case errno.ECONNREFUSED:
             return f"{place}: nothing is listening (the engine is not running)", "sudo systemctl start docker"
         case _:
-            return redaction.text(f"{place}: {_innermost(error)}"), "docker version   asks the same engine; see what it says"
+            return redaction.text(f"{place}: {innermost(error)}"), "docker version   asks the same engine; see what it says"
 
 
 def _group_of(place: Path) -> str:
@@ -116,7 +116,8 @@ def _system_error(error: BaseException) -> OSError | None:
     return next((cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno), None)
 
 
-def _innermost(error: BaseException) -> str:
+def innermost(error: BaseException) -> str:
+    """The words of what lies at the bottom of an error."""
     return str(list(_causes(error))[-1]) or type(error).__name__
 
 
@@ -132,7 +133,7 @@ def engine_errors(what: str, *, hint: str = "") -> Iterator[None]:
         raise failure(what, error.explanation or str(error), hint=hint) from error
     except (requests.RequestException, DockerException) as error:
         raise EngineError(
-            what, why=redaction.text(_innermost(error)), hint=hint or "is the engine still running?   docker version"
+            what, why=redaction.text(innermost(error)), hint=hint or "is the engine still running?   docker version"
         ) from error
 
 
@@ -142,17 +143,13 @@ def failure(what: str, said: str, *, hint: str = "") -> EngineError:
     return EngineError(what, why=words, hint=remedy(words) or hint)
 
 
-def remedy(said: str) -> str:
-    """What usually helps when an engine or BuildKit says this; "" when nothing is well known."""
-    lower = said.lower()
-    for phrases, hint in _REMEDIES:
-        if any(phrase in lower for phrase in phrases):
-            return hint
-    return ""
-
-
-_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("no space left on device",), "free space for the engine:   docker system df   shows what it keeps"),
+Remedies: TypeAlias = tuple[tuple[tuple[str, ...], str], ...]  # (phrases in lower case, what to try), the first match counts
+NO_SPACE: tuple[tuple[str, ...], str] = (
+    ("no space left on device",),
+    "free space for the engine:   docker system df   shows what it keeps",
+)
+_OF_ENGINES: Remedies = (
+    NO_SPACE,
     (
         (
             "pull access denied",
@@ -178,3 +175,9 @@ _REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
         "check the network and the proxy of the engine, then try again",
     ),
 )
+
+
+def remedy(said: str, known: Remedies = _OF_ENGINES) -> str:
+    """What usually helps when an engine or BuildKit says this; "" when nothing is well known."""
+    lower = said.lower()
+    return next((hint for phrases, hint in known if any(phrase in lower for phrase in phrases)), "")

@@ -19,7 +19,7 @@ from envsnap.engines import archive, gpus
 from envsnap.engines.connection import engine_errors
 from envsnap.errors import EngineError, TargetError
 from envsnap.process import OnLine, Stream
-from envsnap.target import GUEST_DIRECTORY, GuestResult, GuestScript
+from envsnap.target import GUEST_DIRECTORY, GuestResult, GuestScript, fill
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -67,7 +67,7 @@ class ContainerTarget:
         """See `envsnap.target.Target`."""
         given = inputs or {}
         places = {"out": f"{INSIDE}/out"} | {name: f"{INSIDE}/in/{name}" for name in given}
-        command = ["python", "-B", f"{INSIDE}/guest/{script}", *(_fill(argument, places) for argument in arguments)]
+        command = ["python", "-B", f"{INSIDE}/guest/{script}", *(fill(argument, places) for argument in arguments)]
         with new_container(self.client, self.image, command, gpus_asked=self.gpus, user=self.user, env=env) as container:
             with engine_errors(f"cannot give {self.description} its inputs"):
                 self.client.put_archive(container, "/", archive.pack(_luggage(script, given)))
@@ -85,12 +85,6 @@ class ContainerTarget:
         if state.get("OOMKilled"):
             log += "\nended by the kernel: out of memory"
         return GuestResult(returncode=int(state["ExitCode"]), outputs=outputs, log=log, timed_out=timed_out)
-
-
-def _fill(argument: str, places: Mapping[str, str]) -> str:
-    for name, place in places.items():
-        argument = argument.replace(f"{{{name}}}", place)
-    return argument
 
 
 def _luggage(script: GuestScript, inputs: Mapping[str, Path]) -> Iterator[archive.Entry]:

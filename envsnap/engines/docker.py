@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from envsnap import process, redaction
 from envsnap.engines import archive, buildx
 from envsnap.engines.abilities import describe_engine, disk_ability, gpu_ability, uses_containerd_store
-from envsnap.engines.connection import NO_SOCKET, connect, engine_errors, failure, remedy
+from envsnap.engines.build_failure import build_failure
+from envsnap.engines.connection import NO_SOCKET, connect, engine_errors, failure
 from envsnap.engines.container import ContainerTarget, files_of, new_container, require_gpus
 from envsnap.engines.images import Layers, config_digest_of, pushed_digest, read_image
-from envsnap.engines.interface import BuildInputs, EngineImage
+from envsnap.engines.interface import BuildInputs, EngineImage, Pushed
 from envsnap.engines.inventory import look_inside
 from envsnap.errors import EngineError, TargetError
 from envsnap.model.base import BaseInventory
@@ -120,7 +121,11 @@ class DockerEngine:
             return uses_containerd_store(self._client.info())
 
     def _config_digest(self, image_id: str) -> str:
-        """An image's ID is its config digest, except on the containerd store: there the manifest has to be read."""
+        """An image's ID is its config digest, except on the containerd store: there the manifest has to be read.
+
+        No call of the API answers a manifest, so the engine has to write the image out, layers first. That is done once for
+        each image that this process did not build, and takes as long as `docker save`.
+        """
         if not self._containerd_store:
             return image_id
         if image_id not in self._config_digests:
@@ -130,13 +135,11 @@ class DockerEngine:
         return self._config_digests[image_id]
 
     def pull(self, reference: str, progress: Progress) -> EngineImage:
-        from docker.utils import parse_repository_tag
-
         what = f"cannot pull {reference}"
-        repository, tag = parse_repository_tag(reference)
+        repository, tag = _repository_and_tag(reference)
         with progress.task(f"pull {reference}", unit="bytes") as task, engine_errors(what):
             layers = Layers(task)
-            for event in self._client.pull(repository, tag=tag or "latest", stream=True, decode=True):
+            for event in self._client.pull(repository, tag=tag, stream=True, decode=True):
                 if "error" in event:
                     raise failure(what, str(event["error"]))
                 layers.read(event)
@@ -152,28 +155,24 @@ class DockerEngine:
         return look_inside(self._client, image.image_id, architecture=image.config.architecture)
 
     def tag(self, image_id: str, reference: str) -> None:
-        from docker.utils import parse_repository_tag
-
-        repository, tag = parse_repository_tag(reference)
+        repository, tag = _repository_and_tag(reference)
         with engine_errors(f"cannot tag {reference}"):
-            self._client.tag(image_id, repository, tag or "latest", force=True)
+            self._client.tag(image_id, repository, tag, force=True)
 
-    def push(self, reference: str, progress: Progress) -> str:
-        from docker.utils import parse_repository_tag
-
+    def push(self, reference: str, progress: Progress) -> Pushed:
         what = f"cannot push {reference}"
-        repository, tag = parse_repository_tag(reference)
+        repository, tag = _repository_and_tag(reference)
         digest = ""
         with progress.task(f"push {reference}", unit="bytes") as task, engine_errors(what):
             layers = Layers(task)
-            for event in self._client.push(repository, tag=tag or "latest", stream=True, decode=True):
+            for event in self._client.push(repository, tag=tag, stream=True, decode=True):
                 if "error" in event:
                     raise failure(what, str(event["error"]))
                 digest = pushed_digest(event) or digest
                 layers.read(event)
         if not digest:
             raise EngineError(what, why="the registry answered no digest")
-        return digest
+        return Pushed(digest=digest, uploaded_bytes=layers.uploaded_bytes)
 
     # Building
 
@@ -202,8 +201,7 @@ class DockerEngine:
         image = next((found for image_id in result.image_ids if (found := self.image(image_id))), None)
         if image is None:
             raise EngineError("the build says that it succeeded, and there is no image", log=redaction.text(log.tail()))
-        if (platform := f"{image.config.os}/{image.config.architecture}") != inputs.platform:
-            raise EngineError(f"the build gave an image for {platform}", why=f"{inputs.platform} was asked for")
+        require_as_asked(image, inputs)
         for reference in inputs.tags:
             self.tag(image.image_id, reference)
         tagged = self.image(image.image_id)
@@ -242,10 +240,19 @@ def _report(log: buildx.BuildLog, event: buildx.Event | None, task: Task) -> Non
             pass
 
 
-def build_failure(log: buildx.BuildLog, returncode: int) -> EngineError:
-    """Which step failed, with its own last words."""
-    step = redaction.text(log.failed_step)
-    why = redaction.text(log.why()) or f"the builder ended with code {returncode}"
-    return EngineError(
-        f"the build failed at {step}" if step else "the build failed", why=why, hint=remedy(why), log=redaction.text(log.tail())
-    )
+def require_as_asked(image: EngineImage, inputs: BuildInputs) -> None:
+    """Raises EngineError unless a built image is for the platform and has the labels that were asked for."""
+    if (platform := f"{image.config.os}/{image.config.architecture}") != inputs.platform:
+        raise EngineError(f"the build gave an image for {platform}", why=f"{inputs.platform} was asked for")
+    for name, wanted in inputs.labels.items():
+        if (found := image.config.labels.get(name)) != wanted:
+            said = "is missing" if found is None else f"is {found}"
+            raise EngineError("the build gave another image than asked for", why=f"its label {name} {said}, expected {wanted}")
+
+
+def _repository_and_tag(reference: str) -> tuple[str, str]:
+    """As docker-py's calls want them; the second may be a digest."""
+    from docker.utils import parse_repository_tag
+
+    repository, tag = parse_repository_tag(reference)
+    return repository, tag or "latest"

@@ -73,6 +73,12 @@ class Layers:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._seen: dict[str, tuple[int, int]] = {}
+        self._pushed: set[str] = set()
+
+    @property
+    def uploaded_bytes(self) -> int:
+        """Of the layers that a push sent: not those that the registry had, nor those that it took from another repository."""
+        return sum(size for layer, (_, size) in self._seen.items() if layer in self._pushed)
 
     def read(self, event: Mapping[str, Any]) -> None:
         """One event of the stream."""
@@ -85,6 +91,8 @@ class Layers:
         size = max(total, int(detail.get("total") or 0), now)
         if status in ("Pull complete", "Pushed", "Download complete"):
             now = size
+        if status == "Pushed":
+            self._pushed.add(layer)
         self._seen[layer] = (now, size)
         self._task.total(sum(size for _, size in self._seen.values()) or None)
         self._task.advance(now - done)

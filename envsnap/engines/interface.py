@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -39,13 +39,28 @@ class BuildInputs:
     Attributes:
         tags: all names that the image gets when, and only when, the build succeeded.
         secrets: BuildKit secret id -> local file ("ca", "pip"); mounted, never copied.
-        platform: "linux/amd64".
-        pull: ask the registry for the base even when the engine has it.
+        platform: "linux/amd64"; an image for another one gets no name.
+        labels: those that the image must have; one that has not gets no name.
     """
 
     tags: Sequence[str]
     secrets: Mapping[str, Path]
     platform: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """What a push did.
+
+    Attributes:
+        digest: of the manifest, as the registry answered it.
+        uploaded_bytes: of the layers that the registry did not have, as the engine counts them: before compression where it
+            compresses while it sends.
+    """
+
+    digest: str
+    uploaded_bytes: int
 
 
 class Engine(Protocol):
@@ -70,15 +85,16 @@ class Engine(Protocol):
         """Look inside an image of the store. Raises EngineError."""
 
     def build(self, context: Path, inputs: BuildInputs, progress: Progress) -> EngineImage:
-        """Build a rendered context, tag it, and look at the result.
+        """Build a rendered context, look at the result, and tag it.
 
-        An interrupt leaves no container and no tag behind. Raises EngineError with the build's own words.
+        An interrupt leaves no container and no tag behind. Raises EngineError, with the build's own words, or because the
+        image is not for that platform or lacks a label; then no tag is set.
         """
 
     def tag(self, image_id: str, reference: str) -> None: ...
 
-    def push(self, reference: str, progress: Progress) -> str:
-        """Push a tag; returns the manifest digest that the registry answered."""
+    def push(self, reference: str, progress: Progress) -> Pushed:
+        """Push a tag. Raises EngineError (access denied, network)."""
 
     def read_file(self, reference: str, path: str) -> bytes | None:
         """A regular file of an image, without running it; None when there is no such file. Raises EngineError."""

@@ -7,12 +7,16 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from envsnap.errors import EngineError
+from envsnap.errors import EngineError, UsageError
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
-_HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?\Z")
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?\Z")
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}\Z")
+_REPOSITORY_LIMIT = 255
+_AMBIGUOUS = "library/sha256"  # "sha256:…" would be taken for an ID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +41,14 @@ def parse_reference(text: str) -> Reference:
     Raises:
         EngineError: it is not a name.
     """
-    from docker.auth import INDEX_NAME, split_repo_name
+    from docker.auth import INDEX_NAME, resolve_index_name, split_repo_name
 
     name, _, digest = text.partition("@")
     rest, tag = name, ""
     if ":" in name.rsplit("/", 1)[-1]:
         rest, _, tag = name.rpartition(":")
     registry, repository = split_repo_name(rest) if rest else ("", "")
+    registry = resolve_index_name(registry)
     if registry == INDEX_NAME and "/" not in repository:
         repository = f"library/{repository}"
     if not digest and not tag and ":" not in name.rsplit("/", 1)[-1]:
@@ -51,12 +56,42 @@ def parse_reference(text: str) -> Reference:
     valid = (
         _HOST.match(registry)
         and _REPOSITORY.match(repository)
+        and len(repository) <= _REPOSITORY_LIMIT
+        and not _IMAGE_ID.match(rest)
         and (_TAG.match(tag) if tag else digest)
         and (_DIGEST.match(digest) if "@" in text else True)
     )
     if not valid:
         raise EngineError(f"{text!r} is not the name of an image", hint="HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:…")
     return Reference(registry=registry, repository=repository, tag=tag, digest=digest)
+
+
+def require_tag(text: str) -> Reference:
+    """What a person wants an image to be called, held to all that an engine will say of it later.
+
+    Raises:
+        UsageError: it is not a name, or one that can be given to no image.
+    """
+    try:
+        reference = parse_reference(text)
+    except EngineError as error:
+        raise UsageError(error.what, hint="-t HOST/REPOSITORY:TAG") from error
+    if reference.digest:
+        raise UsageError(
+            f"{text} holds a digest", why="a digest is what an image gets, not what it is given", hint="-t HOST/REPOSITORY:TAG"
+        )
+    if reference.repository == _AMBIGUOUS:
+        raise UsageError(f"{text} reads like a digest", why="engines refuse that name", hint="-t HOST/REPOSITORY:TAG")
+    return reference
+
+
+def same_repository(left: str, right: str) -> bool:
+    """Whether two names lead to one repository of one registry, whatever their tags and digests; what is no name leads nowhere."""
+    try:
+        ours, theirs = parse_reference(left), parse_reference(right)
+    except EngineError:
+        return False
+    return (ours.registry, ours.repository) == (theirs.registry, theirs.repository)
 
 
 def api_host(registry: str) -> str:
@@ -76,7 +111,10 @@ def is_loopback(host: str) -> bool:
 
 
 def with_digest(reference: str, digest: str) -> str:
-    """The same repository at a digest, as docker names it locally: "localhost:5000/debian@sha256:…"; a tag is dropped."""
+    """The same repository at a digest, as docker names it locally: "localhost:5000/debian@sha256:…".
+
+    A tag and another digest are dropped.
+    """
     name = reference.partition("@")[0]
     repository, colon, tag = name.rpartition(":")
     return f"{repository if colon and '/' not in tag else name}@{digest}"

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from envsnap import redaction
+from envsnap.engines.connection import innermost
 from envsnap.engines.reference import Reference, api_host, is_loopback, parse_reference
 from envsnap.errors import EngineError
 from envsnap.model.base import ImageConfig
+from envsnap.model.kinds import ARCHITECTURES
 
 if TYPE_CHECKING:
     import requests
 
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CLIENT_ID = "envsnap"  # what a token server is told when it trades an identity token
 _LIMIT_BYTES = 8 << 20
 _TIMEOUT_S = (10, 30)
@@ -77,7 +78,7 @@ class Registry:
         except requests.RequestException as error:
             raise EngineError(
                 what,
-                why=f"{parsed.registry} does not answer: {redaction.text(_cause(error))}",
+                why=f"{parsed.registry} does not answer: {redaction.text(innermost(error))}",
                 hint="check the network, the proxy and the CA bundle (SSL_CERT_FILE)",
             ) from error
 
@@ -96,7 +97,7 @@ def _resolve(connection: _Connection, parsed: Reference, reference: str, machine
     sizes = [layer.get("size") for layer in layers]
     size = sum(item for item in sizes if isinstance(item, int)) if all(isinstance(item, int) for item in sizes) else None
     config = _image_config(parse_object(raw, connection.what), size)
-    wanted = _ARCHITECTURES.get(machine, machine)
+    wanted = ARCHITECTURES.get(machine, machine)
     if config.architecture != wanted:
         raise EngineError(f"{reference} is not made for {machine}", why=f"it is for {config.os}/{config.architecture}")
     return RegistryImage(
@@ -111,7 +112,7 @@ def _resolve(connection: _Connection, parsed: Reference, reference: str, machine
 
 def _pick(index: Mapping[str, Any], machine: str, reference: str) -> str:
     """The digest of the manifest for Linux on `machine`."""
-    wanted = _ARCHITECTURES.get(machine, machine)
+    wanted = ARCHITECTURES.get(machine, machine)
     offered: list[str] = []
     for entry in _sequence(index, "manifests"):
         platform = entry.get("platform") if isinstance(entry, dict) else None
@@ -283,10 +284,3 @@ class _Connection:
             answer = parse_object(response.raw.read(_LIMIT_BYTES, decode_content=True), self.what)
         token = answer.get("token") or answer.get("access_token")
         return f"Bearer {token}" if isinstance(token, str) else ""
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost words of what requests raised."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__ or error
-    return str(error) or type(error).__name__

@@ -88,11 +88,6 @@ FOREIGN_VARIABLES = re.compile(
     # Both make ultralytics take itself for its own test suite, which leaves W&B out.
     r"|PYTEST_CURRENT_TEST|GITHUB_ACTIONS"
 )
-# Part of the key: they decide which kernels run. (CUBLAS_WORKSPACE_CONFIG does too, but ultralytics sets it itself.)
-NUMERIC_VARIABLES = re.compile(
-    r"NVIDIA_TF32_OVERRIDE|TORCH_ALLOW_TF32_CUBLAS_OVERRIDE|(?:TORCH_)?CUDNN_.*|CUBLAS_(?!WORKSPACE_CONFIG).*|NCCL_.*"
-    r"|(?:ONEDNN|DNNL)_.*|MKL_CBWR|MKL_ENABLE_INSTRUCTIONS|ATEN_CPU_CAPABILITY"
-)
 DISPATCHED_SETS = re.compile(r"sse4_[12]|fma|avx\w*|amx\w*|asimd\w*|sve\w*|bf16|i8mm")
 
 
@@ -622,7 +617,7 @@ def cuda_key() -> Dict[str, Any]:
 
 
 def flags() -> Dict[str, str]:
-    """Switches and variables that decide which kernels run."""
+    """Switches that decide which kernels run, as they stand: whatever variable or default set them."""
     import torch
 
     switches = {
@@ -633,7 +628,7 @@ def flags() -> Dict[str, str]:
         "float32_matmul_precision": torch.get_float32_matmul_precision,
         "mkldnn.enabled": lambda: torch.backends.mkldnn.enabled,
     }
-    found = {name: value for name, value in os.environ.items() if NUMERIC_VARIABLES.fullmatch(name)}
+    found = {}
     for name, read in switches.items():
         with contextlib.suppress(Exception):  # a torch too old, or one whose old and new TF32 switches disagree
             found[name] = str(read())

@@ -120,6 +120,7 @@ _PATTERNS: Mapping[str, Callable[[str], str]] = {
     _pattern(kinds.PackageName): _no("a normalised package name (lower-case letters and digits, with '-' between them)"),
     _pattern(kinds.Version): _no("a version"),
     _pattern(kinds.WheelFile): _no("the name of a wheel file"),
+    _pattern(kinds.WheelTag): _no("the tag of a wheel (interpreter-ABI-platform)"),
     _pattern(kinds.SystemName): _no("the name of a system package"),
     _pattern(kinds.Soname): _no("the soname of a library"),
     _pattern(kinds.Variable): _no("the name of a variable"),

@@ -19,7 +19,7 @@ from envsnap import redaction
 from envsnap.lockfile import validate
 from envsnap.lockfile.explain import misfit
 from envsnap.model.facts import Distribution, Problem
-from envsnap.model.kinds import PackageName, Version
+from envsnap.model.kinds import PackageName, Version, WheelTag
 from envsnap.model.lock import (
     AnyOrigin,
     CondaOrigin,
@@ -110,11 +110,12 @@ def _installed(distributions: Sequence[Distribution]) -> tuple[list[Distribution
 
 def _package(distribution: Distribution, evidence: Evidence) -> tuple[LockedPackage, list[Problem]]:
     editable = _is_editable(distribution)
+    tags, problems = _tags(distribution)
     unproven = LockedPackage(
         name=distribution.name,
         version=distribution.version,
         origin=UnknownOrigin(reason=""),
-        tags=_expanded(distribution.tags),
+        tags=tags,
         files=None if editable else distribution.files,
         requested=distribution.requested,
         modified=distribution.modified or (),
@@ -122,13 +123,16 @@ def _package(distribution: Distribution, evidence: Evidence) -> tuple[LockedPack
     )
     try:
         package = _proven(unproven, distribution, evidence)
-        if package.modified:
-            raise _Doubt(f"files were edited after it was installed: {_few(package.modified)}", package.origin)
+        if package.modified:  # the wheel it came from stays known: it can be had again, though without the edit
+            what = f"unproven: files were edited after it was installed: {_few(package.modified)}"
+            problems = [*problems, Problem(where=f"packages.{package.name}", what=what)]
+            package = replace(package, provenance="unproven")
         if refused := _refused(package, evidence):
             raise _Doubt(f"what is said of its origin cannot be locked: {refused}")
     except _Doubt as doubt:
-        return _doubted(unproven, doubt, evidence)
-    return package, []
+        package, doubts = _doubted(unproven, doubt, evidence)
+        return package, [*problems, *doubts]
+    return package, problems
 
 
 def _doubted(package: LockedPackage, doubt: _Doubt, evidence: Evidence) -> tuple[LockedPackage, list[Problem]]:
@@ -241,6 +245,13 @@ def _inside(path: str, root: str | None) -> str | None:
         return None
     relative = str(PurePosixPath(path).relative_to(root))
     return "" if relative == "." else relative
+
+
+def _tags(distribution: Distribution) -> tuple[tuple[str, ...], list[Problem]]:
+    """The tags of WHEEL that a lock can hold. They come from a file that anybody could have written."""
+    refused = {tag: why for tag in _expanded(distribution.tags) if (why := misfit(tag, WheelTag))}
+    problems = [Problem(where=f"packages.{distribution.name}.tags", what=f"left out: {why}") for why in refused.values()]
+    return tuple(tag for tag in _expanded(distribution.tags) if tag not in refused), problems
 
 
 def _expanded(tags: Sequence[str]) -> tuple[str, ...]:

@@ -87,6 +87,8 @@ def package_problems(package: LockedPackage, source: LockedSource | None) -> Ite
         yield f".name: {package.name!r} is not normalised: runs of '-' become one"
     if package.file is not None and normalised(package.file.split("-")[0]) != package.name:
         yield f".file: {package.file!r} is not a wheel of {package.name}"
+    if package.blob is not None and package.file is None and "file" not in PROOF.get(package.provenance, ()):
+        yield ".file: missing; a packed wheel has a name"
     yield from _provenance(package, source)
     yield from _origin(package.origin)
 

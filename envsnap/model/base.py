@@ -78,11 +78,12 @@ class Base(Value, frozen=True, kw_only=True):
     """A base image as far as it is known. Absent knowledge is None and named in `unknown_because`.
 
     Attributes:
-        reference: as a Dockerfile names it, without digest ("localhost:5000/ngc:26.07").
+        reference: as it was asked for ("localhost:5000/ngc:26.07"); whoever names a digest has it here too.
         digest: manifest digest that `reference` was resolved to; None for an image that only a local engine has.
         image_id: the engine's ID where only the engine knows it.
         family: "ngc-pytorch", "slim", or "other" for one that was asked for by name.
         release: the catalogue's row, where there is one.
+        in_engine: an engine has it: nothing is pulled.
         config: None while neither registry nor engine was asked.
         inventory: None while nobody looked inside.
     """
@@ -92,6 +93,17 @@ class Base(Value, frozen=True, kw_only=True):
     digest: Digest | None = None
     image_id: Digest | None = None
     release: Release | None = None
+    in_engine: bool = False
     config: ImageConfig | None = None
     inventory: BaseInventory | None = None
     unknown_because: str = ""
+
+    @property
+    def name(self) -> str:
+        """Repository and tag."""
+        return self.reference.partition("@")[0]
+
+    @property
+    def pinned(self) -> str:
+        """With a digest, once, where one is known."""
+        return self.reference if self.digest is None or "@" in self.reference else f"{self.reference}@{self.digest}"

@@ -6,6 +6,7 @@ carry white space, quotes, shell syntax or control characters into a Dockerfile,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
@@ -20,6 +21,9 @@ LockName: TypeAlias = Annotated[
 PackageName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z", description="normalised as PEP 503 says")]
 Version: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!+._~:-]+\Z", max_length=200)]
 WheelFile: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+!-]+\.whl\Z", max_length=300)]
+WheelTag: TypeAlias = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_.]+-[A-Za-z0-9_.]+-[A-Za-z0-9_.]+\Z", max_length=200, description="interpreter-ABI-platform")
+]
 SystemName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._:-]*\Z", description="a package of the operating system")]
 Soname: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9+._-]*\Z", max_length=200)]
 Variable: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z", max_length=200)]
@@ -31,6 +35,9 @@ RelativePath: TypeAlias = Annotated[
         description="'/'-separated, neither absolute nor with '.' or '..' parts; '' is the root itself",
     ),
 ]
+
+ARCHITECTURES: Mapping[str, str] = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Machine, as Linux and Python name it -> architecture, as container images name it: all that envsnap is for."""
 
 
 class Value(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

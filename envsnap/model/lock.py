@@ -23,6 +23,7 @@ from envsnap.model.kinds import (
     Variable,
     Version,
     WheelFile,
+    WheelTag,
 )
 
 Provenance = Literal["index", "vcs", "source", "conda", "system", "base", "rebuilt", "unproven"]
@@ -118,8 +119,8 @@ AnyOrigin = (
 
 class LockedPackage(Value, frozen=True, kw_only=True):
     """Attributes:
-    file: the exact wheel file name; None where there is no wheel.
-    sha256: of that file, as its index publishes it.
+    file: the exact wheel file name, of the index or of `blob`; None where there is no wheel.
+    sha256: of the index's file, as the index publishes it.
     tags: the WHEEL tags of what is installed, expanded, in WHEEL's order.
     files: digest of the canonical RECORD; None for editables (their files are the source tree's) and without RECORD.
     blob: a wheel kept beside the lock, packed from what is installed: all files of a directory or VCS install, the metadata
@@ -133,7 +134,7 @@ class LockedPackage(Value, frozen=True, kw_only=True):
     origin: AnyOrigin
     file: WheelFile | None = None
     sha256: Hex64 | None = None
-    tags: tuple[str, ...] = ()
+    tags: tuple[WheelTag, ...] = ()
     files: Digest | None = None
     blob: Digest | None = None
     requested: bool = False
@@ -173,7 +174,7 @@ class LockedFile(Value, frozen=True, kw_only=True):
 
 
 class LfsFile(Value, frozen=True, kw_only=True):
-    """A git-lfs pointer in the commit; `available`: its content was at hand and travels."""
+    """A git-lfs pointer in the commit: the digest and size of the content that it stands for."""
 
     path: RelativePath
     sha256: Hex64

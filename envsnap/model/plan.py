@@ -9,6 +9,10 @@ from envsnap.model.kinds import Digest, LockName, PackageName, SystemName, Value
 
 ENVIRONMENT = "/opt/envsnap/env"
 LOCK_IN_IMAGE = "/opt/envsnap/lock.yaml"
+LOCK_LABEL = "dev.envsnap.lock.digest"
+SOURCE_LABEL = "dev.envsnap.source"
+"""Label with the digest of the project's files in the image, or `NO_SOURCE`."""
+NO_SOURCE = "none"
 MANIFEST_IN_IMAGE = "/opt/envsnap/source.json"
 HOME_IN_IMAGE = "/opt/envsnap/home"
 WORKSPACE = "/workspace"
@@ -28,7 +32,14 @@ class SetEnv(Step, frozen=True, kw_only=True, tag="set-env"):
 
 
 class AptInstall(Step, frozen=True, kw_only=True, tag="apt-install"):
-    packages: tuple[SystemName, ...]
+    """Attributes:
+    packages: by the names of the base's distribution; the build fails without one.
+    captured: by the names of the captured distribution, for libraries that the catalogue does not know; installed where
+        the base's distribution has a package of that name.
+    """
+
+    packages: tuple[SystemName, ...] = ()
+    captured: tuple[SystemName, ...] = ()
 
 
 class MakeEnvironment(Step, frozen=True, kw_only=True, tag="make-environment"):
@@ -86,7 +97,13 @@ AnyStep = SetEnv | AptInstall | MakeEnvironment | InstallWheels | InstallPacked 
 
 
 class Candidate(Value, frozen=True, kw_only=True):
-    """A base that was considered. Attributes: possible: False with the sentence in `reason`; adds_bytes: None unknown."""
+    """A base that was considered; never rendered, so it may speak of what was observed.
+
+    Attributes:
+        possible: False with the sentence in `reason`.
+        pull_bytes: compressed, 0 when the engine has the image; None unknown.
+        breaks: what differs from the captured environment although the base is possible.
+    """
 
     base: Base
     possible: bool
@@ -98,11 +115,10 @@ class Candidate(Value, frozen=True, kw_only=True):
 class BuildPlan(Value, frozen=True, kw_only=True):
     """Attributes:
     lock_name, lock_digest: what is to be had.
-    base: the chosen one; base_reason: why.
+    base: the chosen one; base_reason: why, from what the lock's digest covers alone: it is rendered.
     candidates: all that were considered, best first, the chosen one included.
     labels: of the image, in order.
     workdir: of the image.
-    estimated_bytes: what the image adds to its base, uncompressed; None when unknown.
     """
 
     lock_name: LockName
@@ -113,7 +129,6 @@ class BuildPlan(Value, frozen=True, kw_only=True):
     steps: tuple[AnyStep, ...]
     labels: Mapping[str, str]
     workdir: str = WORKSPACE
-    estimated_bytes: int | None = None
     notes: tuple[str, ...] = ()
 
 

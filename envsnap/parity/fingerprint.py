@@ -50,6 +50,8 @@ def _gradient(precision: str) -> Callable[[Case], Finding | None]:
         both = finished_run(case)
         if both is None:
             return inconclusive("a gradient at the anchor", "there is no finished run")
+        if not both[1].gradients:  # a run that was given the anchor has one in fp32 at least, or has failed
+            return inconclusive("a gradient at the anchor", _not_at_hand("anchor", case))
         if precision not in both[1].gradients:
             return Finding(
                 status="fail",
@@ -59,10 +61,14 @@ def _gradient(precision: str) -> Callable[[Case], Finding | None]:
             )
         distance = case.found.gradient_distance.get(precision)
         if distance is None:
-            return inconclusive("the reference's gradient", "its blob is not at hand")
+            return inconclusive("the reference's gradient", _not_at_hand("gradient", case))
         return _exact(case, precision, distance) if bit_equality_expected(case) else _near(case, precision, distance)
 
     return look
+
+
+def _not_at_hand(what: str, case: Case) -> str:
+    return f"the {what}'s blob is not beside the lock: copy lockfiles/{case.lock.name}.blobs too"
 
 
 def _exact(case: Case, precision: str, distance: float) -> Finding:

@@ -42,8 +42,13 @@ def _edited(case: Case) -> Finding:
     edits = [
         f"{dist.name}: {', '.join(new)}" for dist in installed if (new := sorted(set(dist.modified or ()) - known.get(dist.name, set())))
     ]
-    if edits:
-        return Finding(status="fail", expected="no file edited after it was installed", actual="; ".join(edits))
+    lost = [
+        f"{dist.name} without the edit of {', '.join(gone)}"
+        for dist in installed
+        if dist.modified is not None and (gone := sorted(known.get(dist.name, set()) - set(dist.modified)))
+    ]
+    if edits or lost:
+        return Finding(status="fail", expected="files as they were where it was captured", actual="; ".join([*edits, *lost]))
     if unchecked := [dist.name for dist in installed if dist.modified is None]:
         return inconclusive("no file edited after it was installed", f"files not held against RECORD: {', '.join(unchecked)}")
     return Finding(status="pass", expected="none", actual="none")
@@ -176,7 +181,7 @@ def _source(case: Case) -> Finding | None:
     if source is None:
         return None
     if found is None:
-        return inconclusive(source.files, "the project's files were not looked at")
+        return Finding(status="fail", expected=source.files, actual="the image holds no manifest of the project's files")
     if found.differing or found.digest != source.files:
         differing = f": {', '.join(found.differing)}" if found.differing else ""
         return Finding(status="fail", expected=source.files, actual=f"{found.digest}{differing}")
@@ -278,7 +283,7 @@ CHECKS = (
         id="identity.source",
         layer="L0",
         rule="same digest of the manifest of the project's files",
-        usually="a file of the project was edited in the image",
+        usually="a file of the project was edited or removed in the image",
         hint=_REBUILD,
         look=_source,
     ),

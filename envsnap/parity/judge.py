@@ -7,6 +7,7 @@ suffice (`required`) is how a person says that less will do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from envsnap.model.lock import EnvLock
@@ -18,6 +19,12 @@ CHECKS = (*identity.CHECKS, *fingerprint.CHECKS, *training.CHECKS)
 """All checks, in the order of a verdict. A test makes each of them fail alone."""
 
 DEFAULT: frozenset[Layer] = frozenset({"L0", "L2", "L3"})
+Source = Literal["image", "left out", "not asked"]
+_NO_SOURCE: Mapping[Source, str] = {
+    "left out": "the image was built without the project's files",
+    "not asked": "the project's files: an interpreter of the host is judged, not an image",
+}
+"""Why the project's files are not judged. Both are meant: neither makes a verdict incomplete."""
 _NAMES: dict[Layer, str] = {
     "L0": "L0 identity",
     "L1": "L1 capability",
@@ -28,13 +35,14 @@ _NAMES: dict[Layer, str] = {
 }
 
 
-def judge(lock: EnvLock, found: Fingerprint, *, device: str, required: frozenset[Layer] | None, with_source: bool = True) -> Verdict:
+def judge(lock: EnvLock, found: Fingerprint, *, device: str, required: frozenset[Layer] | None, source: Source = "image") -> Verdict:
     """Hold what was found against the lock.
 
     Args:
         device: what was asked for, "cuda" or "cpu".
         required: the layers that suffice; None for all that this version judges.
-        with_source: False for an image that was built without the project's files on purpose.
+        source: where the project's files are to be: in the image; "left out" of it on purpose, as its label says; "not asked" for
+            an interpreter of the host.
     """
     case = Case(lock=lock, found=found, device=device)
     asked = DEFAULT if required is None else required
@@ -42,7 +50,7 @@ def judge(lock: EnvLock, found: Fingerprint, *, device: str, required: frozenset
     results = [
         result
         for check in CHECKS
-        if check.layer in asked - unjudged.keys() and (with_source or check.id != "identity.source")
+        if check.layer in asked - unjudged.keys() and (source == "image" or check.id != "identity.source")
         if (result := check.judge(case)) is not None
     ]
     return Verdict(
@@ -52,7 +60,7 @@ def judge(lock: EnvLock, found: Fingerprint, *, device: str, required: frozenset
             *(f"{_NAMES[layer]}: {why}" for layer, why in unjudged.items()),
             *(f"{result.id}: {result.actual}" for result in results if result.status == "inconclusive"),
             *(f"{_NAMES[layer]}: not asked for" for layer in sorted(DEFAULT - asked)),
-            *(("identity.source: the image was built without the project's files",) if lock.source is not None and not with_source else ()),
+            *((f"identity.source: {_NO_SOURCE[source]}",) if lock.source is not None and source in _NO_SOURCE else ()),
             *_never_judged(case, asked),
         ),
     )

@@ -7,11 +7,11 @@ import re
 from envsnap.errors import PlanError, UsageError
 from envsnap.model.base import Base, Release
 from envsnap.model.catalog import Catalog, numbers
+from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import Candidate
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*(@sha256:[0-9a-f]{64})?\Z")
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _SHOWN_RELEASES = 3
 
 
@@ -41,14 +41,8 @@ def candidate_references(lock: EnvLock, catalog: Catalog, asked: str | None) -> 
 def fitting_releases(lock: EnvLock, catalog: Catalog) -> list[Release]:
     """The NGC releases, newest first, whose Python, CUDA and driver floor are known and met."""
     driver = lock.observed.gpu.driver
-    return [
-        release
-        for release in catalog.releases
-        if release.python is not None
-        and minor(release.python) == minor(lock.python.version)
-        and (floor := release_floor(release, catalog)) is not None
-        and (driver is None or numbers(driver) >= numbers(floor))
-    ]
+    known = ((release, release_floor(release, catalog)) for release in _releases_for(lock, catalog))
+    return [release for release, floor in known if floor is not None and (driver is None or numbers(driver) >= numbers(floor))]
 
 
 def release_floor(release: Release, catalog: Catalog) -> str | None:
@@ -68,8 +62,8 @@ def judge(base: Base, lock: EnvLock, catalog: Catalog) -> Candidate:
     return Candidate(
         base=base,
         possible=not refusal,
-        reason=refusal or why(base, lock, catalog),
-        pull_bytes=base.config.size_bytes if base.config is not None else None,
+        reason=refusal or f"{why(base, lock, catalog)}{_held_against(base, lock, catalog)}",
+        pull_bytes=_pull_bytes(base),
         breaks=() if refusal else _breaks(base, lock, catalog),
     )
 
@@ -85,16 +79,15 @@ def alternatives(lock: EnvLock, catalog: Catalog, taken: frozenset[str]) -> list
 
 
 def why(base: Base, lock: EnvLock, catalog: Catalog) -> str:
-    """Why this base. The same sentence whether or not somebody looked inside it."""
+    """Why this base. It is rendered: the same sentence whether or not somebody looked inside, and whatever driver was observed."""
     python = minor(lock.python.version)
-    fitting = fitting_releases(lock, catalog)
-    if base.release is not None and fitting and fitting[0] == base.release:
-        floor, driver = release_floor(base.release, catalog), lock.observed.gpu.driver
-        met = f"and met by driver {driver}" if driver else "(no driver was there at the capture to hold against it)"
-        return (
-            f"NGC is the default; {base.release.release} is the newest release in the catalogue whose Python ({python}), "
-            f"CUDA ({base.release.cuda}) and driver floor ({floor}) are known {met}"
-        )
+    release = base.release
+    if release is not None and (floor := release_floor(release, catalog)) is not None:
+        known = f"Python ({python}), CUDA ({release.cuda}) and driver floor ({floor})"
+        newest = next((other for other in _releases_for(lock, catalog) if release_floor(other, catalog) is not None), None)
+        if release == newest:
+            return f"NGC is the default; {release.release} is the newest release in the catalogue whose {known} are known"
+        return f"an NGC release, {release.release}, whose {known} are known"
     if base.family == "slim":
         return f"asked for: a small base, {catalog.slim.distribution} with Python {python}"
     return f"asked for; its Python is {python}, as captured"
@@ -140,12 +133,34 @@ def unknown(base: Base, what: str) -> PlanError:
     )
 
 
+def _held_against(base: Base, lock: EnvLock, catalog: Catalog) -> str:
+    """How the captured driver stands to the floor of an NGC release, as the end of a sentence."""
+    floor = release_floor(base.release, catalog) if base.release is not None else None
+    if floor is None:
+        return ""
+    driver = lock.observed.gpu.driver
+    if driver is None:
+        return " (no driver was there at the capture to hold against it)"
+    return f", and met by driver {driver}" if numbers(driver) >= numbers(floor) else f"; the captured driver, {driver}, is older"
+
+
+def _pull_bytes(base: Base) -> int | None:
+    if base.in_engine:
+        return 0
+    return base.config.size_bytes if base.config is not None else None
+
+
+def _releases_for(lock: EnvLock, catalog: Catalog) -> list[Release]:
+    """The NGC releases with the captured Python, newest first."""
+    return [release for release in catalog.releases if release.python is not None and minor(release.python) == minor(lock.python.version)]
+
+
 def _of_release(release: Release) -> Base:
     return Base(reference=release.reference, family="ngc-pytorch", release=release)
 
 
 def _refusal(base: Base, lock: EnvLock) -> str:
-    needed, machine = minor(lock.python.version), lock.python.interpreter.machine
+    needed, architecture = minor(lock.python.version), ARCHITECTURES[lock.python.interpreter.machine]
     if base.inventory is not None and base.inventory.python is None:
         return "it has no python3, and the environment is made with the base's interpreter"
     found = python_of(base)
@@ -153,10 +168,8 @@ def _refusal(base: Base, lock: EnvLock) -> str:
         return "its Python is not known"
     if minor(found) != needed:
         return f"its Python is {minor(found)}; the environment's packages are built for {needed}"
-    if base.config is not None:
-        theirs = _MACHINES.get(base.config.architecture, base.config.architecture)
-        if theirs != machine:
-            return f"it is for {theirs}; the environment was captured on {machine}"
+    if base.config is not None and base.config.architecture != architecture:
+        return f"it is for {base.config.architecture}; the environment was captured on {architecture}"
     return ""
 
 
@@ -176,9 +189,8 @@ def _breaks(base: Base, lock: EnvLock, catalog: Catalog) -> tuple[str, ...]:
 
 def _no_release(lock: EnvLock, catalog: Catalog) -> PlanError:
     python, driver = minor(lock.python.version), lock.observed.gpu.driver
-    same_python = [release for release in catalog.releases if release.python and minor(release.python) == python]
     known = sorted({minor(release.python) for release in catalog.releases if release.python}, key=numbers)
-    if same_python:
+    if _releases_for(lock, catalog):
         cause = f"those with Python {python} need a newer driver than {driver}, or theirs is not known"
     else:
         cause = f"the environment's packages are built for Python {python}; the releases have {', '.join(known)}"

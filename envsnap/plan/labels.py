@@ -8,26 +8,31 @@ from collections.abc import Mapping
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
 from envsnap.model.lock import EnvLock
+from envsnap.model.plan import LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
 
 SCHEMA = "1"
 
 
-def labels(lock: EnvLock, base: Base, catalog: Catalog) -> Mapping[str, str]:
-    """In order; what is not known is left out. No time: the same lock and base give the same labels."""
-    source, torch = lock.source, lock.observed.cuda.torch
-    cuda = cuda_of(lock)
+def labels(lock: EnvLock, base: Base, catalog: Catalog, *, source: bool) -> Mapping[str, str]:
+    """In order; what is not known is left out. No time, nothing observed: the same lock digest and base give the same labels.
+
+    Args:
+        source: the project's files travel.
+    """
+    project, cuda = lock.source, cuda_of(lock)
     values = {
         "org.opencontainers.image.title": lock.name,
-        "org.opencontainers.image.base.name": base.reference,
+        "org.opencontainers.image.base.name": base.name,
         "org.opencontainers.image.base.digest": base.digest,
-        "org.opencontainers.image.source": source.remote if source else None,
-        "org.opencontainers.image.revision": source.commit if source else None,
+        "org.opencontainers.image.source": project.remote if project else None,
+        "org.opencontainers.image.revision": project.commit if project else None,
         "dev.envsnap.schema": SCHEMA,
         "dev.envsnap.lock.name": lock.name,
-        "dev.envsnap.lock.digest": lock.digest,
+        LOCK_LABEL: lock.digest,
+        SOURCE_LABEL: project.files if project and source else NO_SOURCE,
         "dev.envsnap.python": lock.python.version,
         "dev.envsnap.packages": str(len(lock.packages)),
-        "dev.envsnap.torch": torch.version if torch else None,
+        "dev.envsnap.torch": _version(lock, "torch"),
         "dev.envsnap.cuda": cuda,
         "dev.envsnap.driver.min": catalog.driver_floor(cuda) if cuda else None,
     }
@@ -35,10 +40,20 @@ def labels(lock: EnvLock, base: Base, catalog: Catalog) -> Mapping[str, str]:
 
 
 def cuda_of(lock: EnvLock) -> str | None:
-    """The CUDA version of the environment's torch: that of its build ("2.12.1+cu130" is 13.0), else the runtime it loaded."""
-    torch = lock.observed.cuda.torch
-    built = re.search(r"\+cu(\d{2})(\d)\b", torch.version) if torch else None
-    if built:
-        return f"{built[1]}.{built[2]}"
-    runtime = lock.observed.cuda.runtime
+    """The CUDA version that the packages bring.
+
+    That of torch's build where its version says ("2.12.1+cu130" is 13.0), else that of NVIDIA's runtime package. None for a torch
+    that is built without CUDA ("+cpu"), and where there is neither.
+    """
+    _, _, build = (_version(lock, "torch") or "").partition("+")
+    if build:
+        found = re.match(r"cu(\d{2})(\d)(?!\d)", build)
+        return f"{found[1]}.{found[2]}" if found else None
+    # "nvidia-cuda-runtime" from CUDA 13 on; before that each major version had a package of its own.
+    runtimes = (package.version for package in lock.packages if re.fullmatch(r"nvidia-cuda-runtime(?:-cu\d+)?", package.name))
+    runtime = next(runtimes, None)
     return ".".join(runtime.split(".")[:2]) if runtime else None
+
+
+def _version(lock: EnvLock, name: str) -> str | None:
+    return next((package.version for package in lock.packages if package.name == name), None)

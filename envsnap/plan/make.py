@@ -28,8 +28,8 @@ def make_plan(
 ) -> BuildPlan:
     """How to get from a base to the locked environment.
 
-    What is rendered of it depends on the lock, the catalogue, the base's digest and config, and the options; never on whether
-    somebody happened to have looked inside the base.
+    What is rendered of it depends on what the lock's digest covers, the catalogue, the base's digest and config, and the options;
+    never on what was observed at the capture, nor on whether somebody happened to have looked inside the base.
 
     Args:
         known: `candidate_references` with what registries and engines said of them, best first; the first possible one is taken.
@@ -69,10 +69,10 @@ def make_plan(
         lock_name=lock.name,
         lock_digest=lock.digest,
         base=base,
-        base_reason=chosen.reason,
+        base_reason=bases.why(base, lock, catalog),
         candidates=(*judged, *bases.alternatives(lock, catalog, frozenset(candidate.base.reference for candidate in judged))),
         steps=tuple(step for step in steps if step is not None),
-        labels=labels(lock, base, catalog),
+        labels=labels(lock, base, catalog, source=source),
         workdir=workdir,
         notes=(*unresolved, *filled.notes, *system.notes, *quiet.notes, *own.notes),
     )

@@ -60,7 +60,9 @@ def installs(lock: EnvLock, *, source: bool, pyc: bool) -> Installs:
 def system_install(lock: EnvLock, base: Base, catalog: Catalog) -> SystemInstall:
     """The base distribution's packages for the libraries that the environment needs from outside itself.
 
-    All of them, whether or not the base has them already: the list must not depend on somebody having looked inside.
+    All of them, whether or not the base has them already: the list must not depend on somebody having looked inside. Nor may it
+    on the captured distribution, which is observed: what the catalogue does not know goes by its captured name where the base's
+    distribution has that name.
 
     Raises:
         PlanError: libraries are needed and the base's distribution is not known.
@@ -71,24 +73,27 @@ def system_install(lock: EnvLock, base: Base, catalog: Catalog) -> SystemInstall
     distribution = distribution_of(base, catalog)
     if distribution is None:
         raise unknown(base, "the distribution")
-    chosen: dict[str, list[tuple[LockedSystemPackage, str]]] = {}
-    missing: list[tuple[LockedSystemPackage, str]] = []
+    known: dict[str, list[tuple[LockedSystemPackage, str]]] = {}
+    captured: set[str] = set()
+    notes = []
     for entry, soname in needed:
-        name = catalog.package_for(soname, distribution) or _captured_name(entry, lock, distribution)
-        if name is None:
-            missing.append((entry, soname))
+        if name := catalog.package_for(soname, distribution):
+            known.setdefault(name, []).append((entry, soname))
+            continue
+        unknown_to_us = f"{soname}{_needed_by([entry])}: nobody is known to package it in {distribution}; "
+        if entry.name is not None and not entry.name.endswith("-"):  # apt reads a trailing "-" as "remove"
+            captured.add(entry.name)
+            notes.append(f"{unknown_to_us}its captured package, {entry.name}, is installed if there is one of that name")
         else:
-            chosen.setdefault(name, []).append((entry, soname))
+            notes.append(f"{unknown_to_us}the check of the imports decides")
+    by_name = [f"{name} for {_sonames(known[name])}" for name in sorted(known)]
     step = AptInstall(
-        packages=tuple(sorted(chosen)),
-        reason=f"libraries that the packages load from outside the environment, by the names of {distribution}: "
-        + "; ".join(f"{name} for {_sonames(chosen[name])}" for name in sorted(chosen)),
+        packages=tuple(sorted(known)),
+        captured=tuple(sorted(captured - known.keys())),
+        reason="libraries that the packages load from outside the environment"
+        + (f", by the names of {distribution}: {'; '.join(by_name)}" if by_name else ""),
     )
-    notes = tuple(
-        f"{soname}{_needed_by([entry])}: nobody is known to package it in {distribution}; the check of the imports decides"
-        for entry, soname in missing
-    )
-    return SystemInstall(step if chosen else None, notes)
+    return SystemInstall(step if known or captured else None, tuple(notes))
 
 
 def _wheel(package: LockedPackage) -> PinnedWheel:
@@ -103,11 +108,11 @@ def _wheel(package: LockedPackage) -> PinnedWheel:
 
 
 def _packed(package: LockedPackage, lock: EnvLock, *, source: bool) -> PackedInstall:
-    assert package.blob is not None
+    assert package.blob is not None and package.file is not None  # a lock that lacks either is refused when it is read
     return PackedInstall(
         name=package.name,
         version=package.version,
-        file=package.file or _wheel_name(package),
+        file=package.file,
         blob=package.blob,
         import_paths=_import_paths(package, package.origin, lock, source=source) if isinstance(package.origin, EditableOrigin) else (),
     )
@@ -129,24 +134,11 @@ def _import_paths(package: LockedPackage, origin: EditableOrigin, lock: EnvLock,
     return tuple(f"{WORKSPACE}/{lock.source.name}/{path}".rstrip("/") for path in origin.import_paths)
 
 
-def _wheel_name(package: LockedPackage) -> str:
-    """A file name for a packed wheel that has none: tags as captured, so that pip takes it for this interpreter."""
-    parts = zip(*(tag.split("-", 2) for tag in package.tags or ("py3-none-any",)), strict=True)
-    tags = "-".join(".".join(dict.fromkeys(part)) for part in parts)
-    return f"{package.name.replace('-', '_')}-{package.version.replace('-', '_')}-{tags}.whl"
-
-
 def _must_come(entry: LockedSystemPackage, soname: str, catalog: Catalog) -> bool:
     brought = soname in catalog.libraries.libc or soname in catalog.libraries.driver
     # Mapped by the captured interpreter itself; the base's interpreter has its own.
     own = soname.startswith("libpython") and not entry.needed_by
     return not brought and not own
-
-
-def _captured_name(entry: LockedSystemPackage, lock: EnvLock, distribution: str) -> str | None:
-    # apt reads a trailing "-" as "remove".
-    usable = lock.observed.platform.distribution == distribution and entry.name is not None and not entry.name.endswith("-")
-    return entry.name if usable else None
 
 
 def _sonames(needs: list[tuple[LockedSystemPackage, str]]) -> str:

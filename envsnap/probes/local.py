@@ -10,7 +10,7 @@ from pathlib import Path
 from envsnap import process
 from envsnap.errors import TargetError
 from envsnap.process import OnLine
-from envsnap.target import GUEST_DIRECTORY, GuestResult, GuestScript
+from envsnap.target import GUEST_DIRECTORY, GuestResult, GuestScript, fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class LocalPython:
         places = {**(inputs or {}), "out": outputs}
         try:
             done = process.run(
-                [self.python, "-B", GUEST_DIRECTORY / script, *(with_places(argument, places) for argument in arguments)],
+                [self.python, "-B", GUEST_DIRECTORY / script, *(fill(argument, places) for argument in arguments)],
                 env={**variables, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
                 timeout_s=timeout_s,
                 on_line=on_line,
@@ -53,10 +53,3 @@ class LocalPython:
             raise TargetError(f"cannot run {self.python}", why=error.why, hint="name another interpreter with --python") from error
         log = b"\n".join(filter(None, (done.stdout, done.stderr))).decode("utf-8", "replace")
         return GuestResult(returncode=done.returncode, outputs=outputs, log=log, timed_out=done.timed_out)
-
-
-def with_places(argument: str, places: Mapping[str, Path]) -> str:
-    """`argument` with each `{name}` of `places` replaced by its path; other braces stay."""
-    for name, path in places.items():
-        argument = argument.replace(f"{{{name}}}", str(path))
-    return argument

@@ -238,4 +238,6 @@ def _remote(member: Repository) -> str | None:
     remotes = (member.ask("remote") or "").splitlines()
     name = "origin" if "origin" in remotes else remotes[0] if len(remotes) == 1 else None
     address = None if name is None else member.ask("config", "--get", f"remote.{name}.url")
-    return None if address is None else redaction.text(redaction.url(address))
+    if address is None or not address.isprintable() or " " in address:  # a lock holds no white space in an address
+        return None
+    return redaction.text(redaction.url(address))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple, TypeVar
 
-from envsnap.model.base import Base
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import (
     ENVIRONMENT,
@@ -44,7 +43,7 @@ def dockerfile(plan: BuildPlan, lock: EnvLock, editables: Sequence[Editable]) ->
     major_minor = ".".join(lock.python.version.split(".")[:2])
     text: str = template("Dockerfile.j2").render(
         plan=plan,
-        base=_pinned(plan.base),
+        base=image(plan.base.pinned),
         quiet=_blocks(plan, 0, before),
         own=_blocks(plan, before, len(plan.steps)),
         make=make,
@@ -61,11 +60,6 @@ def dockerfile(plan: BuildPlan, lock: EnvLock, editables: Sequence[Editable]) ->
         writable=tuple(dict.fromkeys((HOME_IN_IMAGE, WORKSPACE, plan.workdir))),
     )
     return text
-
-
-def _pinned(base: Base) -> str:
-    """The base as FROM names it. An image that only a local engine has cannot be pinned by a digest."""
-    return image(base.reference if base.digest is None or "@" in base.reference else f"{base.reference}@{base.digest}")
 
 
 def _only(plan: BuildPlan, kind: type[S]) -> S | None:

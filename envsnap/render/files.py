@@ -23,7 +23,8 @@ class Editable(NamedTuple):
 
     Attributes:
         pth: a file with the directories that it puts on Python's path.
-        metadata: its .dist-info, which the packed wheel brings and which names the .pth in its RECORD.
+        metadata: its .dist-info, which the packed wheel brings under the name that its file name begins with, and which names the
+            .pth in its RECORD.
         direct_url: where it lies in the image (PEP 610).
     """
 

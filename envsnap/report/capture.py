@@ -46,7 +46,7 @@ def document(lock: EnvLock, path: str) -> dict[str, Any]:
         "digest": lock.digest,
         "observed_digest": lock.observed.digest,
         "packages": len(lock.packages),
-        "provenance": {kind: count for kind, count in _counts(lock).items() if count},
+        "provenance": {kind: _counts(lock)[kind] for kind in _PROVENANCE},
         "smoke": lock.observed.reference is not None,
         "withheld": sorted(lock.capture.withheld),
         "warnings": warnings(lock),
@@ -72,7 +72,7 @@ def _doubt(package: LockedPackage, said: Mapping[str, str]) -> str:
 
 
 def _counts(lock: EnvLock) -> Counter[str]:
-    return Counter(dict.fromkeys(_PROVENANCE, 0)) + Counter(package.provenance for package in lock.packages)
+    return Counter(package.provenance for package in lock.packages)
 
 
 def _gpu(gpu: GpuFacts) -> str:

@@ -30,7 +30,7 @@ def screen(plan: BuildPlan) -> str:
     rows = [
         (
             ("> " if candidate.base == plan.base else "  ") + candidate.base.reference,
-            text.size(candidate.pull_bytes),
+            "here" if candidate.pull_bytes == 0 else text.size(candidate.pull_bytes),
             _python(candidate.base),
             _release(candidate.base, "cuda"),
             _release(candidate.base, "driver_branch_min"),
@@ -39,7 +39,8 @@ def screen(plan: BuildPlan) -> str:
         for candidate in plan.candidates
     ]
     lines = text.columns([("  " + head[0][0], *head[0][1:]), *rows], indent="")
-    lines += ["", *text.columns([("why", plan.base_reason), ("adds", text.size(plan.estimated_bytes)), ("steps", " · ".join(steps(plan)))])]
+    why = next((candidate.reason for candidate in plan.candidates if candidate.base == plan.base), plan.base_reason)
+    lines += ["", *text.columns([("why", why), ("steps", " · ".join(steps(plan)))])]
     lines += text.columns([("note", note) for note in plan.notes])
     lines += text.columns([("image", f"not known yet: {UNKNOWN_IMAGE}")])
     return "\n".join(lines)
@@ -53,8 +54,8 @@ def steps(plan: BuildPlan) -> list[str]:
 
 def _step(step: AnyStep) -> str:
     match step:
-        case AptInstall(packages=packages):
-            return text.plural(len(packages), "system package")
+        case AptInstall(packages=packages, captured=captured):
+            return text.plural(len(packages) + len(captured), "system package")
         case MakeEnvironment(python=python):
             return f"an environment of {python}"
         case InstallWheels(wheels=wheels):
@@ -86,7 +87,7 @@ def document(plan: BuildPlan) -> dict[str, Any]:
         "candidates": [_candidate(candidate) for candidate in plan.candidates],
         "steps": [{"kind": type(step).__struct_config__.tag, **msgspec.to_builtins(step)} for step in plan.steps],
         "rescued": sorted(p.name for step in plan.steps if isinstance(step, InstallPacked) for p in step.packages),
-        "estimated_bytes": plan.estimated_bytes,
+        "estimated_bytes": None,  # nothing that a lock holds says how large its wheels are when they are unpacked
         "image": {"manifest_digest": None, "config_digest": None, "unknown_because": UNKNOWN_IMAGE},
         "notes": list(plan.notes),
     }
@@ -107,7 +108,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
 
 
 def rendered_screen(plan: BuildPlan, place: str, digest: str) -> str:
-    base = f"{plan.base.reference}@{text.short(plan.base.digest)}" if plan.base.digest else plan.base.reference
+    base = f"{plan.base.name}@{text.short(plan.base.digest)}" if plan.base.digest else plan.base.reference
     rows = [("base", base), ("steps", " · ".join(steps(plan)))]
     return "\n".join([*text.columns(rows), "", f"wrote {place}   {text.short(digest)}              next: docker build {place}"])
 

@@ -29,6 +29,9 @@ def screen(verdict: Verdict, what: str, report: str | None) -> str:
     for check in verdict.checks:
         if check.status != "pass":
             lines += ["", *_trouble(check)]
+    if verdict.verdict == "incomplete":
+        judged = sorted({check.layer for check in verdict.checks if check.status == "pass"})
+        lines.append(f"  try  --require {','.join(judged)} where that suffices")
     last = _LAST[verdict.verdict].format(what=what)
     return "\n".join(
         [*lines, *([""] if any(c.status != "pass" for c in verdict.checks) else []), last + (f"       report: {report}" if report else "")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from envsnap.engines.interface import Engine, EngineImage
-from envsnap.engines.reference import with_digest
+from envsnap.engines.reference import same_repository, with_digest
 from envsnap.engines.registry import Registry
 from envsnap.errors import EngineError
 from envsnap.model.base import Base, BaseInventory, Release
@@ -27,6 +27,7 @@ class Sources:
         cache: inventories are kept below it, by digest.
         pinned: reference -> digest that an earlier plan resolved it to.
         pull: bring the base into the engine when it is not there: a build needs it anyway.
+        refresh: what the tag names now, whatever an earlier plan or the engine's copy says.
     """
 
     engine: Engine | None
@@ -35,15 +36,18 @@ class Sources:
     pinned: dict[str, str]
     machine: str
     pull: bool = False
+    refresh: bool = False
 
 
 def know(reference: str, family: str, release: Release | None, sources: Sources, progress: Progress) -> Base:
     """All that can be known of one base without guessing; what cannot is said in `unknown_because`.
 
     Raises:
-        EngineError: a base that was asked for by name cannot be had.
+        EngineError: a base that was asked for by name cannot be had, or one that was to be refreshed cannot be looked up.
     """
     digest = sources.pinned.get(reference)
+    if sources.refresh:
+        digest = sources.registry.resolve(reference, machine=sources.machine).digest
     named = with_digest(reference, digest) if digest else reference
     image = _in_engine(named, reference, sources, progress)
     if image is not None:
@@ -97,12 +101,8 @@ def _in_engine(named: str, reference: str, sources: Sources, progress: Progress)
 
 def _repo_digest(image: EngineImage, reference: str) -> str | None:
     """The digest under which the registry of `reference` knows it, not another one's."""
-    repository = with_digest(reference, "").partition("@")[0]
-    for known in image.repo_digests:
-        name, _, digest = known.partition("@")
-        if name == repository or repository.endswith("/" + name):
-            return digest
-    return None
+    known = (one.partition("@") for one in image.repo_digests)
+    return next((digest for name, _, digest in known if same_repository(name, reference)), None)
 
 
 def _inventory(image: EngineImage, named: str, sources: Sources) -> BaseInventory | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import platform
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +45,22 @@ def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, pro
     python = interpreter.find_python(request.python, env)
     name = request.name or places.lock_name(request.project.resolve())
     path = places.lock_path(name, request.output)
-    blobs = places.blobs_of(path)
-    target = LocalPython(python)
+    if python.parent == Path(sys.executable).parent:
+        progress.warning("this is the environment that envsnap itself lives in; --python DIR names the one that trains")
+    with tempfile.TemporaryDirectory(prefix="envsnap-capture-") as scratch:
+        blobs = BlobStore(Path(scratch))
+        lock = _lock(request, name, LocalPython(python), python, blobs, cache=cache, progress=progress)
+        kept = places.blobs_of(path)
+        for digest in sorted(_named(lock)):
+            kept.put(blobs.read(digest))
+    places.write_lock(lock, path)
+    kept.keep_only(_named(lock))
+    return lock, path
+
+
+def _lock(
+    request: CaptureRequest, name: str, target: LocalPython, python: Path, blobs: BlobStore, *, cache: Path, progress: Progress
+) -> EnvLock:
     facts = interpreter.collect(target, torch=True, imports=True, integrity=True, progress=progress)
     devices = gpu.read(salt=name)
     project = source.read_source(request.project.resolve(), _editables(facts), blobs, places.lock_name(request.project.resolve()), progress)
@@ -52,7 +68,7 @@ def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, pro
     smoke = reference.Finding(reference=None)
     if request.smoke:
         smoke = reference.make(target, python, facts, seed=request.seed, blobs=blobs, cache=cache, progress=progress)
-    lock = lockfile.assemble(
+    return lockfile.assemble(
         name=name,
         facts=facts,
         gpu=devices,
@@ -71,9 +87,6 @@ def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, pro
             readings=devices.readings,
         ),
     )
-    places.write_lock(lock, path)
-    blobs.keep_only(_named(lock))
-    return lock, path
 
 
 def _editables(facts: CollectedFacts) -> Sequence[Path]:

@@ -6,12 +6,27 @@ import re
 from pathlib import Path
 
 from envsnap import lockfile
-from envsnap.errors import InputError
+from envsnap.errors import InputError, UsageError
 from envsnap.model.lock import EnvLock
 from envsnap.storage import BlobStore, write_file
 
+_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")  # as model.kinds.LockName
+
 
 def lock_path(name: str, output: Path | None) -> Path:
+    """Where a capture writes.
+
+    Raises:
+        UsageError: the name cannot be an image's, or the file is not a .yaml (its blobs would lie where another lock's do).
+    """
+    if not _NAME.match(name):
+        raise UsageError(
+            f"{name!r} cannot name a lock",
+            why="it also names images: lower case, digits, single separators (. _ -)",
+            hint=f"--name {lock_name(Path(name))}",
+        )
+    if output is not None and output.suffix != ".yaml":
+        raise UsageError(f"a lock is a .yaml file, not {output}", hint=f"-o {output.name}.yaml")
     return output if output is not None else Path("lockfiles") / f"{name}.yaml"
 
 
@@ -44,4 +59,7 @@ def read_lock(path: Path) -> EnvLock:
 
 
 def write_lock(lock: EnvLock, path: Path) -> None:
-    write_file(path, lockfile.dumps(lock))
+    """Write a lock that the strict reader accepts, or nothing."""
+    data = lockfile.dumps(lock)
+    lockfile.loads(data, place=str(path))
+    write_file(path, data)

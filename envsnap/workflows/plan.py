@@ -65,9 +65,10 @@ def make_plan(
         engine=engine,
         registry=Registry(env),
         cache=cache,
-        pinned={} if request.refresh_base else bases.pins(places.image_directory(lock.name)),
+        pinned=bases.pins(places.image_directory(lock.name)),
         machine=lock.python.interpreter.machine,
         pull=pull,
+        refresh=request.refresh_base,
     )
     wanted = plan.candidate_references(lock, known, request.base)
     return plan.make_plan(

@@ -6,21 +6,21 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from envsnap import lockfile, parity, render
 from envsnap.engines.interface import Engine
-from envsnap.errors import InputError, TargetError
+from envsnap.errors import InputError, TargetError, UsageError
 from envsnap.model.lock import EnvLock
 from envsnap.model.parity import Fingerprint, Layer, SmokeRun, Verdict
-from envsnap.model.plan import LOCK_IN_IMAGE, MANIFEST_IN_IMAGE
+from envsnap.model.plan import LOCK_IN_IMAGE, LOCK_LABEL, MANIFEST_IN_IMAGE, SOURCE_LABEL
 from envsnap.probes import interpreter
 from envsnap.probes.local import LocalPython
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore
 from envsnap.target import Target
 from envsnap.workflows import places, reference
-
-LOCK_LABEL = "dev.envsnap.lock.digest"
+from envsnap.workflows.build import own_tag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,7 @@ class Subject:
     Attributes:
         against: the lock; blobs: the store beside it, None when the lock came out of the image and has none.
         image_digest: None for an interpreter of this host.
+        source: whether the project's files are to be judged.
         manifest: of the project's files in the image, as built into it; None without them.
         gpus: as docker's `--gpus`; "none" on a CPU.
     """
@@ -40,6 +41,7 @@ class Subject:
     blobs: BlobStore | None
     image_digest: str | None
     gpus: str
+    source: Literal["image", "left out", "not asked"]
     manifest: bytes | None = None
 
 
@@ -47,48 +49,56 @@ def of_image(engine: Engine, image_or_lock: str, *, against: Path | None, gpus: 
     """The image that is meant by a reference, or by the lock that it was built from.
 
     Raises:
-        InputError: no such lock, no record of an image built from it, or the image holds no lock.
+        InputError: no such lock, or the image holds no lock.
         EngineError: the engine does not answer. TargetError: no such image, or no such GPUs.
     """
     engine.require()
-    given = Path(image_or_lock)
-    if given.suffix in (".yaml", ".yml") or given.is_file():
-        lock_file = given
-        image_reference = _recorded(places.read_lock(given))
-    else:
-        lock_file = None
-        image_reference = image_or_lock
-    image = engine.image(image_reference)
+    lock_file = Path(image_or_lock) if Path(image_or_lock).suffix in (".yaml", ".yml") else None
+    reference = image_or_lock if lock_file is None else own_tag(places.read_lock(lock_file))
+    image = engine.image(reference)
     if image is None:
-        raise TargetError(f"there is no image {image_reference} in the engine", hint="envsnap build makes one; docker pull fetches one")
+        hint = f"envsnap build {lock_file or 'LOCK'} makes it" + ("" if lock_file else f"; docker pull {reference} fetches it")
+        raise TargetError(f"the engine has no image {reference}", hint=hint)
     lock_file = against or lock_file or _local_lock(image.config.labels.get(LOCK_LABEL, ""))
-    lock = places.read_lock(lock_file) if lock_file else _lock_of_image(engine, image_reference)
+    lock = places.read_lock(lock_file) if lock_file else _lock_of_image(engine, reference)
     wanted = gpus if gpus is not None else _gpus_of(lock)
     return Subject(
-        target=engine.target(image_reference, gpus=wanted, user=user),
-        name=image_reference,
+        target=engine.target(image.image_id, gpus=wanted, user=user),
+        name=reference,
         against=lock,
         blobs=places.blobs_of(lock_file) if lock_file else None,
         image_digest=image.config_digest,
         gpus=wanted,
-        manifest=engine.read_file(image_reference, MANIFEST_IN_IMAGE),
+        source="left out" if image.config.labels.get(SOURCE_LABEL) == "none" else "image",
+        manifest=engine.read_file(image.image_id, MANIFEST_IN_IMAGE),
     )
 
 
-def of_python(python: str, lock_file: Path, *, env: Mapping[str, str]) -> Subject:
+def of_python(python: str, lock_file: Path, *, gpus: str | None, env: Mapping[str, str]) -> Subject:
     """An interpreter of this host, held against a lock: no engine needed."""
     lock = places.read_lock(lock_file)
     target = LocalPython(interpreter.find_python(python, env))
     return Subject(
-        target=target, name=target.description, against=lock, blobs=places.blobs_of(lock_file), image_digest=None, gpus=_gpus_of(lock)
+        target=target,
+        name=target.description,
+        against=lock,
+        blobs=places.blobs_of(lock_file),
+        image_digest=None,
+        gpus=gpus if gpus is not None else _gpus_of(lock),
+        source="not asked",
     )
 
 
 def verify(
     subject: Subject, *, require: frozenset[Layer] | None, negative_control: str, cache: Path, progress: Progress
 ) -> tuple[Verdict, str]:
-    """Run both guest scripts in the subject and judge; returns the verdict and the device that was asked for."""
+    """Run both guest scripts in the subject and judge; returns the verdict and the device that was asked for.
+
+    Raises:
+        UsageError: a negative control that nothing would judge.
+    """
     lock = subject.against
+    _require_judged(negative_control, lock, require)
     device = "cpu" if subject.gpus == "none" else "cuda"
     with tempfile.TemporaryDirectory(prefix="envsnap-verify-") as scratch:
         manifest = None
@@ -101,7 +111,20 @@ def verify(
         run = _smoke(subject, device, outputs, require, negative_control, cache, progress)
         distances, equal = _gradients(lock, subject.blobs, run, outputs)
     found = Fingerprint(facts=facts, smoke=run, gradient_distance=distances, gradient_equal=equal)
-    return parity.judge(lock, found, device=device, required=require, with_source=subject.manifest is not None), device
+    return parity.judge(lock, found, device=device, required=require, source=subject.source), device
+
+
+def _require_judged(negative_control: str, lock: EnvLock, require: frozenset[Layer] | None) -> None:
+    """A control that nothing judges would pass, which is the opposite of what it is for."""
+    spoilt: Layer = "L2" if negative_control == "tf32" else "L3"
+    if not negative_control or (lock.observed.reference is not None and (require is None or spoilt in require)):
+        return
+    no_reference = lock.observed.reference is None
+    raise UsageError(
+        f"--negative-control {negative_control} would not be judged",
+        why="the lock has no smoke-train" if no_reference else f"it shows at {spoilt}, which --require leaves out",
+        hint="capture with --smoke" if no_reference else f"--require {spoilt}",
+    )
 
 
 def page(verdict: Verdict, subject: Subject) -> str:
@@ -122,16 +145,19 @@ def _smoke(
         subject.blobs.read(expected.anchor)  # checked against its digest before anything uses it
         anchor = subject.blobs.path(expected.anchor)
     lent = reference.kit_for(expected.kit, subject.against.python, cache, progress)
-    return reference.repeat(
-        subject.target,
-        expected,
-        device=device,
-        anchor=anchor,
-        lent=lent,
-        outputs=outputs,
-        negative_control=negative_control,
-        progress=progress,
-    )
+    try:
+        return reference.repeat(
+            subject.target,
+            expected,
+            device=device,
+            anchor=anchor,
+            lent=lent,
+            outputs=outputs,
+            negative_control=negative_control,
+            progress=progress,
+        )
+    except TargetError as error:  # that it cannot train is an answer about the image, and L0 was judged all the same
+        return SmokeRun(schema=1, status="failed", reason=f"{error.what}: {error.why}" if error.why else error.what)
 
 
 def _gradients(lock: EnvLock, blobs: BlobStore | None, run: SmokeRun | None, outputs: Path) -> tuple[dict[str, float], dict[str, bool]]:
@@ -141,7 +167,7 @@ def _gradients(lock: EnvLock, blobs: BlobStore | None, run: SmokeRun | None, out
     distances: dict[str, float] = {}
     equal: dict[str, bool] = {}
     for precision, digest in expected.smoke.gradient.items():
-        if precision in run.gradients:
+        if precision in run.gradients and blobs.has(digest):
             left, right = blobs.read(digest), (outputs / run.gradients[precision]).read_bytes()
             distances[precision], equal[precision] = parity.distance(left, right), left == right
     return distances, equal
@@ -153,19 +179,6 @@ def _gpus_of(lock: EnvLock) -> str:
     if expected is None or expected.smoke.device == "cpu":
         return "none"
     return str(expected.smoke.gpus)
-
-
-def _recorded(lock: EnvLock) -> str:
-    from envsnap.workflows import build
-
-    record = build.read_record(places.image_directory(lock.name))
-    if record is None or record.lock_digest != lock.digest:
-        raise InputError(
-            f"no image is recorded for the lock {lock.name}",
-            why=f"{places.image_directory(lock.name)}/image.yaml " + ("is missing" if record is None else "is of another lock"),
-            hint="envsnap build LOCK, or name the image",
-        )
-    return record.reference
 
 
 def _local_lock(digest: str) -> Path | None:

@@ -19,9 +19,10 @@ from docker.errors import DockerException
 
 from envsnap.engines import archive, container
 from envsnap.engines.docker import DockerEngine
-from envsnap.engines.interface import BuildInputs
+from envsnap.engines.interface import BuildInputs, Pushed
+from envsnap.engines.reference import require_tag
 from envsnap.engines.registry import Registry
-from envsnap.errors import EngineError, TargetError
+from envsnap.errors import EngineError, TargetError, UsageError
 from envsnap.progress import SILENT
 
 pytestmark = pytest.mark.engine
@@ -170,9 +171,9 @@ def test_a_failing_step_is_named_with_its_own_words_and_leaves_nothing(
     with pytest.raises(EngineError) as caught:
         engine.build(context, BuildInputs(tags=[tag], secrets={}, platform=PLATFORM), SILENT)
     error = caught.value
-    assert error.what.startswith("the build failed at [3/3] RUN echo the reason")
-    assert "the reason" in error.why
-    assert "exit code: 3" in error.why
+    assert error.what.startswith("the build failed at step RUN echo the reason")
+    assert error.why.startswith("the reason")
+    assert "exit code: 3" in error.log
     assert "#5" in error.log
     assert token not in repr(vars(error))
     assert engine.image(tag) is None
@@ -404,15 +405,68 @@ def test_what_is_pushed_is_what_the_registry_has(engine: DockerEngine, python_im
     image, name = engine.image(python_image), names("pushed")
     assert image is not None
     engine.tag(image.image_id, name)
-    digest = engine.push(name, SILENT)
+    pushed = engine.push(name, SILENT)
     found = Registry(os.environ).resolve(name, machine=os.uname().machine)
-    assert found.digest == digest
+    assert found.digest == pushed.digest
     assert found.config_digest == image.config_digest
     assert found.layers == image.layers
     engine._client.remove_image(name)
-    by_digest = f"{name.rpartition(':')[0]}@{digest}"
+    by_digest = f"{name.rpartition(':')[0]}@{pushed.digest}"
     assert engine.pull(by_digest, SILENT).config_digest == image.config_digest
     engine._client.remove_image(by_digest)
+
+
+def test_a_push_uploads_what_the_registry_does_not_have(
+    engine: DockerEngine, debian_base: str, tmp_path: Path, names: Callable[[str], str]
+) -> None:
+    context, tags, size = tmp_path / "c", [names("fresh"), names("again")], 3 << 20
+    context_of(context, f"FROM {debian_base}\nCOPY data /\n")
+    (context / "data").write_bytes(os.urandom(size))
+    engine.build(context, BuildInputs(tags=tags, secrets={}, platform=PLATFORM), SILENT)
+    first = engine.push(tags[0], SILENT)
+    assert size <= first.uploaded_bytes < size + (64 << 10)
+    assert engine.push(tags[0], SILENT) == Pushed(digest=first.digest, uploaded_bytes=0)
+    assert engine.push(tags[1], SILENT) == Pushed(digest=first.digest, uploaded_bytes=0)  # taken from the other repository
+
+
+def test_an_image_without_the_labels_asked_for_gets_no_name(
+    engine: DockerEngine, debian_base: str, tmp_path: Path, names: Callable[[str], str]
+) -> None:
+    context, tag = context_of(tmp_path / "c", f"FROM {debian_base}\nLABEL example.lock=1\n"), names("labelled")
+    with pytest.raises(EngineError) as caught:
+        engine.build(context, BuildInputs(tags=[tag], secrets={}, platform=PLATFORM, labels={"example.lock": "2"}), SILENT)
+    assert caught.value.why == "its label example.lock is 1, expected 2"
+    assert engine.image(tag) is None
+    engine.build(context, BuildInputs(tags=[tag], secrets={}, platform=PLATFORM, labels={"example.lock": "1"}), SILENT)
+    assert engine.image(tag) is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a:1",
+        "a/" + "f" * 64,
+        "example.com/a__b:1",
+        "[::1]:5000/a",
+        "f" * 64,
+        "sha256:" + "f" * 64,
+        "-example.com/a",
+        "a___b",
+        "a:-1",
+        "A b",
+    ],
+)
+def test_the_engine_agrees_on_what_an_image_can_be_called(engine: DockerEngine, python_image: str, name: str) -> None:
+    image = engine.image(python_image)
+    assert image is not None
+    try:
+        require_tag(name)
+    except UsageError:
+        with pytest.raises(EngineError, match="cannot tag"):
+            engine.tag(image.image_id, name)
+    else:
+        engine.tag(image.image_id, name)
+        engine._client.remove_image(name)
 
 
 def test_a_push_to_nowhere(engine: DockerEngine, python_image: str) -> None:

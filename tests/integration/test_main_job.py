@@ -110,7 +110,7 @@ def names_of(ground: Ground) -> set[Path]:
 def test_the_lock_says_what_was_loaded_and_nothing_is_unproven(captured: dict[str, Any], lock: Path) -> None:
     read = lockfile.loads(lock.read_bytes())
     assert captured["digest"] == read.digest
-    assert captured["provenance"].get("unproven", 0) == 0, captured["warnings"]
+    assert captured["provenance"]["unproven"] == 0, captured["warnings"]
     assert captured["provenance"]["source"] == 1
     assert captured["provenance"]["index"] == captured["packages"] - 1
     assert read.observed.cuda.cudnn is not None
@@ -186,7 +186,7 @@ def test_the_ngc_image_computes_what_the_host_computed(on_ngc: Image) -> None:
     status = {check["id"]: check["status"] for check in verdict["checks"]}
     assert status["training.losses"] == status["fingerprint.fp32"] == "pass"
     losses = next(check for check in verdict["checks"] if check["id"] == "training.losses")
-    assert "bit-equal" in losses["rule"] + losses["actual"]
+    assert "bit-equal" in losses["actual"], losses
     assert "<html" in (on_ngc.ground.root / "verify.html").read_text()
 
 
@@ -230,11 +230,12 @@ def test_the_base_keeps_its_entrypoint_and_does_not_steer(on_ngc: Image, engine:
 def test_neither_secret_nor_certificate_is_in_the_image(on_ngc: Image) -> None:
     history = subprocess.run(["docker", "history", "--no-trunc", on_ngc.tag], capture_output=True, text=True, check=True).stdout
     config = subprocess.run(["docker", "inspect", on_ngc.tag], capture_output=True, text=True, check=True).stdout
-    for text in (history, config, in_image(on_ngc.tag, "sh", "-c", "cat /opt/envsnap/lock.yaml; ls -A /run/secrets /root 2>/dev/null")):
+    inside = in_image(on_ngc.tag, "sh", "-c", "cat /opt/envsnap/lock.yaml; ls -A /run/secrets /root 2>/dev/null; true")
+    for text in (history, config, inside):
         assert "s3cr3t-t0ken" not in text
         assert "0123456789abcdef0123456789abcdef01234567" not in text
-    found = in_image(on_ngc.tag, "sh", "-c", "find /run/secrets /opt/envsnap -name '*.crt' -o -name 'pip.conf' | head; true")
-    assert found.strip().splitlines()[-1:] in ([], [""]) or "BEGIN" not in found
+    lent = in_image(on_ngc.tag, "sh", "-c", "find / -xdev -path '*/run/secrets/*' -o -xdev -name pip.conf -path '/opt/*'")
+    assert not [line for line in lent.splitlines() if line.startswith("/")]
 
 
 def test_the_same_on_a_plain_debian(engine: DockerEngine, ground: Ground, lock: Path, debian_base: str) -> None:

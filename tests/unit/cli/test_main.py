@@ -55,7 +55,7 @@ def test_exit_codes_differ_and_are_the_documented_ones() -> None:
         errors.EngineError,
     )
     assert [one.exit_code for one in classes] == [1, 2, 3, 4, 5, 6]
-    assert (errors.EXIT_OK, errors.EXIT_NO, errors.EXIT_INTERRUPTED) == (0, 7, 130)
+    assert (errors.EXIT_OK, errors.EXIT_NO, errors.InterruptedByUser.exit_code) == (0, 7, 130)
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)
@@ -77,6 +77,13 @@ def test_help_of_each_command_ends_with_an_example(name: str, tmp_path: Path) ->
         (["capture", "--python", "nowhere/python"], 3, "nowhere/python"),
         (["capture", "--python", "/bin/true"], 3, "/bin/true"),
         (["build", "--env", "1=2", "lock.yaml"], 2, "'1=2' is not NAME=VALUE"),
+        (["build", "--env", "WANDB_API_KEY=abc", "lock.yaml"], 2, "WANDB_API_KEY looks like a secret"),
+        (["build", "--push", "lock.yaml"], 2, "nothing to push"),
+        (["build", "-t", "BAD TAG", "lock.yaml"], 2, "BAD TAG"),
+        (["capture", "--python", sys.executable, "--name", "../up"], 2, "'../up' cannot name a lock"),
+        (["capture", "--python", sys.executable, "-o", "lock.txt"], 2, "a lock is a .yaml file"),
+        (["verify", "lock.yaml", "--python", sys.executable, "--user", "7"], 2, "--against and --user are of images"),
+        (["diff", "lock.yaml", "lock.yaml", "--python", sys.executable], 2, "two locks were given"),
         (["verify", "image", "--require", "L9"], 2, "'L9' is not one of"),
     ],
 )
@@ -166,6 +173,39 @@ def test_a_setting_reaches_its_command(tmp_path: Path) -> None:
     done = envsnap("capture", cwd=tmp_path)
     assert done.returncode == 3
     assert "set/in/pyproject" in done.stderr
+
+
+def test_json_asked_for_by_a_setting_makes_errors_json_too(tmp_path: Path) -> None:
+    done = envsnap("plan", "nowhere.yaml", cwd=tmp_path, env={"ENVSNAP_PLAN_JSON": "1"})
+    assert done.returncode == 4
+    assert error(done)["code"] == 4
+
+
+def test_every_option_has_the_variable_of_its_spelling(tmp_path: Path) -> None:
+    rows = json.loads(envsnap("config", "--json", cwd=tmp_path, env={"ENVSNAP_BUILD_TAG": "a:1", "ENVSNAP_PLAN_ENV": "A=1"}).stdout)
+    changed = {row["setting"]: row["source"] for row in rows["settings"] if row["source"] != "default"}
+    assert changed == {"build.tag": "variable ENVSNAP_BUILD_TAG", "plan.env": "variable ENVSNAP_PLAN_ENV"}
+    (tmp_path / "lock.yaml").write_bytes(lock_bytes())
+    done = envsnap("plan", "lock.yaml", cwd=tmp_path, env={"ENVSNAP_PLAN_ENV": "1=2"})
+    assert (done.returncode, "'1=2' is not NAME=VALUE" in done.stderr) == (2, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_answer_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(lock_bytes())
+    command = f"{sys.executable} -m envsnap.cli.main diff a.yaml a.yaml >/dev/full"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "cannot write the answer" in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_who_stops_reading_does_not_change_the_answer(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(lock_bytes())
+    (tmp_path / "b.yaml").write_bytes(lock_bytes(numpy="2.0.1"))
+    command = f"{{ {sys.executable} -m envsnap.cli.main diff a.yaml b.yaml; echo $? >code; }} | true"
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=True)
+    assert (tmp_path / "code").read_text() == "7\n"
 
 
 def test_a_bug_is_named_as_one_without_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -157,15 +157,30 @@ ERROR: failed to solve: process "/bin/sh -c exit 3" did not complete successfull
 def test_a_failing_step_speaks_for_itself() -> None:
     log = read(FAILURE)
     assert log.failed_step == "[2/3] RUN echo before; exit 3"
-    assert log.why().splitlines() == ["before", "the reason", '(process "/bin/sh -c exit 3" did not complete successfully: exit code: 3)']
-    assert log.why(lines=1).splitlines()[0] == "the reason"
+    assert log.failing_output == ("before", "the reason")
+    assert log.error == 'process "/bin/sh -c exit 3" did not complete successfully: exit code: 3'
     assert log.tail(1).startswith("ERROR: failed to solve")
 
 
 def test_a_failure_without_a_step() -> None:
     log = read("ERROR: failed to solve: dockerfile parse error on line 2: unknown instruction: RUUN")
     assert log.failed_step == ""
-    assert log.why() == "failed to solve: dockerfile parse error on line 2: unknown instruction: RUUN"
+    assert log.failing_output == ()
+    assert log.error == "failed to solve: dockerfile parse error on line 2: unknown instruction: RUUN"
+
+
+def test_of_a_long_line_both_ends_are_kept() -> None:
+    log = read(f'#5 [2/3] RUN x\n#5 ERROR: process "{"x" * 2000}" did not complete successfully: exit code: 7')
+    assert log.error.startswith('process "xxx')
+    assert log.error.endswith("exit code: 7")
+    assert len(log.error) < 600
+
+
+@pytest.mark.parametrize("before", [220, 240, 250, 480])
+def test_a_cut_leaves_no_half_of_a_secret(before: int) -> None:
+    token = "ghp_" + "a" * 36
+    assert "ghp_" not in read(f"#5 1.0 {'x' * before} {token} {'y' * 2000}").tail()
+    assert "aaa" not in read(f"#5 1.0 {'x' * 2000} {token} {'y' * before}").tail()
 
 
 def test_steps_are_counted_over_all_stages() -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from envsnap.engines.abilities import describe_engine, disk_ability, gpu_ability, uses_containerd_store
+from envsnap.engines.docker import require_as_asked
 from envsnap.engines.images import Layers, config_digest_of, pushed_digest, read_image
+from envsnap.engines.interface import BuildInputs, EngineImage
 from envsnap.errors import EngineError
 
 ID = "sha256:" + "1" * 64
@@ -108,6 +110,29 @@ def test_bytes_are_added_up_over_layers() -> None:
     assert (meter.done, meter.whole) == (150, 150)
 
 
+def pushing(layer: str, status: str, current: int = 0, total: int = 0) -> dict[str, Any]:
+    return {"status": status, "id": layer, "progressDetail": {"current": current, "total": total} if total else {}}
+
+
+def test_what_a_push_uploads_are_the_layers_that_the_registry_did_not_have() -> None:
+    meter = Meter()
+    layers = Layers(meter)
+    for event in (
+        *(pushing(layer, "Preparing") for layer in "abcde"),
+        pushing("a", "Layer already exists"),
+        pushing("b", "Mounted from other/repository"),
+        pushing("c", "Pushing", 33280, 3000000),
+        pushing("c", "Pushing", 3001856, 3000000),
+        pushing("d", "Pushing", 0, 70),  # how a containerd store says that it asks first
+        pushing("d", "Layer already exists"),
+        pushing("e", "Pushing", 10, 500),
+        pushing("c", "Pushed"),
+        pushing("e", "Pushed"),
+    ):
+        layers.read(event)
+    assert layers.uploaded_bytes == 3001856 + 500
+
+
 @pytest.mark.parametrize(
     ("event", "digest"),
     [
@@ -119,6 +144,33 @@ def test_bytes_are_added_up_over_layers() -> None:
 )
 def test_the_digest_that_a_push_tells(event: dict[str, Any], digest: str | None) -> None:
     assert pushed_digest(event) == digest
+
+
+def built(architecture: str = "amd64", labels: dict[str, str] | None = None) -> EngineImage:
+    return read_image({"Id": ID, "Architecture": architecture, "Os": "linux", "Config": {"Labels": labels}}, config_digest=ID)
+
+
+def asked(labels: dict[str, str]) -> BuildInputs:
+    return BuildInputs(tags=["x:1"], secrets={}, platform="linux/amd64", labels=labels)
+
+
+def test_an_image_as_it_was_asked_for() -> None:
+    require_as_asked(built(), asked({}))
+    require_as_asked(built(labels={"lock": "1", "more": "2"}), asked({"lock": "1"}))
+
+
+@pytest.mark.parametrize(
+    ("image", "why"),
+    [
+        (built("arm64", {"lock": "1"}), "linux/amd64 was asked for"),
+        (built(labels=None), "its label lock is missing, expected 1"),
+        (built(labels={"lock": "2"}), "its label lock is 2, expected 1"),
+    ],
+)
+def test_an_image_other_than_asked_for(image: EngineImage, why: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        require_as_asked(image, asked({"lock": "1"}))
+    assert caught.value.why == why
 
 
 def test_an_engine_in_one_line() -> None:

@@ -97,9 +97,11 @@ def test_of_unknown_origin(installed: Distribution, changes: dict[str, Any], rea
     assert (package.provenance, package.origin, doubt) == ("unproven", UnknownOrigin(reason=reason), reason)
 
 
-def test_an_edited_package_keeps_its_origin_and_loses_its_proof() -> None:
+def test_an_edited_package_keeps_its_origin_and_its_wheel_and_loses_its_proof() -> None:
     package, doubt = one(distribution("pip", "23.2.1", modified=("pip/a.py", "pip/b.py", "pip/c.py", "missing: pip/d.py")))
-    assert (package.provenance, package.origin, package.sha256) == ("unproven", IndexOrigin(), None)
+    assert (package.provenance, package.origin) == ("unproven", IndexOrigin())
+    assert package.file is not None
+    assert package.sha256 is not None
     assert package.modified == ("pip/a.py", "pip/b.py", "pip/c.py", "missing: pip/d.py")
     assert doubt == "unproven: files were edited after it was installed: pip/a.py, pip/b.py, pip/c.py and 1 more"
 
@@ -239,6 +241,15 @@ def test_what_import_does_not_see_is_left_out_and_named() -> None:
 def test_tags_are_expanded_in_order() -> None:
     package, _ = one(distribution("pip", "23.2.1", tags=("py2.py3-none-any", "py3-none-any")))
     assert package.tags == ("py2-none-any", "py3-none-any")
+
+
+def test_tags_that_no_lock_can_hold_are_left_out_and_named() -> None:
+    hostile = ("py3-none-any", "x-y-/etc/evil", "py3", "py3-none-any\nevil", "")
+    lock = assembled(samples.facts(distributions=(distribution("pip", "23.2.1", tags=hostile),)))
+    assert loads(dumps(lock)) == lock
+    assert (lock.packages[0].tags, lock.packages[0].provenance) == (("py3-none-any",), "index")
+    assert [problem.where for problem in lock.capture.problems] == ["packages.pip.tags"] * 4
+    assert lock.capture.problems[1].what == "left out: 'py3' is not the tag of a wheel (interpreter-ABI-platform)"
 
 
 def library(soname: str, package: str | None = None, **changes: Any) -> SystemLibrary:

@@ -48,6 +48,15 @@ def with_distribution(name: str, **changes: Any) -> Fingerprint:
     return with_facts(distributions=changed)
 
 
+def test_an_edit_of_the_capture_that_is_not_in_the_image_is_found() -> None:
+    """Let in by --allow-unproven, a package comes as its index has it: that is not what ran."""
+    lock = samples.lock()
+    packages = tuple(replace(p, modified=("wandb/x.py",)) if p.name == "wandb" else p for p in lock.packages)
+    verdict = judge(replace(lock, packages=packages), samples.fingerprint(), device="cpu", required=None)
+    (failed,) = [check for check in verdict.checks if check.status == "fail"]
+    assert (failed.id, failed.actual) == ("identity.edited", "wandb without the edit of wandb/x.py")
+
+
 def with_library(soname: str, **changes: Any) -> tuple[LoadedLibrary, ...]:
     return tuple(replace(found, **changes) if found.soname == soname else found for found in samples.libraries())
 
@@ -114,6 +123,7 @@ SABOTAGE: list[tuple[str, Sabotage]] = [
     ("identity.env", lambda: with_env(LD_LIBRARY_PATH="/usr/local/cuda/compat/lib:/opt/hpcx/lib")),
     ("identity.source", lambda: with_facts(source_files=SourceCheck(digest=digest("manifest"), differing=("train.py",)))),
     ("identity.source", lambda: with_facts(source_files=SourceCheck(digest=digest("another")))),
+    ("identity.source", lambda: with_facts(source_files=None)),
     ("fingerprint.fp32", lambda: far("fp32", 5e-4)),
     ("fingerprint.fp32", lambda: fingerprint(smoke=samples.smoke_run(gradients={"amp": "a"}))),
     ("fingerprint.amp", lambda: far("amp", 2e-6)),
@@ -211,10 +221,9 @@ def test_what_must_not_matter_does_not(found: Fingerprint) -> None:
     [
         (with_distribution("numpy", modified=None), "identity.edited"),
         (with_facts(imports=None), "identity.imports"),
-        (with_facts(source_files=None), "identity.source"),
         (fingerprint(gradient_distance={"fp32": 0.0}), "fingerprint.amp"),
     ],
-    ids=["not checked", "not imported", "no source", "no blob"],
+    ids=["not checked", "not imported", "no blob"],
 )
 def test_what_was_not_looked_at_is_not_a_pass(found: Fingerprint, name: str) -> None:
     judged = verdict(found)
@@ -229,10 +238,34 @@ def test_a_run_that_was_not_made_is_not_a_pass() -> None:
     assert {found.status for found in judged.checks if found.layer != "L0"} == {"inconclusive"}
 
 
-def test_an_image_without_source_on_purpose() -> None:
-    judged = verdict(with_facts(source_files=None), with_source=False)
-    assert judged.verdict == "pass"
-    assert judged.not_judged == ("identity.source: the image was built without the project's files",)
+def test_without_the_anchor_there_is_no_gradient_and_no_failure() -> None:
+    judged = verdict(fingerprint(smoke=samples.smoke_run(gradients={}), gradient_distance={}, gradient_equal={}))
+    assert (judged.verdict, failed(judged)) == ("incomplete", [])
+    for precision in ("amp", "fp32"):
+        found = check(judged, f"fingerprint.{precision}")
+        assert found.status == "inconclusive"
+        assert found.actual == "the anchor's blob is not beside the lock: copy lockfiles/yolo-train.blobs too"
+
+
+def test_a_precision_that_the_device_cannot_do_is_a_failure() -> None:
+    judged = verdict(fingerprint(smoke=samples.smoke_run(gradients={"fp32": "f"}), gradient_distance={"fp32": 0.0}))
+    assert (judged.verdict, failed(judged)) == ("fail", ["fingerprint.amp"])
+    assert check(judged, "fingerprint.amp").usually == "the device cannot compute in this precision"
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("left out", "identity.source: the image was built without the project's files"),
+        ("not asked", "identity.source: the project's files: an interpreter of the host is judged, not an image"),
+    ],
+)
+def test_the_project_s_files_are_not_judged_where_they_are_not_meant_to_be(source: str, told: str) -> None:
+    judged = verdict(with_facts(source_files=None), source=source)
+    assert (judged.verdict, judged.not_judged) == ("pass", (told,))
+    bare = tuple(package for package in samples.packages() if package.name != "yolotools")
+    without = samples.lock(source=None, packages=bare)
+    assert not any("identity.source" in sentence for sentence in verdict(fingerprint(), without, source=source).not_judged)
 
 
 def test_without_a_reference_only_l0_is_judged_and_it_says_so() -> None:

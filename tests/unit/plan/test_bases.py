@@ -11,7 +11,7 @@ from envsnap.lockfile import seal
 from envsnap.model.base import Base, BaseInventory, ImageConfig
 from envsnap.model.lock import EnvLock
 from envsnap.plan import candidate_references, make_plan
-from envsnap.plan.bases import distribution_of, judge
+from envsnap.plan.bases import distribution_of, judge, why
 from tests import samples
 
 KNOWN = catalog.load()
@@ -81,7 +81,7 @@ def base(**changes: object) -> Base:
         ),
         ({"inventory": BaseInventory(distribution="debian 12")}, "it has no python3"),
         ({"inventory": None, "config": ImageConfig(architecture="amd64")}, "its Python is not known"),
-        ({"config": ImageConfig(architecture="arm64")}, "it is for aarch64; the environment was captured on x86_64"),
+        ({"config": ImageConfig(architecture="arm64")}, "it is for arm64; the environment was captured on amd64"),
     ],
 )
 def test_hard_constraints(changes: dict[str, object], reason: str) -> None:
@@ -126,6 +126,44 @@ def test_differences_of_a_possible_base_are_named() -> None:
 )
 def test_the_distribution_as_far_as_it_is_known(changes: dict[str, object], distribution: str | None) -> None:
     assert distribution_of(base(**changes), KNOWN) == distribution
+
+
+@pytest.mark.parametrize(
+    ("driver", "told"),
+    [
+        ("580.159.04", ", and met by driver 580.159.04"),
+        ("575.57.08", "; the captured driver, 575.57.08, is older"),
+        (None, " (no driver was there at the capture to hold against it)"),
+    ],
+)
+def test_the_captured_driver_is_told_of_a_candidate_and_not_rendered(driver: str | None, told: str) -> None:
+    lock = with_python("3.12.3", driver=driver)
+    (newest,) = candidate_references(lock, KNOWN, "nvcr.io/nvidia/pytorch:26.07-py3")
+    plan = make_plan(lock, KNOWN, [newest])
+    assert plan.base_reason.startswith("NGC is the default; 26.07 is the newest release")
+    assert plan.candidates[0].reason == plan.base_reason + told
+
+
+def test_an_older_ngc_release_is_not_called_the_default() -> None:
+    lock = with_python("3.12.3")
+    (older,) = candidate_references(lock, KNOWN, "nvcr.io/nvidia/pytorch:25.06-py3")
+    assert why(older, lock, KNOWN).startswith("an NGC release, 25.06, whose Python (3.12)")
+
+
+@pytest.mark.parametrize(("in_engine", "size"), [(True, 0), (False, 4_000), (False, None)])
+def test_only_what_no_engine_has_is_pulled(in_engine: bool, size: int | None) -> None:
+    config = ImageConfig(architecture="amd64", size_bytes=4_000 if in_engine else size)
+    assert judge(base(config=config, in_engine=in_engine), samples.lock(), KNOWN).pull_bytes == size
+
+
+def test_a_digest_is_printed_once() -> None:
+    digest = samples.digest("b")
+    for named in (base(), base(reference=f"x.example.com/b:1@{digest}")):
+        assert (named.name, named.pinned) == ("x.example.com/b:1", f"x.example.com/b:1@{digest}")
+        labels = make_plan(samples.lock(), KNOWN, [named]).labels
+        assert labels["org.opencontainers.image.base.name"] == "x.example.com/b:1"
+        assert labels["org.opencontainers.image.base.digest"] == digest
+    assert base(digest=None).pinned == "x.example.com/b:1"
 
 
 def test_other_bases_are_listed_without_being_asked() -> None:

@@ -127,22 +127,6 @@ def test_an_editable_is_at_its_place() -> None:
     assert planned().workdir == "/workspace/yolo"
 
 
-@pytest.mark.parametrize(
-    ("tags", "file"),
-    [
-        ((), "odd_name-1.0-py3-none-any.whl"),
-        (("py2-none-any", "py3-none-any"), "odd_name-1.0-py2.py3-none-any.whl"),
-        (
-            ("cp311-cp311-manylinux_2_17_x86_64", "cp311-cp311-manylinux2014_x86_64"),
-            "odd_name-1.0-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
-        ),
-    ],
-)
-def test_a_packed_wheel_without_a_name_gets_one_that_pip_accepts(tags: tuple[str, ...], file: str) -> None:
-    lock = with_package(name="odd-name", blob=samples.digest("x"), file=None, tags=tags, provenance="source")
-    assert file in {package.file for package in step(planned(lock), InstallPacked).packages}
-
-
 def test_other_indexes_are_mentioned() -> None:
     lock = with_package(origin=IndexOrigin(index="torch@download.example.com"))
     assert "1 wheel of torch@download.example.com" in planned(lock).notes[0]
@@ -161,13 +145,13 @@ def test_system_packages_go_by_soname_and_distribution() -> None:
     assert "libglib2.0-0t64 for libglib-2.0.so.0, libgthread-2.0.so.0 (opencv-python)" in apt.reason
 
 
-def test_an_unknown_library_by_its_captured_name_where_the_distribution_is_the_same() -> None:
-    needs = (LockedSystemPackage(name="libodd1", sonames=("libodd.so.1",), needed_by=("torch",)),)
+def test_an_unknown_library_goes_by_its_captured_name_if_there_is_one_of_that_name() -> None:
+    needs = (LockedSystemPackage(name="libodd1", sonames=("libodd.so.1",), needed_by=("torch",)), *samples.system_packages())
     lock = seal(replace(samples.lock(), system_packages=needs))
-    assert step(planned(lock), AptInstall).packages == ("libodd1",)
-    elsewhere = planned(lock, replace(BASE, inventory=BaseInventory(distribution="debian 13", python="3.11.9")))
-    assert step(elsewhere, AptInstall) is None
-    assert any("libodd.so.1 (torch): nobody is known to package it in debian 13" in note for note in elsewhere.notes)
+    for distribution in ("debian 12", "debian 13"):
+        plan = planned(lock, replace(BASE, inventory=BaseInventory(distribution=distribution, python="3.11.9")))
+        assert (step(plan, AptInstall).packages, step(plan, AptInstall).captured) == (("libgl1", "libxcb1"), ("libodd1",))
+        assert any(f"libodd.so.1 (torch): nobody is known to package it in {distribution}; its captured" in note for note in plan.notes)
 
 
 def test_a_name_that_apt_would_read_as_a_removal_is_not_used() -> None:
@@ -256,15 +240,21 @@ def test_which_gpus_is_left_to_the_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("torch", "runtime", "cuda"),
-    [("2.12.1+cu130", "13.0.96", "13.0"), ("2.4.0+cu121", None, "12.1"), ("2.4.0", "12.1.105", "12.1"), ("2.4.0+cpu", None, None)],
+    ("packages", "cuda"),
+    [
+        ({"torch": "2.12.1+cu130", "nvidia-cuda-runtime": "13.1.9"}, "13.0"),
+        ({"torch": "2.4.0+cu121"}, "12.1"),
+        ({"torch": "2.4.0", "nvidia-cuda-runtime-cu12": "12.1.105"}, "12.1"),
+        ({"torch": "2.12.1", "nvidia-cuda-runtime": "13.0.96"}, "13.0"),
+        ({"nvidia-cuda-runtime": "13.0.96"}, "13.0"),
+        ({"torch": "2.4.0+cpu", "nvidia-cuda-runtime": "13.0.96"}, None),
+        ({"torch": "2.4.0"}, None),
+        ({}, None),
+    ],
 )
-def test_cuda_of(torch: str, runtime: str | None, cuda: str | None) -> None:
-    lock = samples.lock()
-    loaded = lock.observed.cuda
-    assert loaded.torch is not None
-    facts = replace(loaded, runtime=runtime, torch=replace(loaded.torch, version=torch))
-    assert cuda_of(replace(lock, observed=replace(lock.observed, cuda=facts))) == cuda
+def test_cuda_is_that_of_the_packages(packages: dict[str, str], cuda: str | None) -> None:
+    locked = tuple(samples.index_package(name, version) for name, version in packages.items())
+    assert cuda_of(seal(replace(samples.lock(), packages=locked))) == cuda
 
 
 def test_labels() -> None:
@@ -272,7 +262,14 @@ def test_labels() -> None:
     assert labels["dev.envsnap.lock.digest"] == samples.lock().digest
     assert labels["dev.envsnap.driver.min"] == "580.65.06"
     assert labels["org.opencontainers.image.base.digest"] == BASE.digest
+    assert labels["dev.envsnap.source"] == samples.source().files
     assert "org.opencontainers.image.created" not in labels
+
+
+def test_an_image_without_the_project_s_files_says_so() -> None:
+    lock = seal(replace(samples.lock(), packages=samples.packages()[:3]))
+    assert planned(lock, no_source=True).labels["dev.envsnap.source"] == "none"
+    assert planned(seal(replace(lock, source=None))).labels["dev.envsnap.source"] == "none"
 
 
 def test_looking_inside_the_base_changes_nothing_but_the_candidates() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from envsnap.errors import TargetError
 from envsnap.probes.interpreter import collect, find_python
-from envsnap.probes.local import LocalPython, with_places
+from envsnap.probes.local import LocalPython
 from envsnap.process import OnLine
 from envsnap.progress import SILENT, Task, Unit
 from envsnap.target import GuestResult, GuestScript, Target
@@ -99,11 +99,6 @@ def test_nothing_at_all(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Running guest scripts
-
-
-def test_places() -> None:
-    places = {"out": Path("/o"), "manifest": Path("/m.json")}
-    assert with_places("{out}/x {manifest} {other} {}", places) == "/o/x /m.json {other} {}"
 
 
 def test_a_local_python_runs_scripts_in_its_own_environment(environment: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from envsnap import catalog, plan, render
 from envsnap.errors import PlanError
 from envsnap.lockfile import dumps, seal
 from envsnap.model.base import Base, BaseInventory, ImageConfig
-from envsnap.model.lock import EditableOrigin, EnvLock, IndexOrigin
+from envsnap.model.lock import EditableOrigin, EnvLock, IndexOrigin, LockedSystemPackage
 from envsnap.model.plan import BuildPlan, Expected
 from envsnap.render.quoting import comment, image, one_line, quoted, user
 from tests import samples
@@ -111,6 +112,26 @@ def test_a_reference_that_names_its_digest_is_not_pinned_twice() -> None:
     assert f"FROM x.example.com/b@{samples.digest('b')} AS" in dockerfile(samples.lock(), pinned)
 
 
+def test_a_captured_name_is_installed_only_where_the_distribution_has_it(tmp_path: Path) -> None:
+    for name, body in {
+        "apt-cache": '[ "$2" = libodd1 ]',
+        "apt-get": f'echo "$@" >> {tmp_path}/log',
+        "rm": ":",  # the step ends by removing apt's lists
+    }.items():
+        tmp_path.joinpath(name).write_text(f"#!/bin/sh\n{body}\n")
+        tmp_path.joinpath(name).chmod(0o755)
+    needs = tuple(LockedSystemPackage(name=name, sonames=(f"{name}.so.1",)) for name in ("libgone1", "libodd1"))
+    lock = seal(replace(samples.lock(), system_packages=(*needs, *samples.system_packages())))
+    (step,) = [text for keyword, text in instructions(dockerfile(lock)) if keyword == "RUN" and "--no-upgrade" in text]
+    subprocess.run(["/bin/sh", "-c", step.removeprefix("--mount=type=secret,id=ca ")], env={"PATH": str(tmp_path)}, check=True)
+    installed = tmp_path.joinpath("log").read_text().splitlines()[-1]
+    assert installed.split("--no-upgrade ")[1].split() == ["libgl1", "libxcb1", "libodd1"]
+
+
+def test_a_slow_index_is_waited_for() -> None:
+    assert "--retries 10 --timeout 60" in dockerfile(samples.lock())
+
+
 def test_an_editable_says_where_it_lies() -> None:
     files = rendered(samples.lock())
     assert files["editable/__editable__.yolotools-0.3.1.dev4.pth"] == b"/workspace/yolo/src\n"
@@ -179,12 +200,14 @@ HOSTILE = st.sampled_from(("x\nRUN evil", "\\", '"\nRUN evil', "# syntax=evil", 
 
 
 @settings(max_examples=25, deadline=None)
-@given(index=HOSTILE | ANY, remote=PRINTABLE, torch=PRINTABLE, captured=PRINTABLE, asked=PRINTABLE, of_base=PRINTABLE, branch=HOSTILE | ANY)
-def test_no_value_adds_an_instruction(index: str, remote: str, torch: str, captured: str, asked: str, of_base: str, branch: str) -> None:
+@given(
+    index=HOSTILE | ANY, remote=PRINTABLE, python=PRINTABLE, captured=PRINTABLE, asked=PRINTABLE, of_base=PRINTABLE, branch=HOSTILE | ANY
+)
+def test_no_value_adds_an_instruction(index: str, remote: str, python: str, captured: str, asked: str, of_base: str, branch: str) -> None:
     harmless = _harmless()
     hostile = instructions(
         dockerfile(
-            _lock(index, remote, torch, captured, branch),
+            _lock(index, remote, python, captured, branch),
             base({"CUDA_HOME": of_base, "NVIDIA_X": of_base, "PATH": of_base}),
             env={"ASKED": asked},
         )
@@ -194,7 +217,7 @@ def test_no_value_adds_an_instruction(index: str, remote: str, torch: str, captu
     found = {name: value for keyword, text in hostile if keyword == "ENV" for name, value in assignments(text).items()}
     assert found["NCCL_P2P_DISABLE"] == captured and found["ASKED"] == asked
     (labels,) = [assignments(text) for keyword, text in hostile if keyword == "LABEL"]
-    assert labels["org.opencontainers.image.source"] == remote and labels["dev.envsnap.torch"] == torch
+    assert labels["org.opencontainers.image.source"] == remote and labels["dev.envsnap.python"] == f"3.11.{python}"
 
 
 @settings(max_examples=25, deadline=None)
@@ -219,17 +242,16 @@ def test_templates_are_found_in_a_checkout() -> None:
     assert (Path(__file__).parents[3] / "templates" / "Dockerfile.j2").is_file()
 
 
-def _lock(index: str, remote: str, torch: str, captured: str, branch: str) -> EnvLock:
+def _lock(index: str, remote: str, python: str, captured: str, branch: str) -> EnvLock:
     lock = samples.lock()
-    assert lock.source is not None and lock.observed.cuda.torch is not None
+    assert lock.source is not None
     packages = tuple(replace(p, origin=IndexOrigin(index=index)) if isinstance(p.origin, IndexOrigin) else p for p in lock.packages)
-    cuda = replace(lock.observed.cuda, torch=replace(lock.observed.cuda.torch, version=torch))
     return seal(
         replace(
             lock,
+            python=replace(lock.python, version=f"3.11.{python}"),
             packages=packages,
             source=replace(lock.source, remote=remote, branch=branch),
             env={"NCCL_P2P_DISABLE": captured},
-            observed=replace(lock.observed, cuda=cuda),
         )
     )
