@@ -59,6 +59,7 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
             image_id=None if digest or repo_digest else image.image_id,
             release=release,
             config=image.config,
+            in_engine=True,
             inventory=_inventory(image, named, sources),
         )
     try:

@@ -13,7 +13,6 @@ import msgspec
 from envsnap.engines.interface import BuildInputs, Engine, EngineImage, Pushed
 from envsnap.engines.reference import require_tag
 from envsnap.errors import UsageError
-from envsnap.model.base import Base
 from envsnap.model.image import ImageRecord
 from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.lock import EnvLock
@@ -107,6 +106,7 @@ def _inputs(lock: EnvLock, tags: tuple[str, ...], request: BuildRequest) -> Buil
 
 
 def _record(image: EngineImage, tags: tuple[str, ...], lock: EnvLock, context: Context, engine: Engine, *, seconds: float) -> ImageRecord:
+    base = context.plan.base
     return ImageRecord(
         reference=tags[0],
         config_digest=image.config_digest,
@@ -114,7 +114,7 @@ def _record(image: EngineImage, tags: tuple[str, ...], lock: EnvLock, context: C
         layers=image.layers,
         tags=tags,
         engine=engine.name,
-        base=_pinned(context.plan.base),
+        base=base.pinned if base.digest else f"{base.name}@{base.image_id}",
         lock_digest=lock.digest,
         context_digest=context.digest,
         at=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -124,10 +124,6 @@ def _record(image: EngineImage, tags: tuple[str, ...], lock: EnvLock, context: C
 
 def _with_push(record: ImageRecord, pushed: list[Pushed]) -> ImageRecord:
     return msgspec.structs.replace(record, manifest_digest=pushed[0].digest) if pushed else record
-
-
-def _pinned(base: Base) -> str:
-    return base.reference if "@" in base.reference else f"{base.reference}@{base.digest or base.image_id}"
 
 
 def _still_there(context: Context, lock: EnvLock, engine: Engine) -> ImageRecord | None:

@@ -61,16 +61,19 @@ def make_plan(
         PlanError: no base can carry the lock, or the lock holds what must not be built.
     """
     known = catalog.load()
+    pinned = bases.pins(places.image_directory(lock.name))
     sources = bases.Sources(
         engine=engine,
         registry=Registry(env),
         cache=cache,
-        pinned=bases.pins(places.image_directory(lock.name)),
+        pinned=pinned,
         machine=lock.python.interpreter.machine,
         pull=pull,
         refresh=request.refresh_base,
     )
-    wanted = plan.candidate_references(lock, known, request.base)
+    # The base of the last plan stays until another is asked for: not even the default may move by itself.
+    asked = request.base or (None if request.refresh_base else next(iter(pinned), None))
+    wanted = plan.candidate_references(lock, known, asked)
     return plan.make_plan(
         lock,
         known,

@@ -13,7 +13,7 @@ from envsnap.engines.interface import Engine
 from envsnap.errors import InputError, TargetError, UsageError
 from envsnap.model.lock import EnvLock
 from envsnap.model.parity import Fingerprint, Layer, SmokeRun, Verdict
-from envsnap.model.plan import LOCK_IN_IMAGE, LOCK_LABEL, MANIFEST_IN_IMAGE, SOURCE_LABEL
+from envsnap.model.plan import LOCK_IN_IMAGE, LOCK_LABEL, MANIFEST_IN_IMAGE, NO_SOURCE, SOURCE_LABEL
 from envsnap.probes import interpreter
 from envsnap.probes.local import LocalPython
 from envsnap.progress import Progress
@@ -69,7 +69,7 @@ def of_image(engine: Engine, image_or_lock: str, *, against: Path | None, gpus: 
         blobs=places.blobs_of(lock_file) if lock_file else None,
         image_digest=image.config_digest,
         gpus=wanted,
-        source="left out" if image.config.labels.get(SOURCE_LABEL) == "none" else "image",
+        source="left out" if image.config.labels.get(SOURCE_LABEL) == NO_SOURCE else "image",
         manifest=engine.read_file(image.image_id, MANIFEST_IN_IMAGE),
     )
 

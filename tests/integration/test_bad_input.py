@@ -124,3 +124,5 @@ def test_rendering_twice_gives_the_same_bytes(place: Path, debian_base: str) -> 
     first = files()
     envsnap("render", "lockfiles/empty.yaml", "--base", debian_base, cwd=place)
     assert files() == first
+    envsnap("render", "lockfiles/empty.yaml", cwd=place)  # the base of the last plan stays, by its digest
+    assert files() == first
