@@ -68,7 +68,8 @@ def test_an_interrupted_build_leaves_nothing_half_made(place: Path, engine: Dock
     """Ctrl-C while the image is being built: exit 130, no container, no tag, no record; the rendered context is whole."""
     before = containers()
     env = {**os.environ, "ENVSNAP_CACHE": str(place.parent / "cache")}
-    words = ["build", "lockfiles/empty.yaml", "--base", debian_base, "-t", "envsnap-test/interrupted:1", "--env", f"NONCE={time.time_ns()}"]
+    nonce = time.time_ns()
+    words = ["build", "lockfiles/empty.yaml", "--base", debian_base, "-t", f"envsnap-test/interrupted:{nonce}", "--env", f"NONCE={nonce}"]
     with subprocess.Popen(
         [*ENVSNAP, *words], cwd=place, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as child:
@@ -82,7 +83,7 @@ def test_an_interrupted_build_leaves_nothing_half_made(place: Path, engine: Dock
     assert child.returncode == 130, talk
     assert b"Traceback" not in talk
     assert containers() == before
-    assert engine.image("envsnap-test/interrupted:1") is None
+    assert engine.image(f"envsnap-test/interrupted:{nonce}") is None
     assert not (place / "images" / "empty" / "image.yaml").exists()
     assert not [name for name in listing(place / "images") if name.startswith(".")]
 
