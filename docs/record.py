@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,10 @@ def main() -> None:
         console.print(Text(f"$ envsnap {' '.join(shown)}", style="bold"))
         console.print(Text.from_ansi(on_terminal([envsnap, *shown, *given])))
         console.print()
-    console.save_svg(str(ROOT / "docs" / "session.svg"), title="envsnap", unique_id="envsnap")
+    picture = console.export_svg(title="envsnap", unique_id="envsnap")
+    # Fonts of the reader's own: a picture in a README fetches nothing.
+    picture = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
+    (ROOT / "docs" / "session.svg").write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -146,8 +146,10 @@ def _sonames(needs: list[tuple[LockedSystemPackage, str]]) -> str:
 
 
 def _needed_by(entries: Iterable[LockedSystemPackage]) -> str:
+    """Three of them: who wants libstdc++ is half of what is installed, and the lock has all names."""
     names = sorted({name for entry in entries for name in entry.needed_by})
-    return f" ({', '.join(names)})" if names else ""
+    others = f" and {len(names) - 3} others" if len(names) > 3 else ""
+    return f" ({', '.join(names[:3])}{others})" if names else ""
 
 
 def _allowed(package: LockedPackage) -> bool:

@@ -15,6 +15,13 @@ _LAYERS: dict[Layer, str] = {
     "L4": "speed",
     "L5": "memory",
 }
+_TELLING = frozenset(
+    {
+        *("identity.packages", "identity.libraries", "identity.flags", "identity.system-libraries"),
+        *("fingerprint.fp32", "fingerprint.amp"),
+        *("training.losses", "training.map50", "training.wandb"),
+    }
+)
 _LAST = {
     "pass": "PASS   {what} computes what the environment computed",
     "fail": "FAIL   {what} is not the environment that was captured",
@@ -49,9 +56,8 @@ def _layer(layer: Layer, name: str, checks: list[CheckResult]) -> tuple[str, str
 
 
 def _tellable(checks: list[CheckResult]) -> list[CheckResult]:
-    """What fits a line: the failures, else the first few."""
-    bad = [c for c in checks if c.status != "pass"]
-    return bad or [c for c in checks if len(c.actual) <= 32][:4]
+    """What fits a line: the failures, else what says most."""
+    return [c for c in checks if c.status != "pass"] or [c for c in checks if c.id in _TELLING]
 
 
 def _trouble(check: CheckResult) -> list[str]:
