@@ -22,6 +22,7 @@ _TELLING = frozenset(
         *("training.losses", "training.map50", "training.wandb"),
     }
 )
+_IDENTITY_ALONE = "PASS   {what} holds what the environment held; what it computes was not judged"
 _LAST = {
     "pass": "PASS   {what} computes what the environment computed",
     "fail": "FAIL   {what} is not the environment that was captured",
@@ -39,7 +40,8 @@ def screen(verdict: Verdict, what: str, report: str | None) -> str:
     if verdict.verdict == "incomplete":
         judged = sorted({check.layer for check in verdict.checks if check.status == "pass"})
         lines.append(f"  try  --require {','.join(judged)} where that suffices")
-    last = _LAST[verdict.verdict].format(what=what)
+    trained = any(check.layer != "L0" for check in verdict.checks)
+    last = (_LAST[verdict.verdict] if trained or verdict.verdict != "pass" else _IDENTITY_ALONE).format(what=what)
     return "\n".join(
         [*lines, *([""] if any(c.status != "pass" for c in verdict.checks) else []), last + (f"       report: {report}" if report else "")]
     )

@@ -65,6 +65,11 @@ def test_a_clean_verdict_says_pass_and_a_failure_says_what_to_try() -> None:
         assert told in screen
 
 
+def test_a_pass_of_identity_alone_does_not_speak_of_numbers() -> None:
+    alone = parity.judge(LOCK, samples.fingerprint(), device="cpu", required=frozenset({"L0"}))
+    assert verify.screen(alone, "the image", None).splitlines()[-1].endswith("what it computes was not judged")
+
+
 def test_differences_are_grouped_and_counted() -> None:
     found = [Difference(field="env.X", left=None, right="1", grade="numeric", why="steers CUDA")]
     screen = diff.screen(found, "a", "b")
@@ -80,7 +85,11 @@ def test_differences_are_grouped_and_counted() -> None:
 def test_doctor_says_how_to_mend() -> None:
     screen = doctor.screen([Ability(name="engine", state="broken", found="permission denied", hint="join the group docker")])
     assert "join the group docker" in screen
-    assert screen.endswith("1 to mend, 1 of them broken")
+    assert screen.endswith("1 to mend before this host can build")
+    optional = doctor.screen(
+        [Ability(name="engine", state="ok", found="26.1"), Ability(name="GPU", state="missing", found="none", hint="-")]
+    )
+    assert optional.endswith("this host can build and verify; what is missing is optional")
 
 
 def test_numbers_have_units() -> None:
