@@ -10,7 +10,6 @@ import msgspec
 from envsnap.model.host import Ability
 from envsnap.report import text
 
-
 _NEEDED = ("engine", "BuildKit", "git")  # without these there is no build; everything else that is missing is optional
 
 
