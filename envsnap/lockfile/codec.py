@@ -9,6 +9,7 @@ import msgspec
 from envsnap.errors import InputError
 from envsnap.lockfile import digest, document, validate
 from envsnap.lockfile.explain import explain
+from envsnap.model.kinds import plain
 from envsnap.model.lock import EnvLock
 
 SCHEMA = 1
@@ -25,12 +26,12 @@ def loads(data: bytes, place: str = "lock") -> EnvLock:
     Raises:
         InputError: the first thing that is wrong, by place; further ones in `log`.
     """
-    plain = document.parse(data, place)
-    _check_schema(plain, place)
+    parsed = document.parse(data, place)
+    _check_schema(parsed, place)
     try:
-        lock = msgspec.convert(plain, EnvLock)
+        lock = msgspec.convert(parsed, EnvLock)
     except msgspec.ValidationError as error:
-        raise InputError(f"{place}: {explain(error, plain)}", why=_cut_off(plain, data), hint=_RESTORE) from error
+        raise InputError(f"{place}: {explain(error, parsed)}", why=_cut_off(parsed, data), hint=_RESTORE) from error
     if found := validate.problems(lock):
         why = f"and {len(found) - 1} more" if len(found) > 1 else ""
         raise InputError(f"{place}: {found[0]}", why=why, hint=_RESTORE, log="\n".join(found))
@@ -40,13 +41,13 @@ def loads(data: bytes, place: str = "lock") -> EnvLock:
 
 def dumps(lock: EnvLock) -> bytes:
     """The canonical bytes of a sealed lock: a struct's keys in the model's order, a mapping's sorted."""
-    return document.render(msgspec.to_builtins(lock, order="deterministic"), HEADER)
+    return document.render(plain(lock), HEADER)
 
 
-def _check_schema(plain: Any, place: str) -> None:
-    if not isinstance(plain, dict) or "envsnap" not in plain:
+def _check_schema(parsed: Any, place: str) -> None:
+    if not isinstance(parsed, dict) or "envsnap" not in parsed:
         raise InputError(f"{place}: not an envsnap lock", why="the key 'envsnap', its schema version, is missing")
-    schema = plain["envsnap"]
+    schema = parsed["envsnap"]
     if isinstance(schema, bool) or not isinstance(schema, int) or schema < SCHEMA:
         raise InputError(f"{place}: envsnap: unknown schema version {schema!r}", why=f"this envsnap reads schema {SCHEMA}")
     if schema > SCHEMA:
@@ -57,8 +58,8 @@ def _check_schema(plain: Any, place: str) -> None:
         )
 
 
-def _cut_off(plain: dict[str, Any], data: bytes) -> str:
-    if "capture" not in plain:
+def _cut_off(parsed: dict[str, Any], data: bytes) -> str:
+    if "capture" not in parsed:
         return "its last part, 'capture', is missing: the file looks cut off"
     return document.cut_off(data)
 

@@ -10,9 +10,9 @@ import hashlib
 import json
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
+from envsnap.model.kinds import plain
 from envsnap.model.lock import EnvLock, LockedPackage, LockedSystemPackage, Observed
 
 IMAGE_PARTS = ("python", "packages", "system_packages", "source", "env")
@@ -21,13 +21,13 @@ IMAGE_PARTS = ("python", "packages", "system_packages", "source", "env")
 
 def lock_digest(lock: EnvLock) -> str:
     """What `lock.digest` must be: over `IMAGE_PARTS` and nothing else."""
-    document = msgspec.to_builtins(lock)
+    document = plain(lock)
     return _digest({part: document[part] for part in IMAGE_PARTS if part in document})
 
 
 def observed_digest(observed: Observed) -> str:
     """What `observed.digest` must be: over the part without itself and without the reference's measurements."""
-    document = msgspec.to_builtins(observed)
+    document = plain(observed)
     del document["digest"]
     document.get("reference", {}).pop("measurements", None)
     return _digest(document)

@@ -7,9 +7,10 @@ carry white space, quotes, shell syntax or control characters into a Dockerfile,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import NODEFAULT, Meta, Struct
+from msgspec.structs import FieldInfo, fields
 
 Hex64: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="SHA-256, 64 lower-case hex digits")]
 Digest: TypeAlias = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z", description="sha256:<64 hex digits>")]
@@ -46,3 +47,25 @@ class Value(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     Fields at their default are left out of documents: an optional field added later does not change the digest of a lock
     that does not use it.
     """
+
+
+def plain(value: Any) -> Any:
+    """A value as its document: fields in the model's order, those at their default left out, a mapping's keys sorted.
+
+    What msgspec itself leaves out hangs on the *identity* of an empty tuple, which differs between interpreters; bytes and
+    digests must not.
+    """
+    if isinstance(value, Struct):
+        config = value.__struct_config__
+        tag = {config.tag_field: config.tag} if config.tag_field is not None else {}
+        items = {item.encode_name: (getattr(value, item.name), _default(item)) for item in fields(value)}
+        return tag | {name: plain(found) for name, (found, default) in items.items() if found != default}
+    if isinstance(value, Mapping):
+        return {key: plain(value[key]) for key in sorted(value)}
+    if isinstance(value, frozenset):
+        return [plain(item) for item in sorted(value)]
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _default(item: FieldInfo) -> Any:
+    return item.default_factory() if item.default_factory is not NODEFAULT else item.default

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from envsnap.model.base import Base
+from envsnap.model.kinds import plain
 from envsnap.model.lock import EditableOrigin, EnvLock
 from envsnap.model.plan import WORKSPACE, BuildPlan, Expected, ExpectedPackage, PackedInstall, PinnedWheel
 from envsnap.render.quoting import comment, one_line
@@ -59,13 +60,13 @@ def expected(lock: EnvLock, *, source: bool) -> bytes:
         imports=lock.observed.imports,
         source=lock.source.files if source and lock.source is not None else None,
     )
-    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2) + b"\n"
+    return json.dumps(plain(document), indent=2, sort_keys=True).encode("ascii") + b"\n"
 
 
 def plan_document(plan: BuildPlan) -> bytes:
     """The plan without what depends on who looked: the base by reference and digest, no inventories, no other candidates."""
     base = Base(reference=plan.base.reference, family=plan.base.family, digest=plan.base.digest, image_id=plan.base.image_id)
-    return msgspec.yaml.encode(replace(plan, base=base, candidates=()))
+    return msgspec.yaml.encode(plain(replace(plan, base=base, candidates=())))
 
 
 def manifest_document(manifest: Sequence[ManifestLine], root: str) -> bytes:

@@ -143,3 +143,14 @@ def test_no_bytes_bring_the_reader_down(data: bytes) -> None:
             loads(prefix + data)
         except InputError as error:
             assert error.what.startswith("lock: ")  # noqa: PT017
+
+
+def test_an_empty_tuple_of_another_identity_is_still_left_out() -> None:
+    """CPython 3.10 has more than one; msgspec's own `omit_defaults` looks at identity, and digests hung on it."""
+
+    class Items(tuple[str, ...]):
+        __slots__ = ()
+
+    lock = samples.lock()
+    other = replace(lock, capture=replace(lock.capture, problems=Items()), observed=replace(lock.observed, imports_failed={}))
+    assert dumps(seal(other)) == dumps(lock)
