@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+
+from hypothesis import settings
 
 
 def pytest_configure() -> None:
     # A shell starts what runs in its background with SIGINT ignored, and children inherit that through `exec`.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Locally the properties look somewhere new each time; a change is not refused for what it did not touch.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")

@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
+from envsnap.model.kinds import plain
 from envsnap.model.lock import EnvLock
 from envsnap.model.parity import Difference, Grade
 from envsnap.parity.grades import grade
@@ -35,10 +34,17 @@ def diff(left: EnvLock, right: EnvLock) -> tuple[Difference, ...]:
     """All differences but those of the capture itself and of measurements; by grade, then by field."""
     found = [
         Difference(field=field, left=one, right=other, grade=graded, why=why)
-        for field, one, other in _compare("", msgspec.to_builtins(left), msgspec.to_builtins(right))
+        for field, one, other in _compare("", _document(left), _document(right))
         for graded, why in [grade(field, one, other)]
     ]
     return tuple(sorted(found, key=lambda difference: (_ORDER[difference.grade], difference.field)))
+
+
+def _document(lock: EnvLock) -> dict[str, Any]:
+    """The lock's document, in which a variable whose value was withheld is told from one that is not there."""
+    document: dict[str, Any] = plain(lock)
+    env = {name: "(withheld)" if value is None else value for name, value in lock.env.items()}
+    return document | ({"env": env} if env else {})
 
 
 def _compare(field: str, left: Any, right: Any) -> Iterator[tuple[str, str | None, str | None]]:

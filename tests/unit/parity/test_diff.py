@@ -135,3 +135,11 @@ def test_sorted_by_grade_then_field() -> None:
         fields = [one.field for one in found if one.grade == grade]
         assert fields == sorted(fields)
     assert all(isinstance(one, Difference) for one in found)
+
+
+def test_a_variable_that_was_withheld_is_not_one_that_is_absent() -> None:
+    lock = samples.lock()
+    without = {name: value for name, value in lock.env.items() if name != "WANDB_API_KEY"}
+    assert lock.env["WANDB_API_KEY"] is None
+    (found,) = diff(lock, replace(lock, env=without))
+    assert (found.field, found.left, found.right) == ("env.WANDB_API_KEY", "(withheld)", None)
