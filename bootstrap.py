@@ -48,7 +48,7 @@ def demo() -> int:
     project = demo_project()
     lock = "lockfiles/yolo-train.yaml"
     show([*envsnap, "capture", "--python", str(training), "--name", "yolo-train", "--smoke"], project)
-    base = os.environ.get("ENVSNAP_DEMO_BASE", f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim-bookworm")
+    base = os.environ.get("ENVSNAP_DEMO_BASE", "slim")
     ca = ["--ca-bundle", os.environ["ENVSNAP_CA_BUNDLE"]] if os.environ.get("ENVSNAP_CA_BUNDLE") else []
     planning = [lock, "--base", base, *ca]
     show([*envsnap, "plan", *planning], project, may_fail=True)

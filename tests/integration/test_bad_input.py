@@ -126,3 +126,35 @@ def test_rendering_twice_gives_the_same_bytes(place: Path, debian_base: str) -> 
     assert files() == first
     envsnap("render", "lockfiles/empty.yaml", cwd=place)  # the base of the last plan stays, by its digest
     assert files() == first
+
+
+def test_what_is_lent_to_a_build_stays_out_of_what_is_pushed(place: Path, registry: str, debian_base: str, engine: DockerEngine) -> None:
+    """A pip configuration with a credential: in no layer, no history, no record; the pushed digest is the registry's."""
+    secret = f"s3cr3t-{time.time_ns()}"
+    (place / "pip.conf").write_text(f"[global]\ntimeout = 60\n# {secret}\n")
+    tag = f"{registry}/envsnap-test/lent:1"
+    words = [
+        "build",
+        "lockfiles/empty.yaml",
+        "--base",
+        debian_base,
+        "-t",
+        tag,
+        "--push",
+        "--pip-conf",
+        "pip.conf",
+        "--env",
+        "N=1",
+        "--json",
+    ]
+    try:
+        built = json.loads(envsnap(*words, cwd=place).stdout)
+        assert built["image"]["manifest_digest"].startswith("sha256:")
+        again = json.loads(envsnap(*words, cwd=place).stdout)
+        assert (again["cached"], again["uploaded_bytes"]) == (True, 0)
+        saved = subprocess.run(["docker", "save", tag], capture_output=True, check=True).stdout
+        history = subprocess.run(["docker", "history", "--no-trunc", tag], capture_output=True, check=True).stdout
+        assert secret.encode() not in saved + history + (place / "images" / "empty" / "image.yaml").read_bytes()
+        assert not any(secret.encode() in path.read_bytes() for path in (place / "images").rglob("*") if path.is_file())
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True)
