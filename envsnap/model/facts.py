@@ -71,7 +71,10 @@ class Distribution(Value, frozen=True, kw_only=True):
         size_bytes: sum of the sizes that RECORD states.
         editable_paths: for an editable: the absolute directories that it puts on sys.path (from its .pth or finder).
         modules: importable top-level names.
-        modified: files whose bytes are not what RECORD says, or that are missing ("missing: x"); None when not checked.
+        modified: files whose bytes are not what RECORD says ("x"), that are missing ("missing: x"), or that lie in the
+            distribution's own folders and are in no RECORD ("added: x"), sorted; None when not checked.
+        actual_files: like `files`, of the files as they are now: edits and additions in it, what is missing left out; equal to
+            `files` where `modified` is empty; None when not checked, and for editables.
         requires: Requires-Dist lines.
         requires_python: Requires-Python, "".
     """
@@ -90,6 +93,7 @@ class Distribution(Value, frozen=True, kw_only=True):
     editable_paths: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     modified: tuple[str, ...] | None = None
+    actual_files: str | None = None
     requires: tuple[str, ...] = ()
     requires_python: str = ""
 
