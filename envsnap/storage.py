@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -12,8 +13,12 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from envsnap.errors import InputError, TargetError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
@@ -101,6 +106,59 @@ class BlobStore:
             write_file(self.path(digest), data)
         return digest
 
+    @contextmanager
+    def writer(self) -> Iterator[BlobWriter]:
+        """A blob that is written piece by piece; it is there when this is left without an exception.
+
+        Raises:
+            TargetError: the disk is full, or the place cannot be written.
+        """
+        folder = self._folder()
+        with disk_errors(f"write a blob below {self.root}", folder):
+            handle, name = tempfile.mkstemp(prefix=".blob.", dir=folder)
+            temporary = Path(name)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    yield (writer := BlobWriter(file))
+                    file.flush()
+                    os.fsync(file.fileno())
+                writer.digest = "sha256:" + writer.hash.hexdigest()
+                temporary.chmod(0o644)
+                temporary.replace(self.path(writer.digest))
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def copy_to(self, digest: str, place: Path) -> None:
+        """Write a blob's bytes to a new file, however large they are.
+
+        Raises:
+            InputError: it is missing, or its bytes are not what its name says; there is no file then.
+            TargetError: the disk is full, or the place cannot be written.
+        """
+        source = self._open(digest)
+        with source, disk_errors(f"write {place}", place.parent):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("wb") as file:
+                writer = BlobWriter(file)
+                shutil.copyfileobj(source, writer, 1 << 20)
+            if writer.hash.hexdigest() != digest.removeprefix("sha256:"):
+                place.unlink()
+                raise self._changed(digest)
+
+    def adopt(self, other: BlobStore, digest: str) -> None:
+        """Take a blob over from another store, however large it is; raises as `copy_to`."""
+        if not self.has(digest):
+            with tempfile.TemporaryDirectory(prefix=".adopt.", dir=self._folder()) as scratch:
+                other.copy_to(digest, copy := Path(scratch, "blob"))
+                copy.replace(self.path(digest))
+
+    def _folder(self) -> Path:
+        folder = self.root / "sha256"
+        with disk_errors(f"write below {self.root}", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def has(self, digest: str) -> bool:
         return self.path(digest).is_file()
 
@@ -118,15 +176,38 @@ class BlobStore:
         Raises:
             InputError: it is missing, or its bytes are not what its name says.
         """
+        with self._open(digest) as file:
+            data = file.read()
+        if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
+            raise self._changed(digest)
+        return data
+
+    def _open(self, digest: str) -> BinaryIO:
         path = self.path(digest)
         try:
-            data = path.read_bytes()
+            return path.open("rb")
         except OSError as error:
             raise InputError(
                 f"blob {digest[:19]} is missing",
                 why=f"{path}: {error.strerror}",
                 hint="copy the .blobs directory beside the lock",
             ) from error
-        if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
-            raise InputError(f"blob {digest[:19]} was changed", why=str(path), hint="restore it, or capture again")
-        return data
+
+    def _changed(self, digest: str) -> InputError:
+        return InputError(f"blob {digest[:19]} was changed", why=str(self.path(digest)), hint="restore it, or capture again")
+
+
+class BlobWriter(io.RawIOBase):
+    """Hashes what is written on its way to a file. Attributes: digest: "sha256:…", once the blob is whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.hash = hashlib.sha256()
+        self.digest = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer) -> int:
+        self.hash.update(data)
+        return self._file.write(data)

@@ -29,16 +29,39 @@ from envsnap.cli.console import Console
 @click.option("--smoke", is_flag=True, help="Train the bundled YOLO twice and keep what it did, for verify to compare.")
 @click.option("--smoke-seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the smoke-train.")
 @click.option("--offline", is_flag=True, help="Ask no package index: only what is known without a network.")
+@click.option(
+    "--rescue",
+    multiple=True,
+    metavar="NAME|all",
+    help="Keep a wheel of this package as it is installed, although an index may have it.  [repeatable; what no index has is always kept]",
+)
 @main.shared_options
 def command(
-    console: Console, python: str | None, project: Path, name: str | None, output: Path | None, smoke: bool, smoke_seed: int, offline: bool
+    console: Console,
+    python: str | None,
+    project: Path,
+    name: str | None,
+    output: Path | None,
+    smoke: bool,
+    smoke_seed: int,
+    offline: bool,
+    rescue: tuple[str, ...],
 ) -> None:
     """Write the facts of an environment that works into a lock. The environment is not changed."""
+    from packaging.utils import canonicalize_name
+
     from envsnap.report import capture as report
     from envsnap.workflows import capture as workflow
 
     request = workflow.CaptureRequest(
-        python=python, project=project, name=name, output=output, smoke=smoke, seed=smoke_seed, offline=offline
+        python=python,
+        project=project,
+        name=name,
+        output=output,
+        smoke=smoke,
+        seed=smoke_seed,
+        offline=offline,
+        rescue=frozenset(canonicalize_name(package) for package in rescue),
     )
     lock, path = workflow.capture(request, env=os.environ, cache=cache_directory(), progress=console)
     console.answer(report.screen(lock, str(path)), report.document(lock, str(path)))

@@ -3,6 +3,19 @@
 from envsnap.lockfile.assemble import assemble
 from envsnap.lockfile.codec import dumps, loads
 from envsnap.lockfile.digest import lock_digest, observed_digest, seal
-from envsnap.lockfile.packages import Packed, Unfound, WheelAnswer
+from envsnap.lockfile.packages import Packed, Unfound, WheelAnswer, from_project, in_place, to_pack
 
-__all__ = ["Packed", "Unfound", "WheelAnswer", "assemble", "dumps", "loads", "lock_digest", "observed_digest", "seal"]
+__all__ = [
+    "Packed",
+    "Unfound",
+    "WheelAnswer",
+    "assemble",
+    "dumps",
+    "from_project",
+    "in_place",
+    "loads",
+    "lock_digest",
+    "observed_digest",
+    "seal",
+    "to_pack",
+]

@@ -31,19 +31,21 @@ def assemble(
     packed: Mapping[str, Packed],
     reference: Reference | None,
     capture: Capture,
+    releases: Mapping[str, str] = {},
 ) -> EnvLock:
     """The sealed lock of an environment.
 
     Args:
         wheels: by normalised name, for each distribution that an index was asked for.
         source_root: absolute path on the target of the directory that `source` describes.
-        packed: by normalised name, for directory, editable and VCS installs.
+        packed: by normalised name, for those that `to_pack` names.
+        releases: as in `Evidence`.
         capture: complete but for the problems that are found here.
 
     Raises:
         TargetError: a machine that no lock can describe.
     """
-    evidence = Evidence(wheels=wheels, packed=packed, source=source, root=source_root if source is not None else None)
+    evidence = Evidence(wheels=wheels, packed=packed, source=source, root=source_root if source is not None else None, releases=releases)
     locked, problems = packages(facts.distributions, evidence)
     system_packages, system_problems = _system_packages(facts.system_libraries)
     env, env_problems = _env(facts.env)

@@ -1,11 +1,12 @@
 """Installed distributions -> locked packages: where each came from, and what proves it.
 
-A package whose provenance cannot be told is `unproven`, and why is always said: in its origin's reason, or as a problem under
-"packages.NAME".
+What no origin proves is `rebuilt` where a wheel was made of its installed files, else `unproven`; why is always said: in its
+origin's reason, or as a problem under "packages.NAME".
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import PurePosixPath
@@ -22,6 +23,7 @@ from envsnap.model.facts import Distribution, Problem
 from envsnap.model.kinds import PackageName, Version, WheelTag
 from envsnap.model.lock import (
     AnyOrigin,
+    BaseOrigin,
     CondaOrigin,
     DirectoryOrigin,
     EditableOrigin,
@@ -33,9 +35,11 @@ from envsnap.model.lock import (
     WheelOrigin,
 )
 
+_NGC_BUILD = re.compile(r".*\+.*\.nv(\d\d)\.(\d{1,2})(?:\.\d+)?\Z")  # 2.7.0a0+7c8ec84dab.nv25.3
+
 
 class WheelAnswer(Struct, frozen=True, kw_only=True):
-    """The wheel file of an installed distribution, as its index publishes it.
+    """The wheel file of an installed distribution, as its index publishes it: its RECORD is the installed one's.
 
     Attributes:
         file: wheel file name; sha256: 64 hex digits.
@@ -49,23 +53,44 @@ class WheelAnswer(Struct, frozen=True, kw_only=True):
     yanked: bool = False
 
 
-class Unfound(Struct, frozen=True):
-    """No index has the wheel. Attributes: reason: one sentence."""
+class Unfound(Struct, frozen=True, kw_only=True):
+    """No index is known to have the wheel.
+
+    Attributes:
+        reason: one sentence.
+        everyone_asked: all indexes answered, so it is not to be had; else somebody could not be asked.
+    """
 
     reason: str
+    everyone_asked: bool
 
 
-Packed = tuple[str, str]
-"""A wheel packed from what is installed: (wheel file name, digest of its blob)."""
+class Packed(Struct, frozen=True, kw_only=True):
+    """A wheel made of what is installed.
+
+    Attributes:
+        file: wheel file name; blob: its digest.
+        files: as in `LockedPackage`; None for an editable of the project, whose files are the source's.
+    """
+
+    file: str
+    blob: str
+    files: str | None
 
 
 class _Doubt(Exception):
-    """A package is unproven. Attributes: origin: what is known all the same; None when nothing is."""
+    """Nothing proves a package.
 
-    def __init__(self, reason: str, origin: AnyOrigin | None = None) -> None:
+    Attributes:
+        origin: what is known all the same; None when nothing is.
+        package: as it would be without the doubt.
+    """
+
+    def __init__(self, reason: str, origin: AnyOrigin | None = None, package: LockedPackage | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.origin = origin or UnknownOrigin(reason=reason)
+        self.package = package
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
@@ -73,12 +98,45 @@ class Evidence(Struct, frozen=True, kw_only=True):
 
     Attributes:
         root: absolute path on the target of the directory that `source` describes; None without a source.
+        releases: release of NVIDIA's images ("25.03") -> reference of the image whose own builds carry it in their version.
     """
 
     wheels: Mapping[str, WheelAnswer | Unfound]
     packed: Mapping[str, Packed]
     source: LockedSource | None
     root: str | None
+    releases: Mapping[str, str] = {}
+
+
+def to_pack(distributions: Sequence[Distribution], wheels: Mapping[str, WheelAnswer | Unfound], rescue: frozenset[str]) -> frozenset[str]:
+    """Names of those that need a wheel made of what is installed: installed from no index, edited, or not to be had any more.
+
+    Args:
+        rescue: names of others that are asked for, or "all": an index that cannot be asked now may never answer again.
+    """
+    return frozenset(found.name for found in distributions if _needs_packing(found, wheels.get(found.name), rescue))
+
+
+def _needs_packing(distribution: Distribution, answer: WheelAnswer | Unfound | None, rescue: frozenset[str]) -> bool:
+    if _is_editable(distribution) or from_project(distribution):
+        return True
+    if distribution.files is None or _NGC_BUILD.match(distribution.version):
+        return False
+    asked_for = bool(rescue & {distribution.name, "all"})
+    return bool(distribution.modified) or asked_for or (not isinstance(answer, WheelAnswer | None) and answer.everyone_asked)
+
+
+def from_project(distribution: Distribution) -> bool:
+    """Installed from a directory or a repository: no index is asked."""
+    url = distribution.direct_url or {}
+    return "dir_info" in url or "vcs_info" in url
+
+
+def in_place(distribution: Distribution, root: str | None) -> bool:
+    """An editable of the project at `root`: the source has its files."""
+    url = str((distribution.direct_url or {}).get("url", ""))
+    paths = (unquote(urlsplit(url).path), *distribution.editable_paths)
+    return _is_editable(distribution) and all(_inside(path, root) is not None for path in paths)
 
 
 def packages(distributions: Sequence[Distribution], evidence: Evidence) -> tuple[tuple[LockedPackage, ...], tuple[Problem, ...]]:
@@ -123,10 +181,8 @@ def _package(distribution: Distribution, evidence: Evidence) -> tuple[LockedPack
     )
     try:
         package = _proven(unproven, distribution, evidence)
-        if package.modified:  # the wheel it came from stays known: it can be had again, though without the edit
-            what = f"unproven: files were edited after it was installed: {_few(package.modified)}"
-            problems = [*problems, Problem(where=f"packages.{package.name}", what=what)]
-            package = replace(package, provenance="unproven")
+        if package.modified:
+            raise _Doubt(f"files were edited after it was installed: {_few(package.modified)}", package.origin, package)
         if refused := _refused(package, evidence):
             raise _Doubt(f"what is said of its origin cannot be locked: {refused}")
     except _Doubt as doubt:
@@ -135,14 +191,25 @@ def _package(distribution: Distribution, evidence: Evidence) -> tuple[LockedPack
     return package, problems
 
 
-def _doubted(package: LockedPackage, doubt: _Doubt, evidence: Evidence) -> tuple[LockedPackage, list[Problem]]:
-    """The package with what is known of its origin, and the reason where the origin does not hold it."""
-    known = replace(package, origin=doubt.origin)
-    if _refused(known, evidence):
-        known = replace(package, origin=UnknownOrigin(reason=doubt.reason))
+def _doubted(unproven: LockedPackage, doubt: _Doubt, evidence: Evidence) -> tuple[LockedPackage, list[Problem]]:
+    """The package with what is known of its origin, rebuilt where a wheel was made of it, and the reason."""
+    unknown = UnknownOrigin(reason=doubt.reason)
+    packed = evidence.packed.get(unproven.name)
+    if packed is not None and packed.files is not None:
+        rebuilt = replace(unproven, file=packed.file, blob=packed.blob, files=packed.files, provenance="rebuilt")
+        known = _first_fit([replace(rebuilt, origin=origin) for origin in (doubt.origin, unknown)], evidence)
+        return known, [Problem(where=f"packages.{known.name}", what=f"rebuilt from what is installed: {doubt.reason}")]
+    # An edited one can be had again without the edit: its wheel stays known.
+    drafts = [replace(doubt.package, provenance="unproven")] if doubt.package is not None else []
+    known = _first_fit([*drafts, replace(unproven, origin=doubt.origin), replace(unproven, origin=unknown)], evidence)
     if isinstance(known.origin, UnknownOrigin):
         return known, []
-    return known, [Problem(where=f"packages.{package.name}", what=f"unproven: {doubt.reason}")]
+    return known, [Problem(where=f"packages.{known.name}", what=f"unproven: {doubt.reason}")]
+
+
+def _first_fit(drafts: Sequence[LockedPackage], evidence: Evidence) -> LockedPackage:
+    """The first that a reader would not refuse, else the last."""
+    return next((draft for draft in drafts if not _refused(draft, evidence)), drafts[-1])
 
 
 def _refused(package: LockedPackage, evidence: Evidence) -> str:
@@ -164,7 +231,17 @@ def _proven(package: LockedPackage, distribution: Distribution, evidence: Eviden
         raise _Doubt("conda installed it, and conda packages cannot be proven yet", CondaOrigin(url="", build=distribution.build))
     if distribution.metadata_dir.endswith((".egg-info", ".egg")):
         raise _Doubt("installed as an egg: nothing records its files or where they came from")
+    if build := _NGC_BUILD.match(distribution.version):
+        return _from_base(package, f"{build[1]}.{int(build[2]):02}", evidence)
     return _from_index(package, evidence)
+
+
+def _from_base(package: LockedPackage, release: str, evidence: Evidence) -> LockedPackage:
+    """NVIDIA's own build: only the image that it was built for has it."""
+    reference = evidence.releases.get(release)
+    if reference is None:
+        raise _Doubt(f"built by NVIDIA for its images of release {release}, which the catalogue does not know")
+    return replace(package, origin=BaseOrigin(reference=reference), provenance="base")
 
 
 def _from_vcs(package: LockedPackage, url: str, direct_url: Mapping[str, Any], evidence: Evidence) -> LockedPackage:
@@ -197,8 +274,8 @@ def _from_directory(package: LockedPackage, url: str, distribution: Distribution
 def _with_blob(package: LockedPackage, evidence: Evidence) -> LockedPackage:
     if package.name not in evidence.packed:
         raise _Doubt("its installed files could not be packed as a wheel", package.origin)
-    file, blob = evidence.packed[package.name]
-    return replace(package, file=file, blob=blob)
+    packed = evidence.packed[package.name]
+    return replace(package, file=packed.file, blob=packed.blob)
 
 
 def _from_archive(package: LockedPackage, url: str, direct_url: Mapping[str, Any], evidence: Evidence) -> LockedPackage:
@@ -216,7 +293,7 @@ def _archive_sha256(info: Mapping[str, Any]) -> str | None:
 
 
 def _from_index(package: LockedPackage, evidence: Evidence) -> LockedPackage:
-    answer = evidence.wheels.get(package.name, Unfound("no index was asked for it"))
+    answer = evidence.wheels.get(package.name, Unfound(reason="no index was asked for it", everyone_asked=False))
     if isinstance(answer, Unfound):
         raise _Doubt(answer.reason)
     if package.files is None:

@@ -37,7 +37,8 @@ def _files(case: Case) -> Finding:
 
 
 def _edited(case: Case) -> Finding:
-    known = {package.name: set(package.modified) for package in case.lock.packages}
+    # A rebuilt wheel has the edits in it, so nothing of it is edited any more.
+    known = {package.name: set(package.modified) for package in case.lock.packages if package.provenance != "rebuilt"}
     installed = _installed(case.found.facts).values()
     edits = [
         f"{dist.name}: {', '.join(new)}" for dist in installed if (new := sorted(set(dist.modified or ()) - known.get(dist.name, set())))

@@ -50,7 +50,7 @@ def installs(lock: EnvLock, *, source: bool, pyc: bool) -> Installs:
         )
         if wheels
         else None,
-        packed=InstallPacked(packages=packed, reason="no index has these: their installed files were packed as wheels at capture")
+        packed=InstallPacked(packages=packed, reason="of no index, or edited: their installed files were packed as wheels at capture")
         if packed
         else None,
         notes=notes,
@@ -109,12 +109,13 @@ def _wheel(package: LockedPackage) -> PinnedWheel:
 
 def _packed(package: LockedPackage, lock: EnvLock, *, source: bool) -> PackedInstall:
     assert package.blob is not None and package.file is not None  # a lock that lacks either is refused when it is read
+    in_place = package.origin if isinstance(package.origin, EditableOrigin) and package.provenance == "source" else None
     return PackedInstall(
         name=package.name,
         version=package.version,
         file=package.file,
         blob=package.blob,
-        import_paths=_import_paths(package, package.origin, lock, source=source) if isinstance(package.origin, EditableOrigin) else (),
+        import_paths=_import_paths(package, in_place, lock, source=source) if in_place is not None else (),
     )
 
 

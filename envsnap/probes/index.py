@@ -1,7 +1,8 @@
 """The exact wheel behind an installed package, and the hash that its index publishes for it.
 
 pip keeps no note of the file that it installed, but the WHEEL metadata repeats the tags of its name: name, version, build and the
-*set* of tags together are the file. Nothing similar is ever taken instead.
+*set* of tags together are the file. Nothing similar is ever taken instead, and a file of the right name that would install other
+files is not it either.
 """
 
 from __future__ import annotations
@@ -19,20 +20,29 @@ from packaging.version import InvalidVersion, Version
 
 from envsnap.probes.pages import ListedFile, Location, NoProject, Pages, Unanswered, index_label
 from envsnap.probes.tree import hash_file
+from envsnap.probes.wheel_record import Unreadable, installed_files
 from envsnap.progress import SILENT, Progress
+from envsnap.storage import write_file
 
 _THREADS = 12
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """An installed package. Attributes: name: normalised; tags: the Tag lines of its WHEEL; build: its Build line, ""."""
+    """An installed package.
+
+    Attributes:
+        name: normalised; tags: the Tag lines of its WHEEL; build: its Build line, "".
+        files: digest of its canonical RECORD, which the wheel must have too; None to take the file by its name alone.
+    """
 
     name: str
     version: str
     tags: tuple[str, ...]
     build: str = ""
+    files: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,14 +114,19 @@ def find_wheels(
     *,
     offline: bool,
     cache: Path,
+    python: str = "",
     ca_bundle: Path | None = None,
     progress: Progress = SILENT,
 ) -> Mapping[str, Answer]:
-    """The wheel of each package, by name. Asks each index once for each package, many at a time.
+    """The wheel of each package, by name. Asks each index once for each package, many at a time; a wheel's RECORD is read once ever.
+
+    Args:
+        python: "3.11": where header files are installed.
 
     A local index or folder that is not there is left out with a warning, as pip does.
     """
     pages = Pages(cache, offline=offline, ca_bundle=ca_bundle)
+    records = Records(cache, pages, python)
     locations, links = [], {}
     for location in config.locations():
         if location.directory is not None and not location.directory.exists():
@@ -122,7 +137,7 @@ def find_wheels(
             links[location] = _links(pages, location)
     with progress.task("ask the package indexes", total=len(wanted), unit="packages") as task, ThreadPoolExecutor(_THREADS) as pool:
         answers: dict[str, Answer] = {}
-        for package, answer in zip(wanted, pool.map(lambda each: _find(each, locations, links, pages), wanted), strict=True):
+        for package, answer in zip(wanted, pool.map(lambda each: _find(each, locations, links, records), wanted), strict=True):
             answers[package.name] = answer
             task.advance(1)
     return answers
@@ -135,11 +150,13 @@ def _links(pages: Pages, location: Location) -> Sequence[ListedFile] | Broken:
         return Broken(reason=str(error))
 
 
-def _find(wanted: Wanted, locations: Sequence[Location], links: Mapping[Location, Sequence[ListedFile] | Broken], pages: Pages) -> Answer:
+def _find(
+    wanted: Wanted, locations: Sequence[Location], links: Mapping[Location, Sequence[ListedFile] | Broken], records: Records
+) -> Answer:
     """The first location that has the file; nothing is final before all were asked."""
     misses: list[Absent | Broken] = []
     for location in locations:
-        answer = _ask(wanted, location, links.get(location), pages)
+        answer = _ask(wanted, location, links.get(location), records)
         if isinstance(answer, Found):
             return answer
         misses.append(answer)
@@ -149,11 +166,11 @@ def _find(wanted: Wanted, locations: Sequence[Location], links: Mapping[Location
     return Absent(reason="; ".join(dict.fromkeys(miss.reason for miss in misses)) or "pip is configured to ask no index")
 
 
-def _ask(wanted: Wanted, location: Location, links: Sequence[ListedFile] | Broken | None, pages: Pages) -> Answer:
+def _ask(wanted: Wanted, location: Location, links: Sequence[ListedFile] | Broken | None, records: Records) -> Answer:
     if isinstance(links, Broken):
         return links
     try:
-        files = pages.project(location, wanted.name) if links is None else links
+        files = records.pages.project(location, wanted.name) if links is None else links
     except NoProject:
         return Absent(reason=f"{location.shown} has no project {wanted.name}")
     except Unanswered as error:
@@ -168,7 +185,46 @@ def _ask(wanted: Wanted, location: Location, links: Sequence[ListedFile] | Broke
         return Absent(reason=f"{location.shown} has no wheel of {wanted.name} {wanted.version}")
     if not exact:
         return Absent(reason=f"{location.shown} has wheels of {wanted.name} {wanted.version}, none with the installed one's tags")
-    return _found(exact[0], location)
+    return _proven(wanted, exact[0], location, records)
+
+
+def _proven(wanted: Wanted, file: ListedFile, location: Location, records: Records) -> Answer:
+    """The file, if what is installed is what it installs."""
+    answer = _found(file, location)
+    if not isinstance(answer, Found) or wanted.files is None:
+        return answer
+    try:
+        files = records.files(location, file, answer.sha256)
+    except Unanswered as error:
+        return Broken(reason=str(error))
+    except Unreadable as error:
+        return Absent(reason=f"{location.shown} has {file.name}, and {error}")
+    if files != wanted.files:
+        return Absent(reason=f"what is installed is not {file.name} as {location.shown} has it: their files differ")
+    return answer
+
+
+class Records:
+    """What each wheel installs, by its hash: read once, and kept for ever."""
+
+    def __init__(self, cache: Path, pages: Pages, python: str) -> None:
+        self.pages = pages
+        self._directory = cache / "records"
+        self._python = python
+
+    def files(self, location: Location, file: ListedFile, sha256: str) -> str:
+        """Digest of the canonical RECORD of the wheel once installed. Raises Unanswered, Unreadable."""
+        kept = self._directory / f"{sha256}-{self._python}"
+        try:
+            known = kept.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            known = ""
+        if _DIGEST.match(known):
+            return known
+        with self.pages.opened(location, file) as wheel:
+            digest = installed_files(wheel, self._python)
+        write_file(kept, f"{digest}\n".encode())
+        return digest
 
 
 def _found(file: ListedFile, location: Location) -> Answer:

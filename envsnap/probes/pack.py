@@ -1,7 +1,8 @@
 """Installed packages packed as wheels again, for what no index has.
 
-The wheel holds the installed files as they are: installed from it, the package has the same canonical RECORD (`Distribution.files`).
-The bytes depend on nothing but those files: fixed dates, fixed order, no compressor.
+The wheel holds the installed files as they are, edits and additions included: installed from it, the package has the canonical
+RECORD that the collector computed (`Distribution.actual_files`). The bytes depend on nothing but those files: fixed dates,
+fixed order, no compressor. However large a package is, it is read piece by piece.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import base64
 import csv
 import hashlib
 import io
+import os
 import re
 import stat
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from configparser import ConfigParser, Error
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from importlib.metadata import PathDistribution
 from pathlib import Path
 from posixpath import normpath
+from typing import IO, cast
 
 from packaging.tags import parse_tag
 
@@ -43,18 +46,26 @@ _DROPPINGS = frozenset(
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest that zip can say
 _SITE = re.compile(r"(.+?)/lib(?:64)?/(?:python|pypy)[0-9.t]*/(?:site|dist)-packages\Z")
+WORKING_TREE_LIMIT_BYTES = 2 << 30
+_PIECE_BYTES = 1 << 20
+_NO_CODE = frozenset(("__pycache__", ".git", ".hg", ".svn", "node_modules"))
 _ANY = ("py3-none-any",)
 _WHEEL = "Wheel-Version: 1.0\nGenerator: envsnap\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Member:
-    """A file of the wheel. Attributes: record_hash: for its RECORD line, "" where the installed RECORD has none either."""
+    """A file of the wheel.
+
+    Attributes:
+        content: its bytes, or the file that has them.
+        record_hash: for its RECORD line, "" where the installed RECORD has none either; None to compute it.
+    """
 
     path: str
-    data: bytes
-    executable: bool
-    record_hash: str
+    content: bytes | Path
+    executable: bool = False
+    record_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +76,66 @@ class _Row:
     hash: str
 
 
-def pack_installed(distribution: Distribution) -> bytes:
-    """A wheel of all files of an installed package.
+def pack_installed(distribution: Distribution, wheel: IO[bytes] | io.RawIOBase) -> str:
+    """Write a wheel of all files of an installed package; returns its digest as in `LockedPackage.files`.
 
-    Console scripts are left to its entry points; other scripts get a neutral first line, which an installer replaces.
+    Edited files go in as they are, with those that were added in its folders; missing ones are left out. Console scripts are left
+    to its entry points; other scripts get a neutral first line, which an installer replaces.
 
     Raises:
-        InputError: it has no RECORD, a file is missing or is not what RECORD says, or lies outside the environment.
+        InputError: it has no RECORD, a file cannot be read or is neither what RECORD says nor known to be edited, or lies outside
+            the environment.
     """
     metadata = Path(distribution.metadata_dir)
     entry_scripts = _entry_scripts(metadata)
+    changes = _Changes.of(distribution)
+    rows = [row for row in _record(distribution, metadata) if not _is_dropping(row.path, metadata.name)]
+    rows += [_Row(path, "") for path in changes.added]
     members = [
         member
-        for row in _record(distribution, metadata)
-        if not _is_dropping(row.path, metadata.name) and (member := _member(distribution, row, entry_scripts)) is not None
+        for row in rows
+        if row.path not in changes.missing and (member := _member(distribution, row, entry_scripts, changes)) is not None
     ]
-    return _wheel(members, metadata.name)
+    return _write(distribution, members, metadata.name, wheel)
 
 
-def pack_editable(distribution: Distribution) -> bytes:
-    """A wheel of an editable package's metadata alone: its code is the project's.
+def pack_editable(distribution: Distribution, wheel: IO[bytes] | io.RawIOBase) -> None:
+    """Write a wheel of an editable package's metadata alone: its code is the project's.
 
     An .egg-info becomes the .dist-info that it would be today.
 
     Raises:
         InputError: the metadata cannot be read.
     """
+    name, members = _metadata_of_editable(distribution)
+    _write(distribution, members, name, wheel)
+
+
+def pack_working_tree(distribution: Distribution, wheel: IO[bytes] | io.RawIOBase) -> str:
+    """Write a wheel of an editable package whose project does not travel: its metadata, and the modules that it puts on the path
+    with all their files, extensions built in place among them; returns its digest as in `LockedPackage.files`.
+
+    Raises:
+        InputError: something cannot be read, it names no modules, or they are more than `WORKING_TREE_LIMIT_BYTES`.
+    """
+    name, members = _metadata_of_editable(distribution)
+    files = {
+        str(file.relative_to(root)): file
+        for root in map(Path, reversed(distribution.editable_paths))
+        for module in distribution.modules
+        for file in _files_of_module(root, module)
+    }
+    if not files:
+        raise _refusal(distribution, "it is installed in place, and none of its modules can be found")
+    size = sum(file.stat().st_size for file in files.values())
+    if size > WORKING_TREE_LIMIT_BYTES:
+        raise _refusal(distribution, f"the packages in its working tree hold {size >> 20} MiB, more than {WORKING_TREE_LIMIT_BYTES >> 20}")
+    members += [_Member(path=path, content=file, executable=_is_executable(file)) for path, file in files.items()]
+    return _write(distribution, members, name, wheel)
+
+
+def _metadata_of_editable(distribution: Distribution) -> tuple[str, list[_Member]]:
+    """Name of the .dist-info and its files."""
     metadata = Path(distribution.metadata_dir)
     try:
         if metadata.suffix == ".dist-info":
@@ -101,12 +146,15 @@ def pack_editable(distribution: Distribution) -> bytes:
         raise _refusal(distribution, f"{error.filename} cannot be read: {error.strerror}") from error
     files.setdefault("WHEEL", _WHEEL.encode())
     name = f"{_escaped(distribution.name)}-{_escaped_version(distribution.version)}.dist-info"  # as the wheel's own name has it
-    kept = [
-        _Member(path=f"{name}/{path}", data=data, executable=False, record_hash=_hash(data))
-        for path, data in files.items()
-        if path not in _DROPPINGS
-    ]
-    return _wheel(kept, name)
+    return name, [_Member(path=f"{name}/{path}", content=data) for path, data in files.items() if path not in _DROPPINGS]
+
+
+def _files_of_module(root: Path, module: str) -> Iterator[Path]:
+    for place, directories, names in os.walk(root / module):
+        directories[:] = sorted(name for name in directories if name not in _NO_CODE)
+        yield from (Path(place, name) for name in sorted(names) if not name.endswith((".pyc", ".pyo")))
+    single = (f"{module}{suffix}" for suffix in (".py", ".so"))
+    yield from (file for file in (*(root / name for name in single), *root.glob(f"{module}.*.so")) if file.is_file())
 
 
 def wheel_file_name(distribution: Distribution) -> str:
@@ -137,23 +185,53 @@ def _is_dropping(path: str, metadata_name: str) -> bool:
     return path.endswith(".pyc") or (directory == metadata_name and name in _DROPPINGS)
 
 
-def _member(distribution: Distribution, row: _Row, entry_scripts: frozenset[str]) -> _Member | None:
-    """The wheel's member for a line of RECORD; None for a script that an installer makes from the entry points."""
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """`Distribution.modified`, taken apart. Attributes: edited, missing, added: paths as RECORD has them."""
+
+    edited: frozenset[str]
+    missing: frozenset[str]
+    added: tuple[str, ...]
+
+    @staticmethod
+    def of(distribution: Distribution) -> _Changes:
+        said = distribution.modified or ()
+        site = _SITE.match(distribution.location)
+        prefix = f"{site[1]}/" if site is not None else ""
+
+        def paths(kind: str) -> tuple[str, ...]:
+            named = (word.removeprefix(kind) for word in said if word.startswith(kind))
+            return tuple(prefix + path.removeprefix("prefix:") if path.startswith("prefix:") else path for path in named)
+
+        edited = frozenset(word for word in paths("") if not word.startswith(("missing: ", "added: ")))
+        return _Changes(edited, frozenset(paths("missing: ")), tuple(sorted(paths("added: "))))
+
+    def has_edited(self, path: str, file: Path) -> bool:
+        return not self.edited.isdisjoint((path, normpath(file))) or not set(self.added).isdisjoint((path, normpath(file)))
+
+
+def _member(distribution: Distribution, row: _Row, entry_scripts: frozenset[str], changes: _Changes) -> _Member | None:
+    """The wheel's member for a line of RECORD; None for a script that an installer makes from the entry points, and for a missing
+    file outside the site directory.
+    """
     path, script_prefix = _path_in_wheel(distribution, row.path)
     if script_prefix is not None and Path(path).name in entry_scripts:
         return None
     file = Path(distribution.location, row.path)
+    if normpath(file) in changes.missing:
+        return None
     try:
-        data = file.read_bytes()
-        executable = bool(file.stat().st_mode & stat.S_IXUSR)
+        executable = _is_executable(file)
+        changed = changes.has_edited(row.path, file)
+        if script_prefix is not None:
+            return _Member(path=path, content=_neutral_script(file.read_bytes(), script_prefix), executable=True)
     except OSError as error:
-        raise _refusal(distribution, f"{row.path} of its RECORD cannot be read: {error.strerror}") from error
-    if row.hash.startswith("sha256=") and row.hash.rstrip("=") != _hash(data):
-        raise _refusal(distribution, f"{row.path} is not what its RECORD says")
-    if script_prefix is None:
-        return _Member(path=path, data=data, executable=executable, record_hash=row.hash)
-    neutral = _neutral_script(data, script_prefix)
-    return _Member(path=path, data=neutral, executable=True, record_hash=_hash(neutral))
+        raise _unreadable(distribution, row.path, error) from error
+    return _Member(path=path, content=file, executable=executable, record_hash=None if changed else row.hash)
+
+
+def _is_executable(file: Path) -> bool:
+    return bool(file.stat().st_mode & stat.S_IXUSR)
 
 
 def _path_in_wheel(distribution: Distribution, path: str) -> tuple[str, str | None]:
@@ -220,27 +298,58 @@ def _with_requirements(egg_info: Path) -> bytes:
     return head + b"\n" + "\n".join(added).encode() + (separator + body if separator else b"\n")
 
 
-def _wheel(members: Sequence[_Member], metadata_name: str) -> bytes:
-    by_path: Mapping[str, _Member] = {member.path: member for member in members}
-    ordered = [by_path[path] for path in sorted(by_path)]
+def _write(distribution: Distribution, members: Iterable[_Member], metadata_name: str, wheel: IO[bytes] | io.RawIOBase) -> str:
+    by_path = {member.path: member for member in members}
+    hashes: dict[str, str] = {}
     record = io.StringIO()
     writer = csv.writer(record, lineterminator="\n")
-    writer.writerows((member.path, member.record_hash, str(len(member.data))) for member in ordered)
-    writer.writerow((f"{metadata_name}/RECORD", "", ""))
-    record_bytes = record.getvalue().encode("utf-8", "surrogateescape")
-    closing = _Member(path=f"{metadata_name}/RECORD", data=record_bytes, executable=False, record_hash="")
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for member in (*ordered, closing):
-            info = zipfile.ZipInfo(member.path, _EPOCH)
-            info.create_system = 3
-            info.external_attr = (stat.S_IFREG | (0o755 if member.executable else 0o644)) << 16
-            archive.writestr(info, member.data)
-    return file.getvalue()
+    with zipfile.ZipFile(cast("IO[bytes]", wheel), "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(by_path):
+            member = by_path[path]
+            try:
+                actual, size = _add(archive, member)
+            except OSError as error:
+                raise _unreadable(distribution, path, error) from error
+            if member.record_hash is not None and member.record_hash.startswith("sha256=") and member.record_hash.rstrip("=") != actual:
+                raise _refusal(distribution, f"{path} is not what its RECORD says")
+            hashes[path] = actual if member.record_hash is None else member.record_hash
+            writer.writerow((path, hashes[path], str(size)))
+        writer.writerow((f"{metadata_name}/RECORD", "", ""))
+        data = record.getvalue().encode("utf-8", "surrogateescape")
+        _add(archive, _Member(path=f"{metadata_name}/RECORD", content=data))
+    return _canonical_digest(hashes, metadata_name)
 
 
-def _hash(data: bytes) -> str:
-    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+def _add(archive: zipfile.ZipFile, member: _Member) -> tuple[str, int]:
+    """Put a file into the wheel; returns its hash as RECORD writes it, and its size."""
+    info = zipfile.ZipInfo(member.path, _EPOCH)
+    info.create_system = 3
+    info.external_attr = (stat.S_IFREG | (0o755 if member.executable else 0o644)) << 16
+    digest, size = hashlib.sha256(), 0
+    source = io.BytesIO(member.content) if isinstance(member.content, bytes) else member.content.open("rb")
+    with source, archive.open(info, "w", force_zip64=True) as target:  # always, so that the bytes do not hang on a guess of the size
+        while piece := source.read(_PIECE_BYTES):
+            digest.update(piece)
+            size += len(piece)
+            target.write(piece)
+    return _encoded(digest.digest()), size
+
+
+def _canonical_digest(hashes: Mapping[str, str], metadata_name: str) -> str:
+    """docs/lockfile-format.md: of the wheel as it will be installed."""
+    data = metadata_name.removesuffix(".dist-info") + ".data/"
+    lines = []
+    for path, hash_ in hashes.items():
+        if path.startswith(f"{data}scripts/"):
+            continue
+        installed = "prefix:" + path.removeprefix(f"{data}data/") if path.startswith(f"{data}data/") else path
+        value = base64.urlsafe_b64decode(hash_.removeprefix("sha256=") + "==").hex() if hash_.startswith("sha256=") else ""
+        lines.append(f"{installed}\0{value}\n".encode("utf-8", "surrogateescape"))
+    return "sha256:" + hashlib.sha256(b"".join(sorted(lines))).hexdigest()
+
+
+def _encoded(digest: bytes) -> str:
+    return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _escaped(name: str) -> str:
@@ -249,6 +358,10 @@ def _escaped(name: str) -> str:
 
 def _escaped_version(version: str) -> str:
     return version.replace("-", "_")
+
+
+def _unreadable(distribution: Distribution, path: str, error: OSError) -> InputError:
+    return _refusal(distribution, f"{path} of its RECORD cannot be read: {error.strerror}")
 
 
 def _refusal(distribution: Distribution, why: str) -> InputError:

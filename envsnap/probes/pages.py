@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-from urllib.parse import unquote, urlsplit
+from typing import IO, TYPE_CHECKING, Literal
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
 from envsnap import redaction
+from envsnap.probes.wheel_record import TAIL_BYTES, PiecewiseFile
 from envsnap.storage import write_file
 
 if TYPE_CHECKING:
@@ -68,13 +73,19 @@ class Location:
 
 
 class ListedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A file as a page lists it. Attributes: sha256: as published, None without; local: path of a file of a local page."""
+    """A file as a page lists it.
+
+    Attributes:
+        sha256: as published, None without.
+        local: path of a file of a local page; url: of any other, without credentials on disk.
+    """
 
     name: str
     sha256: str | None = None
     yanked: bool = False
     size_bytes: int | None = None
     local: str | None = None
+    url: str | None = None
 
 
 def index_label(url: str) -> str:
@@ -99,7 +110,7 @@ class Pages:
     """
 
     def __init__(self, cache: Path, *, offline: bool, ca_bundle: Path | None) -> None:
-        self._cache = cache / "pages"
+        self._cache = cache / "project-pages"
         self._offline = offline
         self._ca_bundle = ca_bundle
         self._threads = threading.local()
@@ -149,11 +160,14 @@ class Pages:
             if kept is None:
                 raise Unanswered(f"offline, and no earlier answer of {location.shown} is kept")
             return kept.files
+        if kept is not None and time.time() < kept.fresh_until:
+            return kept.files
         host = urlsplit(url).netloc
         if host in self._silent_hosts:
             raise Unanswered(f"{location.shown} {self._silent_hosts[host]}")
         with self._get(location, url, {} if kept is None else kept.validators) as response:
             if response.status_code == 304 and kept is not None:
+                write_file(entry, msgspec.json.encode(msgspec.structs.replace(kept, fresh_until=_fresh_until(response.headers))))
                 return kept.files
             if response.status_code in (404, 410):
                 raise NoProject
@@ -169,19 +183,79 @@ class Pages:
         files = (
             kept.files if kept is not None and known else _parse(body, headers.get("content-type", "text/html"), url, name, location.shown)
         )
-        fresh = _Kept(etag=headers.get("etag", ""), last_modified=headers.get("last-modified", ""), body_sha256=digest, files=tuple(files))
+        fresh = _Kept(
+            etag=headers.get("etag", ""),
+            last_modified=headers.get("last-modified", ""),
+            body_sha256=digest,
+            fresh_until=_fresh_until(headers),
+            files=tuple(msgspec.structs.replace(file, url=redaction.url(file.url or "") or None) for file in files),
+        )
         if fresh != kept:
             write_file(entry, msgspec.json.encode(fresh))
         return files
 
-    def _get(self, location: Location, url: str, validators: Mapping[str, str]) -> requests.Response:
+    @contextmanager
+    def opened(self, location: Location, file: ListedFile) -> Iterator[IO[bytes] | PiecewiseFile]:
+        """A listed file, of which only what is read is fetched where the server can do that; else the whole, held against its hash.
+
+        Raises:
+            Unanswered: it cannot be had.
+        """
+        if file.local is not None:
+            try:
+                with Path(file.local).open("rb") as local:
+                    yield local
+            except OSError as error:
+                raise Unanswered(f"{file.local} cannot be read: {error.strerror}") from error
+            return
+        if self._offline or file.url is None:
+            raise Unanswered(f"offline, and the RECORD of {file.name} was never read")
+        url = _with_login(file.url, location.url)
+        with self._piece(location, url, f"bytes=-{TAIL_BYTES}") as response:
+            total = response.headers.get("content-range", "").rpartition("/")[2]
+            if response.status_code == 206 and total.isdigit():
+                tail = self._body(location, response)
+                yield PiecewiseFile(tail, int(total), lambda start, end: self._between(location, url, start, end))
+            elif response.status_code in (200, 416):
+                yield from self._whole(location, url, file)
+            else:
+                raise Unanswered(f"{location.shown} answers {response.status_code} for {file.name}")
+
+    def _piece(self, location: Location, url: str, range_: str) -> requests.Response:
+        return self._get(location, url, {"Range": range_, "Accept": "*/*", "Accept-Encoding": "identity"})
+
+    def _between(self, location: Location, url: str, start: int, end: int) -> bytes:
+        with self._piece(location, url, f"bytes={start}-{end - 1}") as response:
+            if response.status_code != 206:
+                raise Unanswered(f"{location.shown} answers {response.status_code} for a piece of a file")
+            return self._body(location, response)
+
+    def _whole(self, location: Location, url: str, file: ListedFile) -> Iterator[IO[bytes]]:
+        import requests
+
+        digest = hashlib.sha256()
+        with tempfile.TemporaryFile() as whole, self._get(location, url, {"Accept": "*/*", "Accept-Encoding": "identity"}) as response:
+            if response.status_code != 200:
+                raise Unanswered(f"{location.shown} answers {response.status_code} for {file.name}")
+            try:
+                for chunk in response.iter_content(1 << 20):
+                    digest.update(chunk)
+                    whole.write(chunk)
+            except requests.RequestException as error:
+                raise Unanswered(f"{location.shown} breaks off in the middle of {file.name}") from error
+            if file.sha256 not in (None, digest.hexdigest()):
+                raise Unanswered(f"{location.shown} sends other bytes for {file.name} than the hash that it publishes")
+            whole.seek(0)
+            yield whole
+
+    def _get(self, location: Location, url: str, headers: Mapping[str, str]) -> requests.Response:
         import requests
         from pypi_simple import ACCEPT_JSON_PREFERRED
 
         try:
             return self._session().get(
                 url,
-                headers={"Accept": ACCEPT_JSON_PREFERRED, **validators},
+                headers={"Accept": ACCEPT_JSON_PREFERRED, **headers},
                 timeout=TIMEOUT_S,
                 stream=True,
                 verify=None if self._ca_bundle is None else str(self._ca_bundle),
@@ -231,11 +305,12 @@ class Pages:
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is kept of an answer."""
+    """What is kept of an answer. Attributes: fresh_until: the server asks for no question before that time, seconds since 1970."""
 
     etag: str
     last_modified: str
     body_sha256: str
+    fresh_until: float = 0.0
     files: tuple[ListedFile, ...]
 
     @property
@@ -278,4 +353,23 @@ def _listed(package: DistributionPackage) -> ListedFile:
         yanked=package.is_yanked,
         size_bytes=package.size,
         local=unquote(parts.path) if parts.scheme == "file" else None,
+        url=None if parts.scheme == "file" else package.url,
     )
+
+
+def _fresh_until(headers: Mapping[str, str]) -> float:
+    """RFC 9111, the part that matters here: `Cache-Control: max-age`, less the time that the answer already lay in a cache."""
+    control = headers.get("cache-control", "").lower()
+    age = headers.get("age", "0")
+    match = re.search(r"(?:^|[\s,])max-age=(\d{1,9})", control)
+    if match is None or "no-cache" in control or "no-store" in control or not age.isdigit():
+        return 0.0
+    return time.time() + int(match[1]) - int(age)
+
+
+def _with_login(url: str, index: str) -> str:
+    """`url` with the user part of the index's own address, where both are of one host."""
+    parts, login = urlsplit(url), urlsplit(index).netloc.rpartition("@")
+    if not login[0] or parts.netloc != login[2] or parts.scheme != urlsplit(index).scheme:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{login[0]}@{parts.netloc}"))

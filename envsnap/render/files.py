@@ -76,7 +76,7 @@ def manifest_document(manifest: Sequence[ManifestLine], root: str) -> bytes:
 
 def editables(packages: Iterable[PackedInstall], lock: EnvLock) -> tuple[Editable, ...]:
     """Those of the packed packages that are installed in place."""
-    origins = {package.name: package.origin for package in lock.packages}
+    origins = {package.name: package.origin for package in lock.packages if package.provenance == "source"}
     return tuple(
         _editable(package, origin, lock.source.name)
         for package in packages

@@ -6,11 +6,11 @@ import datetime as dt
 import platform
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsnap import __version__, lockfile
+from envsnap import __version__, catalog, lockfile
 from envsnap.errors import EnvsnapError
 from envsnap.model.facts import CollectedFacts, Distribution, Problem
 from envsnap.model.lock import Capture, EnvLock, LockedSource, LockedSubmodule
@@ -29,6 +29,7 @@ class CaptureRequest:
     output: file to write; None for lockfiles/NAME.yaml.
     smoke: run the smoke-train twice and keep what it did as the reference.
     offline: ask no index.
+    rescue: names of packages, or "all", to keep a wheel of although an index may have them.
     """
 
     python: str | None = None
@@ -38,6 +39,7 @@ class CaptureRequest:
     smoke: bool = False
     seed: int = 0
     offline: bool = False
+    rescue: frozenset[str] = frozenset()
 
 
 def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, progress: Progress) -> tuple[EnvLock, Path]:
@@ -52,7 +54,7 @@ def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, pro
         lock = _lock(request, name, LocalPython(python), python, blobs, cache=cache, progress=progress)
         kept = places.blobs_of(path)
         for digest in sorted(_named(lock)):
-            kept.put(blobs.read(digest))
+            kept.adopt(blobs, digest)
     places.write_lock(lock, path)
     kept.keep_only(_named(lock))
     return lock, path
@@ -64,7 +66,9 @@ def _lock(
     facts = interpreter.collect(target, torch=True, imports=True, integrity=True, progress=progress)
     devices = gpu.read(salt=name)
     project = source.read_source(request.project.resolve(), _editables(facts), blobs, places.lock_name(request.project.resolve()), progress)
-    packed, pack_problems = _packed(facts.distributions, project.root, blobs)
+    wheels = _wheels(facts, offline=request.offline, cache=cache, progress=progress)
+    to_pack = lockfile.to_pack(facts.distributions, wheels, request.rescue)
+    packed, pack_problems = _packed(facts.distributions, to_pack, project.root, blobs, progress)
     smoke = reference.Finding(reference=None)
     if request.smoke:
         smoke = reference.make(target, python, facts, seed=request.seed, blobs=blobs, cache=cache, progress=progress)
@@ -72,18 +76,26 @@ def _lock(
         name=name,
         facts=facts,
         gpu=devices,
-        wheels=_wheels(facts, offline=request.offline, cache=cache, progress=progress),
+        wheels=wheels,
         source=project.source,
         source_root=str(project.root) if project.root is not None else None,
         packed=packed,
         reference=smoke.reference,
+        releases={release.release: release.reference for release in catalog.load().releases},
         capture=Capture(
             at=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             tool=f"envsnap {__version__}",
             host=platform.node(),
             target=target.description,
             withheld=dict.fromkeys(facts.withheld, "an environment variable, at run time") | dict(project.withheld),
-            problems=(*facts.problems, *devices.problems, *project.problems, *pack_problems, *([smoke.problem] if smoke.problem else [])),
+            problems=(
+                *facts.problems,
+                *(Problem(where="path", what=sentence) for sentence in facts.path_oddities),
+                *devices.problems,
+                *project.problems,
+                *pack_problems,
+                *([smoke.problem] if smoke.problem else []),
+            ),
             readings=devices.readings,
         ),
     )
@@ -96,12 +108,19 @@ def _editables(facts: CollectedFacts) -> Sequence[Path]:
 def _wheels(facts: CollectedFacts, *, offline: bool, cache: Path, progress: Progress) -> dict[str, lockfile.WheelAnswer | lockfile.Unfound]:
     """Ask the indexes for every distribution that they may have."""
     wanted = [
-        index.Wanted(name=distribution.name, version=distribution.version, tags=distribution.tags, build=distribution.build)
+        index.Wanted(
+            name=distribution.name,
+            version=distribution.version,
+            tags=distribution.tags,
+            build=distribution.build,
+            files=distribution.files,
+        )
         for distribution in facts.distributions
-        if distribution.tags and not _local(distribution)
+        if distribution.tags and not lockfile.from_project(distribution)
     ]
+    minor = ".".join(facts.interpreter.version.split(".")[:2])
     config = index.PipConfig.from_facts(facts.pip_config)
-    found = index.find_wheels(wanted, config, offline=offline, cache=cache, ca_bundle=None, progress=progress)
+    found = index.find_wheels(wanted, config, offline=offline, cache=cache, python=minor, progress=progress)
     return {name: _answer(answer) for name, answer in found.items()}
 
 
@@ -110,29 +129,38 @@ def _answer(answer: index.Found | index.Absent | index.Broken) -> lockfile.Wheel
         case index.Found():
             return lockfile.WheelAnswer(file=answer.file, sha256=answer.sha256, index=answer.index, yanked=answer.yanked)
         case _:
-            return lockfile.Unfound(answer.reason)
+            return lockfile.Unfound(reason=answer.reason, everyone_asked=isinstance(answer, index.Absent))
 
 
-def _local(distribution: Distribution) -> bool:
-    """Installed from a directory or a repository: no index is asked."""
-    url = distribution.direct_url or {}
-    return "dir_info" in url or "vcs_info" in url
-
-
-def _packed(distributions: Sequence[Distribution], root: Path | None, blobs: BlobStore) -> tuple[dict[str, lockfile.Packed], list[Problem]]:
-    """A wheel of what is installed, for what no index has: directories and editables of the project, and repositories."""
+def _packed(
+    distributions: Sequence[Distribution], names: Collection[str], root: Path | None, blobs: BlobStore, progress: Progress
+) -> tuple[dict[str, lockfile.Packed], list[Problem]]:
+    """Wheels of what is installed, for what no index has."""
     packed: dict[str, lockfile.Packed] = {}
     problems: list[Problem] = []
-    for distribution in distributions:
-        if not _local(distribution) or (root is None and "vcs_info" not in (distribution.direct_url or {})):
-            continue
-        try:
-            data = pack.pack_editable(distribution) if distribution.editable_paths else pack.pack_installed(distribution)
-        except EnvsnapError as error:
-            problems.append(Problem(where=f"packages.{distribution.name}", what=f"cannot be packed: {error.what}"))
-            continue
-        packed[distribution.name] = (pack.wheel_file_name(distribution), blobs.put(data))
+    chosen = [distribution for distribution in distributions if distribution.name in names]
+    with progress.task("pack what no index has", total=len(chosen), unit="packages") as task:
+        for distribution in chosen:
+            task.status(distribution.name)
+            try:
+                packed[distribution.name] = _pack(distribution, root, blobs)
+            except EnvsnapError as error:
+                problems.append(Problem(where=f"packages.{distribution.name}", what=f"cannot be packed: {error.what}"))
+            task.advance(1)
     return packed, problems
+
+
+def _pack(distribution: Distribution, root: Path | None, blobs: BlobStore) -> lockfile.Packed:
+    in_place = lockfile.in_place(distribution, str(root) if root is not None else None)
+    with blobs.writer() as blob:
+        if in_place:
+            files = None
+            pack.pack_editable(distribution, blob)
+        elif distribution.editable_paths:
+            files = pack.pack_working_tree(distribution, blob)
+        else:
+            files = pack.pack_installed(distribution, blob)
+    return lockfile.Packed(file=pack.wheel_file_name(distribution), blob=blob.digest, files=files)
 
 
 def _named(lock: EnvLock) -> set[str]:

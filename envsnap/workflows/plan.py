@@ -12,7 +12,7 @@ from envsnap.engines.interface import Engine
 from envsnap.engines.registry import Registry
 from envsnap.errors import EngineError
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import BuildPlan, InstallPacked
+from envsnap.model.plan import BuildPlan, InstallPacked, PackedInstall
 from envsnap.probes import source
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore, new_directory
@@ -104,7 +104,9 @@ def write_context(lock: EnvLock, lock_file: Path, made: BuildPlan, request: Plan
             manifest = _write_source(lock, blobs, request, fresh / "source", cache, progress)
         guest = {"collect.py": (GUEST_DIRECTORY / "collect.py").read_bytes()}
         files = render.render(made, lock, lock_file.read_bytes(), guest, manifest)
-        _write(fresh, {**files, **_packed(made, blobs)})
+        _write(fresh, files)
+        for package in _packed(made):
+            blobs.copy_to(package.blob, fresh / "packed" / package.file)
         digest = _digest(fresh, lock)
         for name in KEPT:
             if (directory / name).exists():
@@ -125,13 +127,8 @@ def _write_source(
     return manifest
 
 
-def _packed(made: BuildPlan, blobs: BlobStore) -> dict[str, bytes]:
-    return {
-        f"packed/{package.file}": blobs.read(package.blob)
-        for step in made.steps
-        if isinstance(step, InstallPacked)
-        for package in step.packages
-    }
+def _packed(made: BuildPlan) -> list[PackedInstall]:
+    return [package for step in made.steps if isinstance(step, InstallPacked) for package in step.packages]
 
 
 def _write(root: Path, files: Mapping[str, bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ class IndexServer:
     pages: path -> (status, content type, body).
     etags: answer with an ETag, and 304 to it.
     login: "user:password" that is asked for; "" for none.
+    ranges: serve pieces of a file to who asks for them.
+    max_age: seconds for which a page need not be asked for again, 0 for none.
     asked: (path, headers) of every request.
     """
 
@@ -27,11 +30,18 @@ class IndexServer:
     pages: dict[str, tuple[int, str, bytes]] = field(default_factory=dict)
     etags: bool = False
     login: str = ""
+    ranges: bool = True
+    max_age: int = 0
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
 
     def with_login(self, login: str) -> str:
         return self.url.replace("http://", f"http://{login}@")
+
+    def wheel(self, file: str, data: bytes) -> str:
+        """Serve a wheel; returns its SHA-256."""
+        self.pages[f"/files/{file}"] = (200, "wheel", data)
+        return hashlib.sha256(data).hexdigest()
 
     def html(self, project: str, *links: str) -> None:
         body = "<!DOCTYPE html><html><body>" + "<br/>".join(links) + "</body></html>"
@@ -66,8 +76,19 @@ def serving() -> Iterator[IndexServer]:
             etag = '"' + hashlib.sha256(body).hexdigest()[:8] + '"'
             if index.etags and status == 200 and self.headers.get("If-None-Match") == etag:
                 status, body = 304, b""
+            match = re.match(r"bytes=(\d*)-(\d*)$", self.headers.get("Range", "")) if index.ranges and status == 200 else None
+            piece = ""
+            if match is not None:
+                start = int(match[1]) if match[1] else max(0, len(body) - int(match[2]))
+                end = min(len(body), int(match[2]) + 1) if match[1] and match[2] else len(body)
+                piece = f"bytes {start}-{end - 1}/{len(body)}"
+                status, body = 206, body[start:end]
             index.sent.append(len(body))
             self.send_response(status)
+            if piece:
+                self.send_header("Content-Range", piece)
+            if index.max_age and kind != "wheel":
+                self.send_header("Cache-Control", f"max-age={index.max_age}, public")
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             if index.etags:

@@ -8,9 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap.errors import TargetError
-from envsnap.lockfile import Unfound, WheelAnswer, assemble, dumps, loads
+from envsnap.lockfile import Packed, Unfound, WheelAnswer, assemble, dumps, loads, to_pack
 from envsnap.model.facts import CollectedFacts, Distribution, SystemLibrary
 from envsnap.model.lock import (
+    BaseOrigin,
     CondaOrigin,
     DirectoryOrigin,
     EditableOrigin,
@@ -30,8 +31,12 @@ WHEELS = {
     for name, version, tags, _, _ in samples.INDEX_PACKAGES
 }
 PACKED = {
-    "ultralytics-thop": ("ultralytics_thop-2.2.3-py3-none-any.whl", samples.digest("packed ultralytics-thop")),
-    "yolotools": ("yolotools-0.3.1.dev4-py3-none-any.whl", samples.digest("packed yolotools")),
+    "ultralytics-thop": Packed(
+        file="ultralytics_thop-2.2.3-py3-none-any.whl",
+        blob=samples.digest("packed ultralytics-thop"),
+        files=samples.digest("files of thop"),
+    ),
+    "yolotools": Packed(file="yolotools-0.3.1.dev4-py3-none-any.whl", blob=samples.digest("packed yolotools"), files=None),
 }
 
 
@@ -79,7 +84,7 @@ def test_from_another_index_and_withdrawn() -> None:
     assert package.sha256 == hex64("x")
 
 
-UNFOUND = {"x": Unfound("no index that pip is configured for has x 1")}
+UNFOUND = {"x": Unfound(reason="no index that pip is configured for has x 1", everyone_asked=True)}
 EGG = distribution("x", "1", metadata_dir=f"{samples.SITE}/x.egg-info", installer="")
 
 
@@ -106,6 +111,84 @@ def test_an_edited_package_keeps_its_origin_and_its_wheel_and_loses_its_proof() 
     assert doubt == "unproven: files were edited after it was installed: pip/a.py, pip/b.py, pip/c.py and 1 more"
 
 
+REBUILT = Packed(file="x-1-py3-none-any.whl", blob=samples.digest("rebuilt x"), files=samples.digest("files of x as they are"))
+
+
+@pytest.mark.parametrize(
+    ("installed", "wheels", "origin", "reason"),
+    [
+        (
+            distribution("x", "1"),
+            UNFOUND,
+            UnknownOrigin(reason="no index that pip is configured for has x 1"),
+            "no index that pip is configured for has x 1",
+        ),
+        (
+            distribution("x", "1", modified=("x.py",)),
+            {"x": WheelAnswer(file="x-1-py3-none-any.whl", sha256=hex64("x"))},
+            IndexOrigin(),
+            "files were edited after it was installed: x.py",
+        ),
+        (
+            distribution("x", "1", direct_url={"url": "file:///home/me/x-1-py3-none-any.whl", "archive_info": {}}),
+            UNFOUND,
+            WheelOrigin(url="file:///home/me/x-1-py3-none-any.whl"),
+            "installed from the file file:///home/me/x-1-py3-none-any.whl, and no index is known to publish it",
+        ),
+        (
+            distribution(
+                "x", "1", direct_url={"url": "file:///elsewhere/x", "dir_info": {"editable": True}}, editable_paths=("/elsewhere/x",)
+            ),
+            {},
+            EditableOrigin(),
+            "installed from file:///elsewhere/x, which is outside the project that is captured",
+        ),
+    ],
+)
+def test_what_nothing_proves_is_rebuilt_when_it_was_packed(installed: Distribution, wheels: Any, origin: Any, reason: str) -> None:
+    package, doubt = one(installed, wheels=wheels, packed={"x": REBUILT})
+    assert (package.provenance, package.origin) == ("rebuilt", origin)
+    assert (package.file, package.blob, package.files, package.sha256) == (REBUILT.file, REBUILT.blob, REBUILT.files, None)
+    assert package.modified == (installed.modified or ())
+    assert reason in doubt
+
+
+@pytest.mark.parametrize(
+    ("installed", "answer", "rescue", "packed"),
+    [
+        (distribution("x", "1"), WheelAnswer(file="x-1-py3-none-any.whl", sha256=hex64("x")), set(), False),
+        (distribution("x", "1"), WheelAnswer(file="x-1-py3-none-any.whl", sha256=hex64("x")), {"all"}, True),
+        (distribution("x", "1"), Unfound(reason="gone", everyone_asked=True), set(), True),
+        (distribution("x", "1"), Unfound(reason="offline", everyone_asked=False), set(), False),
+        (distribution("x", "1"), Unfound(reason="offline", everyone_asked=False), {"x"}, True),
+        (distribution("x", "1", modified=("x.py",)), None, set(), True),
+        (distribution("x", "1", modified=("x.py",), files=None), None, {"x"}, False),
+        (distribution("x", "1", direct_url={"url": "file:///x", "dir_info": {}}), None, set(), True),
+        (distribution("torch", "2.7.0a0+7c8ec84dab.nv25.3"), Unfound(reason="gone", everyone_asked=True), set(), False),
+    ],
+)
+def test_which_are_packed(installed: Distribution, answer: Any, rescue: set[str], packed: bool) -> None:
+    wheels = {} if answer is None else {installed.name: answer}
+    assert to_pack([installed], wheels, frozenset(rescue)) == ({installed.name} if packed else set())
+
+
+NGC = "nvcr.io/nvidia/pytorch:25.03-py3"
+
+
+@pytest.mark.parametrize("version", ["2.7.0a0+7c8ec84dab.nv25.3", "2.7.0a0+7c8ec84dab.nv25.03", "0.22.0a0+1a2b3c4.nv25.3.123"])
+def test_nvidias_own_builds_belong_to_the_base(version: str) -> None:
+    package, doubt = one(distribution("torch", version), releases={"25.03": NGC})
+    assert (package.provenance, package.origin, doubt) == ("base", BaseOrigin(reference=NGC), "")
+
+
+def test_a_build_of_an_unknown_release_is_unproven() -> None:
+    package, doubt = one(distribution("torch", "2.7.0a0+7c8ec84dab.nv25.3"))
+    assert (package.provenance, doubt) == (
+        "unproven",
+        "built by NVIDIA for its images of release 25.03, which the catalogue does not know",
+    )
+
+
 def test_conda_is_named_and_not_yet_proven() -> None:
     package, doubt = one(distribution("x", "1", installer="conda", build="py311_0"))
     assert (package.provenance, package.origin) == ("unproven", CondaOrigin(url="", build="py311_0"))
@@ -126,7 +209,7 @@ def test_from_git_without_its_credentials() -> None:
     package, doubt = one(vcs())
     assert (package.provenance, doubt) == ("vcs", "")
     assert package.origin == VcsOrigin(vcs="git", url="https://git.example.com/thop.git", commit=COMMIT, subdirectory="py")
-    assert (package.file, package.blob) == PACKED["ultralytics-thop"]
+    assert (package.file, package.blob) == (PACKED["ultralytics-thop"].file, PACKED["ultralytics-thop"].blob)
 
 
 def test_from_git_but_not_packed() -> None:
@@ -149,7 +232,7 @@ def test_from_git_but_not_packed() -> None:
 )
 def test_a_direct_url_that_no_lock_can_hold_is_no_origin(broken: dict[str, Any]) -> None:
     package, doubt = one(vcs(**broken))
-    assert package.provenance == "unproven"
+    assert package.provenance == "rebuilt"
     assert isinstance(package.origin, UnknownOrigin)
     assert doubt.startswith("what is said of its origin cannot be locked: ")
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.util
+import io
 import socket
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
+from hypothesis import given
+from hypothesis import strategies as st
 
-from envsnap.probes import index, pages
+from envsnap.guest import collect
+from envsnap.probes import index, pages, wheel_record
 from envsnap.probes.index import Absent, Answer, Broken, Found, PipConfig, Wanted
 from envsnap.probes.pages import index_label
 from envsnap.progress import SILENT, Silent
+from tests.fakes import wheels
 from tests.fakes.index_server import IndexServer, entry, link, serving
 
 MANYLINUX = ("cp311-cp311-manylinux_2_17_x86_64", "cp311-cp311-manylinux2014_x86_64")
@@ -55,6 +63,110 @@ class Listener(Silent):
 def find(cache: Path, config: PipConfig, *wanted: Wanted, offline: bool = False, listener: Listener | None = None) -> list[Answer]:
     answers = index.find_wheels(wanted, config, offline=offline, cache=cache, progress=listener or SILENT)
     return [answers[each.name] for each in wanted]
+
+
+# Whether its files are those that are installed
+
+
+def wheel(tmp_path: Path, **changed: str) -> bytes:
+    """The demo wheel, with other content where `changed` says so, and something large that no proof needs."""
+    contents = {**wheels.DEMO, "demo_pkg/large.txt": "0123456789" * 50_000, **changed}
+    return wheels.write_wheel(tmp_path / wheels.DEMO_FILE, contents).read_bytes()
+
+
+def demo(installed: bytes) -> Wanted:
+    files = wheel_record.installed_files(io.BytesIO(installed), "3.11")
+    return Wanted(name="demo-pkg", version="1.0", tags=("py2-none-any", "py3-none-any"), files=files)
+
+
+def test_the_wheel_whose_record_is_the_installed_one(server: IndexServer, tmp_path: Path) -> None:
+    data = wheel(tmp_path)
+    server.json("demo-pkg", entry(wheels.DEMO_FILE, sha256=server.wheel(wheels.DEMO_FILE, data)))
+    config = PipConfig(index_url=server.url)
+    (answer,) = find(tmp_path / "cache", config, demo(data))
+    assert isinstance(answer, Found)
+    assert answer.sha256 == hashlib.sha256(data).hexdigest()
+    assert sum(server.sent) < len(data) / 2  # pieces of it
+    asked = len(server.asked)
+    (again,) = find(tmp_path / "cache", config, demo(data))
+    assert again == answer
+    assert [path for path, _ in server.asked[asked:]] == ["/simple/demo-pkg/"]
+    (offline,) = find(tmp_path / "cache", config, demo(data), offline=True)
+    assert offline == answer
+
+
+def test_a_file_of_that_name_with_other_bytes_is_not_that_package(server: IndexServer, second: IndexServer, tmp_path: Path) -> None:
+    theirs, ours = wheel(tmp_path), wheel(tmp_path, **{"demo_module.py": "def main(): ...\n"})
+    server.json("demo-pkg", entry(wheels.DEMO_FILE, sha256=server.wheel(wheels.DEMO_FILE, theirs)))
+    (answer,) = find(tmp_path / "cache", PipConfig(index_url=server.url), demo(ours))
+    assert isinstance(answer, Absent)
+    assert f"what is installed is not {wheels.DEMO_FILE}" in answer.reason
+    second.json("demo-pkg", entry(wheels.DEMO_FILE, sha256=second.wheel(wheels.DEMO_FILE, ours)))
+    both = PipConfig(index_url=server.url, extra_index_urls=(second.url,))
+    (answer,) = find(tmp_path / "cache", both, demo(ours))
+    assert isinstance(answer, Found)
+    assert answer.sha256 == hashlib.sha256(ours).hexdigest()
+
+
+def test_a_server_without_ranges_sends_the_whole_and_is_held_to_its_hash(server: IndexServer, tmp_path: Path) -> None:
+    data = wheel(tmp_path)
+    server.ranges = False
+    server.json("demo-pkg", entry(wheels.DEMO_FILE, sha256=server.wheel(wheels.DEMO_FILE, data)))
+    (answer,) = find(tmp_path / "cache", PipConfig(index_url=server.url), demo(data))
+    assert isinstance(answer, Found)
+    server.json("demo-pkg", entry(wheels.DEMO_FILE, sha256=A))
+    (answer,) = find(tmp_path / "other", PipConfig(index_url=server.url), demo(data))
+    assert isinstance(answer, Broken)
+    assert "other bytes" in answer.reason
+
+
+def test_credentials_reach_the_file_and_no_disk(server: IndexServer, tmp_path: Path) -> None:
+    data = wheel(tmp_path)
+    server.login = f"me:{SECRET}"
+    server.json("demo-pkg", entry(wheels.DEMO_FILE, sha256=server.wheel(wheels.DEMO_FILE, data)))
+    (answer,) = find(tmp_path / "cache", PipConfig(index_url=server.with_login(server.login)), demo(data))
+    assert isinstance(answer, Found)
+    assert not any(SECRET.encode() in path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
+
+
+def test_a_page_that_says_how_long_it_holds_is_not_asked_for_again(server: IndexServer, tmp_path: Path) -> None:
+    data = wheel(tmp_path)
+    server.max_age = 600
+    server.json("demo-pkg", entry(wheels.DEMO_FILE, sha256=server.wheel(wheels.DEMO_FILE, data)))
+    config = PipConfig(index_url=server.url)
+    first = find(tmp_path / "cache", config, demo(data))
+    asked = len(server.asked)
+    assert find(tmp_path / "cache", config, demo(data)) == first
+    assert len(server.asked) == asked
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", b"no wheel at all" * 9999])
+def test_what_is_no_wheel_proves_nothing(server: IndexServer, tmp_path: Path, damage: bytes) -> None:
+    server.json("demo-pkg", entry(wheels.DEMO_FILE, sha256=server.wheel(wheels.DEMO_FILE, damage)))
+    (answer,) = find(tmp_path / "cache", PipConfig(index_url=server.url), demo(wheel(tmp_path)))
+    assert not isinstance(answer, Found)
+
+
+def test_what_a_wheel_installs_is_what_the_collector_finds(tmp_path: Path) -> None:
+    if importlib.util.find_spec("pip") is None:
+        pytest.skip("this interpreter has no pip")
+    environment = wheels.make_environment(tmp_path / "env")
+    file = wheels.write_wheel(tmp_path / wheels.DEMO_FILE, wheels.DEMO)
+    wheels.install(environment, file)
+    site = wheels.site_of(environment)
+    entries, _ = collect.read_record((site / "demo_pkg-1.0.dist-info/RECORD").read_text(), str(site), str(environment))
+    installed = collect.canonical_digest(collect.payload(entries, "demo_pkg-1.0.dist-info"))
+    with file.open("rb") as opened:
+        assert wheel_record.installed_files(opened, "3.11") == installed
+
+
+@given(st.binary(max_size=4096))
+def test_a_record_of_any_bytes_is_read_or_refused(record: bytes) -> None:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("x-1.dist-info/RECORD", record)
+    with contextlib.suppress(wheel_record.Unreadable):
+        assert wheel_record.installed_files(data, "3.11").startswith("sha256:")
 
 
 # Which file
@@ -307,7 +419,7 @@ def test_offline_without_an_earlier_answer_is_broken(server: IndexServer, tmp_pa
 def test_a_damaged_cache_is_asked_anew(server: IndexServer, tmp_path: Path) -> None:
     server.html("six", link(SIX_WHEEL, sha256=A))
     find(tmp_path, PipConfig(index_url=server.url), SIX)
-    for file in (tmp_path / "pages").iterdir():
+    for file in (tmp_path / "project-pages").iterdir():
         file.write_bytes(b"\0garbage")
     assert isinstance(find(tmp_path, PipConfig(index_url=server.url), SIX)[0], Found)
 

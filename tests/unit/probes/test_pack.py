@@ -10,11 +10,12 @@ import zipfile
 from email.parser import HeaderParser
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from envsnap.errors import InputError
 from envsnap.guest import collect
-from envsnap.model.facts import Distribution
+from envsnap.model.facts import CollectedFacts, Distribution
 from envsnap.probes import pack
 from tests.fakes import wheels
 
@@ -24,6 +25,27 @@ needs_pip = pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="
 def distribution(site: Path, metadata: str = "demo_pkg-1.0.dist-info", **fields: object) -> Distribution:
     found = {"name": "demo-pkg", "version": "1.0", "tags": ("py2-none-any", "py3-none-any"), **fields}
     return Distribution(location=str(site), metadata_dir=str(site / metadata), **found)  # type: ignore[arg-type]
+
+
+def packed_installed(found: Distribution) -> bytes:
+    wheel = io.BytesIO()
+    pack.pack_installed(found, wheel)
+    return wheel.getvalue()
+
+
+def packed_editable(found: Distribution) -> bytes:
+    wheel = io.BytesIO()
+    pack.pack_editable(found, wheel)
+    return wheel.getvalue()
+
+
+def collected(environment: Path) -> Distribution:
+    """The demo package as the collector itself finds it."""
+    out = environment.parent / "facts.json"
+    script = Path(collect.__file__)
+    subprocess.run([environment / "bin/python", "-B", script, "--integrity", "--out", out], check=True, capture_output=True)
+    facts = msgspec.json.decode(out.read_bytes(), type=CollectedFacts)
+    return next(found for found in facts.distributions if found.name == "demo-pkg")
 
 
 def canonical_record(site: Path) -> str:
@@ -71,7 +93,7 @@ def copied(installed: Path, tmp_path: Path) -> Path:
 def test_what_is_installed_from_it_is_what_was_installed(installed: Path, tmp_path: Path) -> None:
     found = distribution(wheels.site_of(installed))
     wheel = tmp_path / pack.wheel_file_name(found)
-    wheel.write_bytes(pack.pack_installed(found))
+    wheel.write_bytes(packed_installed(found))
     again = wheels.make_environment(tmp_path / "env")
     wheels.install(again, wheel)
 
@@ -91,19 +113,19 @@ def test_the_comparison_can_fail(installed: Path, copied: Path) -> None:
 
 
 def test_the_same_files_give_the_same_bytes(copied: Path) -> None:
-    packed = pack.pack_installed(distribution(copied))
+    packed = packed_installed(distribution(copied))
     (copied / "demo_pkg/__init__.py").touch()
     record = copied / "demo_pkg-1.0.dist-info/RECORD"
     record.write_text("".join(reversed(record.read_text().splitlines(keepends=True))))
 
-    assert pack.pack_installed(distribution(copied)) == packed
+    assert packed_installed(distribution(copied)) == packed
     archive = zipfile.ZipFile(io.BytesIO(packed))
     assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
     assert {member.date_time[0] for member in archive.infolist()} == {1980}
 
 
 def test_what_installers_add_is_left_to_them(installed: Path) -> None:
-    wheel = pack.pack_installed(distribution(wheels.site_of(installed)))
+    wheel = packed_installed(distribution(wheels.site_of(installed)))
     assert sorted(names_in(wheel)) == sorted([*wheels.DEMO, "demo_pkg-1.0.dist-info/RECORD"])
     assert zipfile.ZipFile(io.BytesIO(wheel)).read("demo_pkg-1.0.data/scripts/demo-tool") == b"#!python\nprint('tool')\n"
 
@@ -114,20 +136,80 @@ def test_the_shell_form_of_a_shebang_is_made_neutral_too(copied: Path) -> None:
     script.write_text(f"#!/bin/sh\n'''exec' \"{prefix}/bin/python3.11\" \"$0\" \"$@\"\n' '''\nprint('tool')\n")
     record = copied / "demo_pkg-1.0.dist-info/RECORD"
     record.write_text(re.sub(r"(bin/demo-tool),[^\n]*", r"\1,,", record.read_text()))
-    wheel = pack.pack_installed(distribution(copied))
+    wheel = packed_installed(distribution(copied))
     assert zipfile.ZipFile(io.BytesIO(wheel)).read("demo_pkg-1.0.data/scripts/demo-tool") == b"#!python\nprint('tool')\n"
+
+
+def test_edits_additions_and_losses_are_in_the_wheel(copied: Path, tmp_path: Path) -> None:
+    (copied / "demo_module.py").write_text("def main(): print('edited')\n")
+    (copied / "demo_pkg/plugins").mkdir()
+    (copied / "demo_pkg/plugins/mine.py").write_text("ADDED = 1\n")
+    gone = next(copied / name for name in wheels.DEMO if name.startswith("demo_pkg/") and not name.endswith("__init__.py"))
+    gone.unlink()
+    found = collected(copied.parents[2])
+    lost = str(gone.relative_to(copied))
+    assert found.modified == tuple(sorted(["demo_module.py", "added: demo_pkg/plugins/mine.py", f"missing: {lost}"]))
+    assert found.actual_files != found.files
+
+    wheel = tmp_path / pack.wheel_file_name(found)
+    with wheel.open("wb") as file:
+        assert pack.pack_installed(found, file) == found.actual_files
+    again = wheels.make_environment(tmp_path / "again")
+    wheels.install(again, wheel)
+    # The console scripts of the copy name the environment that it was copied from.
+    left, right = files_of(again), files_of(copied.parents[2])
+    assert left.keys() == right.keys()
+    assert {name for name in left if left[name] != right[name]} <= {name for name in left if name.startswith("bin/")}
+    assert canonical_record(wheels.site_of(again)) == found.actual_files
+    assert collected(again).modified == ()
+
+
+def test_an_unmodified_package_keeps_its_digest(installed: Path) -> None:
+    found = collected(installed)
+    assert (found.modified, found.actual_files) == ((), found.files)
+    assert pack.pack_installed(found, io.BytesIO()) == found.files == canonical_record(wheels.site_of(installed))
+
+
+def test_a_working_tree_elsewhere_becomes_an_ordinary_wheel(copied: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree/src"
+    (tree / "demo_pkg/__pycache__").mkdir(parents=True)
+    (tree / "demo_pkg/__init__.py").write_text("HERE = 'tree'\n")
+    (tree / "demo_pkg/__pycache__/x.cpython-311.pyc").write_bytes(b"x")
+    (tree / "demo_pkg/built.so").write_bytes(b"ELF")
+    (tree / "demo_module.py").write_text("def main(): ...\n")
+    (tree / "other.py").write_text("NOT_OURS = 1\n")
+    found = distribution(copied, editable_paths=(str(tree),), modules=("demo_module", "demo_pkg"))
+    wheel = tmp_path / pack.wheel_file_name(found)
+    with wheel.open("wb") as file:
+        files = pack.pack_working_tree(found, file)
+    again = wheels.make_environment(tmp_path / "again")
+    wheels.install(again, wheel)
+
+    site = wheels.site_of(again)
+    assert {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file() and "dist-info" not in str(path)} >= {
+        "demo_module.py",
+        "demo_pkg/__init__.py",
+        "demo_pkg/built.so",
+    }
+    assert not (site / "other.py").exists()
+    assert canonical_record(site) == files
+
+
+def test_a_working_tree_without_its_modules_is_refused(copied: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none of its modules can be found"):
+        pack.pack_working_tree(distribution(copied, editable_paths=(str(tmp_path),), modules=("gone",)), io.BytesIO())
 
 
 def test_an_edited_file_is_refused_by_name(copied: Path) -> None:
     (copied / "demo_module.py").write_text("def main(): ...\n")
     with pytest.raises(InputError, match=r"demo-pkg 1\.0: demo_module\.py is not what its RECORD says"):
-        pack.pack_installed(distribution(copied))
+        packed_installed(distribution(copied))
 
 
 def test_a_missing_file_is_refused_by_name(copied: Path) -> None:
     (copied / "demo_module.py").unlink()
     with pytest.raises(InputError, match=r"demo_module\.py of its RECORD cannot be read"):
-        pack.pack_installed(distribution(copied))
+        packed_installed(distribution(copied))
 
 
 @pytest.mark.parametrize("path", ["../../../../outside", "/etc/hostname", "demo_pkg/../../../../../outside"])
@@ -135,19 +217,19 @@ def test_a_record_that_leaves_the_environment_is_refused(copied: Path, path: str
     with (copied / "demo_pkg-1.0.dist-info/RECORD").open("a") as record:
         record.write(f"{path},,\n")
     with pytest.raises(InputError, match="lies outside its environment"):
-        pack.pack_installed(distribution(copied))
+        packed_installed(distribution(copied))
 
 
 def test_without_a_record_nothing_is_guessed(copied: Path) -> None:
     (copied / "demo_pkg-1.0.dist-info/RECORD").unlink()
     with pytest.raises(InputError, match="it has no RECORD"):
-        pack.pack_installed(distribution(copied))
+        packed_installed(distribution(copied))
 
 
 def test_an_editable_is_packed_without_its_code(copied: Path, tmp_path: Path) -> None:
     (copied / "demo_pkg-1.0.dist-info/direct_url.json").write_text('{"url": "file:///home/me/secret"}')
     found = distribution(copied, editable_paths=("/home/me/project",))
-    packed = pack.pack_editable(found)
+    packed = packed_editable(found)
 
     own = [name for name in wheels.DEMO if name.startswith("demo_pkg-1.0.dist-info/")]
     assert sorted(names_in(packed)) == sorted([*own, "demo_pkg-1.0.dist-info/RECORD"])
@@ -170,7 +252,7 @@ def test_an_egg_info_becomes_a_dist_info(tmp_path: Path) -> None:
     (egg / "SOURCES.txt").write_text("demo_module.py\n")
     found = distribution(tmp_path, "Demo.Pkg.egg-info", tags=(), editable_paths=(str(tmp_path),))
     wheel = tmp_path / pack.wheel_file_name(found)
-    wheel.write_bytes(pack.pack_editable(found))
+    wheel.write_bytes(packed_editable(found))
     environment = wheels.make_environment(tmp_path / "env")
     wheels.install(environment, wheel)
 
@@ -191,13 +273,13 @@ def test_requirements_that_are_there_are_not_said_twice(tmp_path: Path) -> None:
     text = "Metadata-Version: 2.1\nName: demo-pkg\nVersion: 1.0\nRequires-Dist: six\n\n"
     (egg / "PKG-INFO").write_text(text)
     (egg / "requires.txt").write_text("six\n")
-    packed = pack.pack_editable(distribution(tmp_path, "demo_pkg.egg-info"))
+    packed = packed_editable(distribution(tmp_path, "demo_pkg.egg-info"))
     assert zipfile.ZipFile(io.BytesIO(packed)).read("demo_pkg-1.0.dist-info/METADATA") == text.encode()
 
 
 def test_an_editable_without_readable_metadata_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="PKG-INFO cannot be read"):
-        pack.pack_editable(distribution(tmp_path, "demo_pkg.egg-info"))
+        packed_editable(distribution(tmp_path, "demo_pkg.egg-info"))
 
 
 def test_names_of_packed_wheels(tmp_path: Path) -> None:
