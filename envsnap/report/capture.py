@@ -11,7 +11,7 @@ from envsnap.model.lock import EnvLock, LockedPackage, UnknownOrigin
 from envsnap.report import text
 
 _PROVENANCE = {
-    "index": "pinned to the index's wheel",
+    "index": "proven against the index",
     "vcs": "from version control",
     "source": "from the project's source",
     "rebuilt": "rebuilt here",

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from envsnap import redaction
-from envsnap.lockfile import Unfound, assemble, dumps
+from envsnap.lockfile import Packed, Unfound, assemble, dumps
 from tests import samples
 
 letters = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", min_size=36, max_size=48)
@@ -52,10 +52,10 @@ def test_no_planted_secret_reaches_a_lock(token: str, password: str, host: str) 
         name="x",
         facts=samples.facts(distributions=installs, env={"NCCL_X": address, "HF_TOKEN": token, "OMP_Y": token, "LANG": "C"}),
         gpu=samples.gpu_probe(),
-        wheels={"d": Unfound("not found")},
+        wheels={"d": Unfound(reason="not found", everyone_asked=True)},
         source=None,
         source_root=None,
-        packed={"a": ("a-1-py3-none-any.whl", samples.digest("a"))},
+        packed={"a": Packed(file="a-1-py3-none-any.whl", blob=samples.digest("a"), files=samples.digest("b"))},
         reference=None,
         capture=samples.capture(),
     )

@@ -130,3 +130,46 @@ def test_a_missing_blob_is_named(tmp_path: Path) -> None:
 def test_nothing_but_a_digest_becomes_a_path(tmp_path: Path, digest: str) -> None:
     with pytest.raises(InputError, match="not a digest"):
         BlobStore(tmp_path).path(digest)
+
+
+def test_a_blob_written_piece_by_piece(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "x.blobs")
+    with store.writer() as blob:
+        blob.write(b"one ")
+        blob.write(b"two")
+    assert store.read(blob.digest) == b"one two"
+    assert blob.digest == store.put(b"one two")
+
+
+def test_a_blob_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "x.blobs")
+
+    def cut_short() -> None:
+        with store.writer() as blob:
+            blob.write(b"half")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        cut_short()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_blob_of_another_store(tmp_path: Path) -> None:
+    scratch, kept = BlobStore(tmp_path / "scratch"), BlobStore(tmp_path / "kept")
+    digest = scratch.put(b"bytes")
+    kept.adopt(scratch, digest)
+    assert kept.read(digest) == b"bytes"
+    kept.copy_to(digest, tmp_path / "deep/copy")
+    assert (tmp_path / "deep/copy").read_bytes() == b"bytes"
+
+
+def test_a_changed_blob_is_copied_nowhere(tmp_path: Path) -> None:
+    scratch, kept = BlobStore(tmp_path / "scratch"), BlobStore(tmp_path / "kept")
+    digest = scratch.put(b"bytes")
+    scratch.path(digest).write_bytes(b"other")
+    with pytest.raises(InputError, match="was changed"):
+        kept.adopt(scratch, digest)
+    assert not kept.has(digest)
+    with pytest.raises(InputError, match="was changed"):
+        scratch.copy_to(digest, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
