@@ -93,9 +93,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent:
-    """Everybody was asked and nobody has it."""
+    """Everybody was asked and nobody has it. Attributes: other_files: somebody has a file of that name, which is not it."""
 
     reason: str
+    other_files: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +164,8 @@ def _find(
     broken = [miss for miss in misses if isinstance(miss, Broken)]
     if broken:
         return Broken(reason="; ".join(dict.fromkeys(miss.reason for miss in broken)))
-    return Absent(reason="; ".join(dict.fromkeys(miss.reason for miss in misses)) or "pip is configured to ask no index")
+    telling = [miss for miss in misses if isinstance(miss, Absent) and miss.other_files] or misses
+    return Absent(reason="; ".join(dict.fromkeys(miss.reason for miss in telling)) or "pip is configured to ask no index")
 
 
 def _ask(wanted: Wanted, location: Location, links: Sequence[ListedFile] | Broken | None, records: Records) -> Answer:
@@ -200,7 +202,7 @@ def _proven(wanted: Wanted, file: ListedFile, location: Location, records: Recor
     except Unreadable as error:
         return Absent(reason=f"{location.shown} has {file.name}, and {error}")
     if files != wanted.files:
-        return Absent(reason=f"what is installed is not {file.name} as {location.shown} has it: their files differ")
+        return Absent(reason=f"what is installed is not {file.name} as {location.shown} has it: their files differ", other_files=True)
     return answer
 
 

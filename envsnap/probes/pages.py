@@ -216,8 +216,9 @@ class Pages:
             if response.status_code == 206 and total.isdigit():
                 tail = self._body(location, response)
                 yield PiecewiseFile(tail, int(total), lambda start, end: self._between(location, url, start, end))
-            elif response.status_code in (200, 416):
-                yield from self._whole(location, url, file)
+            elif response.status_code == 200:  # it serves no pieces
+                with self._whole(location, response, file) as whole:
+                    yield whole
             else:
                 raise Unanswered(f"{location.shown} answers {response.status_code} for {file.name}")
 
@@ -230,13 +231,12 @@ class Pages:
                 raise Unanswered(f"{location.shown} answers {response.status_code} for a piece of a file")
             return self._body(location, response)
 
-    def _whole(self, location: Location, url: str, file: ListedFile) -> Iterator[IO[bytes]]:
+    @contextmanager
+    def _whole(self, location: Location, response: requests.Response, file: ListedFile) -> Iterator[IO[bytes]]:
         import requests
 
         digest = hashlib.sha256()
-        with tempfile.TemporaryFile() as whole, self._get(location, url, {"Accept": "*/*", "Accept-Encoding": "identity"}) as response:
-            if response.status_code != 200:
-                raise Unanswered(f"{location.shown} answers {response.status_code} for {file.name}")
+        with tempfile.TemporaryFile() as whole:
             try:
                 for chunk in response.iter_content(1 << 20):
                     digest.update(chunk)

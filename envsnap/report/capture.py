@@ -54,13 +54,14 @@ def document(lock: EnvLock, path: str) -> dict[str, Any]:
 
 
 def warnings(lock: EnvLock) -> list[str]:
-    """What a person should know, gravest first."""
+    """What a person should know, gravest first: what stops a build, what does not run, what had to be rebuilt, the rest."""
     said = {problem.where: problem.what for problem in lock.capture.problems}
-    unproven = [p for p in lock.packages if p.provenance == "unproven"]
-    places = {f"packages.{p.name}" for p in unproven}
-    doubts = [f"{p.name} {p.version} is unproven: {_doubt(p, said)}" for p in unproven]
+    graded = {grade: [p for p in lock.packages if p.provenance == grade] for grade in ("unproven", "rebuilt")}
+    told = {f"packages.{p.name}" for packages in graded.values() for p in packages}
+    doubts = [f"{p.name} {p.version} is unproven: {_doubt(p, said)}" for p in graded["unproven"]]
     failed = [f"{module} does not import here: {error}" for module, error in sorted(lock.observed.imports_failed.items())]
-    return doubts + failed + [f"{where}: {what}" for where, what in said.items() if where not in places]
+    rebuilt = [f"{p.name} {p.version} {said[place]}" for p in graded["rebuilt"] if (place := f"packages.{p.name}") in said]
+    return doubts + failed + rebuilt + [f"{where}: {what}" for where, what in said.items() if where not in told]
 
 
 def _doubt(package: LockedPackage, said: Mapping[str, str]) -> str:
