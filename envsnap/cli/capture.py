@@ -16,6 +16,7 @@ from envsnap.cli.console import Console
 @click.option(
     "--python", metavar="P", help="Interpreter, or directory of a venv or conda environment.  [default: the active one, else python3]"
 )
+@click.option("--image", metavar="REF", help="Capture the `python` of an image that the local engine has, in a container without network.")
 @click.option(
     "--project",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -39,6 +40,7 @@ from envsnap.cli.console import Console
 def command(
     console: Console,
     python: str | None,
+    image: str | None,
     project: Path,
     name: str | None,
     output: Path | None,
@@ -48,6 +50,8 @@ def command(
     rescue: tuple[str, ...],
 ) -> None:
     """Write the facts of an environment that works into a lock. The environment is not changed."""
+    if image is not None and (python is not None or smoke):
+        raise click.UsageError("--image captures what is installed in an image: --python and --smoke are of environments of this host")
     from packaging.utils import canonicalize_name
 
     from envsnap.report import capture as report
@@ -55,6 +59,7 @@ def command(
 
     request = workflow.CaptureRequest(
         python=python,
+        image=image,
         project=project,
         name=name,
         output=output,

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envsnap import __version__, catalog, lockfile
-from envsnap.errors import EnvsnapError
-from envsnap.model.facts import CollectedFacts, Distribution, Problem
+from envsnap.engines.docker import DockerEngine
+from envsnap.errors import EnvsnapError, TargetError
+from envsnap.model.facts import CollectedFacts, Distribution, GpuFacts, GpuProbe, Problem
 from envsnap.model.lock import Capture, EnvLock, LockedSource, LockedSubmodule
 from envsnap.probes import gpu, index, interpreter, pack, source
 from envsnap.probes.local import LocalPython
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore
+from envsnap.target import Target
 from envsnap.workflows import places, reference
 
 
@@ -25,6 +27,7 @@ from envsnap.workflows import places, reference
 class CaptureRequest:
     """Attributes:
     python: interpreter, or directory of a venv or conda environment; None for the active one.
+    image: image of the local engine to capture instead: the environment of its `python`.
     project: directory of the project; its git repository becomes the lock's source.
     output: file to write; None for lockfiles/NAME.yaml.
     smoke: run the smoke-train twice and keep what it did as the reference.
@@ -33,6 +36,7 @@ class CaptureRequest:
     """
 
     python: str | None = None
+    image: str | None = None
     project: Path = Path()
     name: str | None = None
     output: Path | None = None
@@ -42,16 +46,23 @@ class CaptureRequest:
     rescue: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ground:
+    """What is captured. Attributes: python: the interpreter, where its files are this host's; else None."""
+
+    target: Target
+    python: Path | None
+    default_name: str
+
+
 def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, progress: Progress) -> tuple[EnvLock, Path]:
     """Capture the target and write its lock, the blobs first; returns the lock and its path."""
-    python = interpreter.find_python(request.python, env)
-    name = request.name or places.lock_name(request.project.resolve())
+    ground = _of_image(request.image, env) if request.image is not None else _of_host(request, env, progress)
+    name = request.name or ground.default_name
     path = places.lock_path(name, request.output)
-    if python.parent == Path(sys.executable).parent:
-        progress.warning("this is the environment that envsnap itself lives in; --python DIR names the one that trains")
     with tempfile.TemporaryDirectory(prefix="envsnap-capture-") as scratch:
         blobs = BlobStore(Path(scratch))
-        lock = _lock(request, name, LocalPython(python), python, blobs, cache=cache, progress=progress)
+        lock = _lock(request, name, ground, blobs, cache=cache, progress=progress)
         kept = places.blobs_of(path)
         for digest in sorted(_named(lock)):
             kept.adopt(blobs, digest)
@@ -60,18 +71,38 @@ def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, pro
     return lock, path
 
 
-def _lock(
-    request: CaptureRequest, name: str, target: LocalPython, python: Path, blobs: BlobStore, *, cache: Path, progress: Progress
-) -> EnvLock:
+def _of_host(request: CaptureRequest, env: Mapping[str, str], progress: Progress) -> _Ground:
+    python = interpreter.find_python(request.python, env)
+    if python.parent == Path(sys.executable).parent:
+        progress.warning("this is the environment that envsnap itself lives in; --python DIR names the one that trains")
+    return _Ground(target=LocalPython(python), python=python, default_name=places.lock_name(request.project.resolve()))
+
+
+def _of_image(image: str, env: Mapping[str, str]) -> _Ground:
+    engine = DockerEngine(env)
+    engine.require()
+    if engine.image(image) is None:
+        raise TargetError(f"the engine has no image {image}", hint=f"docker pull {image} fetches it")
+    repository = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
+    return _Ground(target=engine.target(image), python=None, default_name=places.lock_name(Path(repository)))
+
+
+def _lock(request: CaptureRequest, name: str, ground: _Ground, blobs: BlobStore, *, cache: Path, progress: Progress) -> EnvLock:
+    target = ground.target
     facts = interpreter.collect(target, torch=True, imports=True, integrity=True, progress=progress)
-    devices = gpu.read(salt=name)
-    project = source.read_source(request.project.resolve(), _editables(facts), blobs, places.lock_name(request.project.resolve()), progress)
     wheels = _wheels(facts, offline=request.offline, cache=cache, progress=progress)
-    to_pack = lockfile.to_pack(facts.distributions, wheels, request.rescue)
+    if ground.python is not None:
+        devices = gpu.read(salt=name)
+        directory = request.project.resolve()
+        project = source.read_source(directory, _editables(facts), blobs, places.lock_name(directory), progress)
+        to_pack = lockfile.to_pack(facts.distributions, wheels, request.rescue)
+    else:  # its files are not at hand to be packed, and it has no project or GPU of its own
+        devices = GpuProbe(facts=GpuFacts(unavailable=f"not asked: {target.description}"), readings={})
+        project, to_pack = source.SourceProbe(), frozenset()
     packed, pack_problems = _packed(facts.distributions, to_pack, project.root, blobs, progress)
     smoke = reference.Finding(reference=None)
-    if request.smoke:
-        smoke = reference.make(target, python, facts, seed=request.seed, blobs=blobs, cache=cache, progress=progress)
+    if request.smoke and ground.python is not None:
+        smoke = reference.make(target, ground.python, facts, seed=request.seed, blobs=blobs, cache=cache, progress=progress)
     return lockfile.assemble(
         name=name,
         facts=facts,

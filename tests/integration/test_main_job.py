@@ -192,6 +192,12 @@ def test_the_ngc_image_computes_what_the_host_computed(on_ngc: Image) -> None:
     assert "<html" in (on_ngc.ground.root / "verify.html").read_text()
 
 
+def test_captured_from_the_image_the_packages_have_the_same_files(on_ngc: Image, lock: Path) -> None:
+    document = on_ngc.ground.envsnap("capture", "--image", on_ngc.tag, "--name", "from-image")
+    expected, found = lockfile.loads(lock.read_bytes()), lockfile.loads((on_ngc.ground.root / str(document["lock"])).read_bytes())
+    assert {p.name: (p.version, p.files) for p in found.packages} == {p.name: (p.version, p.files) for p in expected.packages}
+
+
 def test_a_second_build_of_the_same_lock_does_nothing(on_ngc: Image, lock: Path, ngc_base: str) -> None:
     again = build(on_ngc.ground, lock, ngc_base, on_ngc.tag).document
     assert again["cached"] is True

@@ -1,0 +1,109 @@
+"""What no index has, is edited or lies elsewhere: captured, built on a real engine, and equal file for file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envsnap import lockfile
+from envsnap.engines.docker import DockerEngine
+from tests.fakes import wheels
+
+pytestmark = pytest.mark.engine
+
+TAG = "envsnap-test/rescue:1"
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
+
+def envsnap(root: Path, *words: str, code: int = 0) -> dict[str, Any]:
+    env = {**os.environ, "ENVSNAP_CACHE": str(root / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-m", "envsnap.cli.main", *words, "--json"], cwd=root / "project", env=env, capture_output=True, text=True
+    )
+    assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def files_below(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with an edited package that no index has, and an editable one whose project is another directory."""
+    root = tmp_path_factory.mktemp("rescue")
+    (root / "project").mkdir()
+    environment = wheels.make_environment(root / "env")
+    wheels.install(environment, wheels.write_wheel(root / wheels.DEMO_FILE, wheels.DEMO))
+    site = wheels.site_of(environment)
+    (site / "demo_module.py").write_text("def main(): print('edited in place')\n")
+    (site / "demo_pkg/added.py").write_text("ADDED = 1\n")
+    (root / "elsewhere").mkdir()
+    (root / "elsewhere/far_away.py").write_text("WHERE = 'elsewhere'\n")
+    metadata = site / "far_away-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: far-away\nVersion: 1.0\n")
+    (metadata / "WHEEL").write_text("Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    (metadata / "direct_url.json").write_text(json.dumps({"url": (root / "elsewhere").as_uri(), "dir_info": {"editable": True}}))
+    (metadata / "top_level.txt").write_text("far_away\n")
+    (site / "far_away.pth").write_text(f"{root / 'elsewhere'}\n")
+    record = ["far_away.pth,,", *(f"far_away-1.0.dist-info/{name},," for name in ("METADATA", "WHEEL", "RECORD"))]
+    (metadata / "RECORD").write_text("\n".join(record) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def lock(root: Path) -> Path:
+    before = files_below(root / "env")
+    document = envsnap(root, "capture", "--python", str(root / "env"), "--name", "rescue")
+    assert files_below(root / "env") == before  # a capture changes nothing
+    assert document["provenance"]["rebuilt"] == 2, document
+    assert document["provenance"]["unproven"] == 0, document
+    return root / "project" / str(document["lock"])
+
+
+@pytest.fixture(scope="module")
+def image(engine: DockerEngine, root: Path, lock: Path, debian_base: str) -> Iterator[str]:
+    envsnap(root, "build", str(lock), "--base", debian_base, "-t", TAG, "--ca-bundle", CA_BUNDLE)
+    yield TAG
+    built = engine.image(TAG)
+    if built is not None:
+        subprocess.run(["docker", "image", "rm", "--force", built.image_id], capture_output=True)
+
+
+def test_the_image_has_the_edit_and_what_lay_elsewhere(image: str) -> None:
+    code = "import demo_module, demo_pkg.added, far_away; demo_module.main(); print(far_away.WHERE, demo_pkg.added.ADDED)"
+    done = subprocess.run(["docker", "run", "--rm", image, "python", "-c", code], capture_output=True, text=True)
+    assert done.stdout == "edited in place\nelsewhere 1\n", done.stderr
+
+
+def test_the_image_is_the_lock(root: Path, image: str) -> None:
+    verdict = envsnap(root, "verify", image, "--gpus", "none", "--require", "L0")
+    assert verdict["verdict"] == "pass", verdict["checks"]
+
+
+def test_captured_from_the_image_the_packages_have_the_same_files(root: Path, image: str, lock: Path) -> None:
+    document = envsnap(root, "capture", "--image", image, "--name", "from-image")
+    expected = lockfile.loads(lock.read_bytes())
+    found = lockfile.loads((root / "project" / str(document["lock"])).read_bytes())
+    assert {p.name: (p.version, p.files) for p in found.packages} == {p.name: (p.version, p.files) for p in expected.packages}
+
+
+def test_a_lost_edit_is_seen(root: Path, image: str, lock: Path) -> None:
+    spoilt = "envsnap-test/rescue:spoilt"
+    site = "/opt/envsnap/env/lib/python3.11/site-packages"
+    dockerfile = f"FROM {image}\nUSER root\nRUN echo 'def main(): ...' > {site}/demo_module.py\n"
+    subprocess.run(["docker", "build", "-q", "-t", spoilt, "-"], input=dockerfile, text=True, check=True, capture_output=True)
+    try:
+        verdict = envsnap(root, "verify", spoilt, "--against", str(lock), "--gpus", "none", "--require", "L0", code=7)
+        assert {check["id"] for check in verdict["checks"] if check["status"] == "fail"} >= {"identity.edited"}
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", spoilt], capture_output=True)
