@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from envsnap.errors import TargetError
 from envsnap.lockfile import validate
 from envsnap.lockfile.digest import seal
+from envsnap.lockfile.doubts import doubts
 from envsnap.lockfile.explain import misfit
 from envsnap.lockfile.observe import observe
 from envsnap.lockfile.packages import Evidence, Packed, Unfound, WheelAnswer, packages
@@ -49,6 +50,7 @@ def assemble(
     locked, problems = packages(facts.distributions, evidence)
     system_packages, system_problems = _system_packages(facts.system_libraries)
     env, env_problems = _env(facts.env)
+    observed = observe(facts, gpu, reference)
     return seal(
         EnvLock(
             envsnap=1,
@@ -59,8 +61,8 @@ def assemble(
             system_packages=system_packages,
             source=source,
             env=env,
-            observed=observe(facts, gpu, reference),
-            capture=replace(capture, problems=(*capture.problems, *problems, *system_problems, *env_problems)),
+            observed=observed,
+            capture=replace(capture, problems=(*capture.problems, *doubts(observed, locked), *problems, *system_problems, *env_problems)),
         )
     )
 

@@ -36,7 +36,8 @@ def refuse(lock: EnvLock, allow_unproven: frozenset[str]) -> None:
         raise PlanError(
             f"nothing vouches for {_names(unproven)}",
             why="; ".join(f"{package.name}: {_doubt(package)}" for package in unproven),
-            hint="   ".join(f"--allow-unproven {package.name}" for package in unproven),
+            hint="capture again with --rescue NAME to keep what is installed as a wheel;   or   "
+            + "   ".join(f"--allow-unproven {package.name}" for package in unproven),
         )
 
 
