@@ -57,9 +57,11 @@ class _Ground:
 
 def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, progress: Progress) -> tuple[EnvLock, Path]:
     """Capture the target and write its lock, the blobs first; returns the lock and its path."""
-    ground = _of_image(request.image, env) if request.image is not None else _of_host(request, env, progress)
+    ground = _of_image(request.image, env) if request.image is not None else _of_host(request, env)
     name = request.name or ground.default_name
     path = places.lock_path(name, request.output)
+    if ground.python is not None and ground.python.parent == Path(sys.executable).parent:
+        progress.warning("this is the environment that envsnap itself lives in; --python DIR names the one that trains")
     with tempfile.TemporaryDirectory(prefix="envsnap-capture-") as scratch:
         blobs = BlobStore(Path(scratch))
         lock = _lock(request, name, ground, blobs, cache=cache, progress=progress)
@@ -71,10 +73,8 @@ def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, pro
     return lock, path
 
 
-def _of_host(request: CaptureRequest, env: Mapping[str, str], progress: Progress) -> _Ground:
+def _of_host(request: CaptureRequest, env: Mapping[str, str]) -> _Ground:
     python = interpreter.find_python(request.python, env)
-    if python.parent == Path(sys.executable).parent:
-        progress.warning("this is the environment that envsnap itself lives in; --python DIR names the one that trains")
     return _Ground(target=LocalPython(python), python=python, default_name=places.lock_name(request.project.resolve()))
 
 

@@ -82,7 +82,7 @@ def test_all_unproven_packages_are_named_at_once_each_with_its_flag() -> None:
     odd = tuple(replace(samples.index_package(name, "1"), provenance="unproven") for name in ("one", "two", "three"))
     with pytest.raises(PlanError) as caught:
         planned(seal(replace(samples.lock(), packages=odd)), allow_unproven=frozenset({"two"}))
-    assert caught.value.hint == "--allow-unproven one   --allow-unproven three"
+    assert caught.value.hint.endswith("--allow-unproven one   --allow-unproven three")
 
 
 def test_an_allowed_package_with_a_file_goes_in_as_its_index_has_it() -> None:
