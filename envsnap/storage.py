@@ -151,6 +151,7 @@ class BlobStore:
         if not self.has(digest):
             with tempfile.TemporaryDirectory(prefix=".adopt.", dir=self._folder()) as scratch:
                 other.copy_to(digest, copy := Path(scratch, "blob"))
+                copy.chmod(0o644)
                 copy.replace(self.path(digest))
 
     def _folder(self) -> Path:
@@ -167,7 +168,7 @@ class BlobStore:
         folder = self.root / "sha256"
         kept = {self.path(digest).name for digest in digests}
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path.name not in kept:
+            if path.name not in kept and path.is_file():
                 path.unlink()
 
     def read(self, digest: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import hashlib
 import io
 import os
@@ -96,7 +97,10 @@ def pack_installed(distribution: Distribution, wheel: IO[bytes] | io.RawIOBase) 
         for row in rows
         if row.path not in changes.missing and (member := _member(distribution, row, entry_scripts, changes)) is not None
     ]
-    return _write(distribution, members, metadata.name, wheel)
+    digest = _write(distribution, members, metadata.name, wheel)
+    if distribution.actual_files is not None and digest != distribution.actual_files:
+        raise _refusal(distribution, "its files changed while they were captured")
+    return digest
 
 
 def pack_editable(distribution: Distribution, wheel: IO[bytes] | io.RawIOBase) -> None:
@@ -119,18 +123,21 @@ def pack_working_tree(distribution: Distribution, wheel: IO[bytes] | io.RawIOBas
         InputError: something cannot be read, it names no modules, or they are more than `WORKING_TREE_LIMIT_BYTES`.
     """
     name, members = _metadata_of_editable(distribution)
-    files = {
-        str(file.relative_to(root)): file
-        for root in map(Path, reversed(distribution.editable_paths))
-        for module in distribution.modules
-        for file in _files_of_module(root, module)
-    }
+    try:
+        files = {
+            str(file.relative_to(root)): (file, file.stat())
+            for root in map(Path, reversed(distribution.editable_paths))
+            for module in filter(str.isidentifier, distribution.modules)  # they come from a file that anybody could have written
+            for file in _files_of_module(root, module)
+        }
+    except OSError as error:
+        raise _refusal(distribution, f"{error.filename} cannot be read: {error.strerror}") from error
     if not files:
         raise _refusal(distribution, "it is installed in place, and none of its modules can be found")
-    size = sum(file.stat().st_size for file in files.values())
+    size = sum(status.st_size for _, status in files.values())
     if size > WORKING_TREE_LIMIT_BYTES:
         raise _refusal(distribution, f"the packages in its working tree hold {size >> 20} MiB, more than {WORKING_TREE_LIMIT_BYTES >> 20}")
-    members += [_Member(path=path, content=file, executable=_is_executable(file)) for path, file in files.items()]
+    members += [_Member(path=path, content=file, executable=bool(status.st_mode & stat.S_IXUSR)) for path, (file, status) in files.items()]
     return _write(distribution, members, name, wheel)
 
 
@@ -149,8 +156,19 @@ def _metadata_of_editable(distribution: Distribution) -> tuple[str, list[_Member
     return name, [_Member(path=f"{name}/{path}", content=data) for path, data in files.items() if path not in _DROPPINGS]
 
 
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # the module may be a single file
+        raise error
+
+
 def _files_of_module(root: Path, module: str) -> Iterator[Path]:
-    for place, directories, names in os.walk(root / module):
+    """Raises OSError: a folder or link of it cannot be read, or links lead back to where they lie."""
+    seen: set[tuple[int, int]] = set()
+    for place, directories, names in os.walk(root / module, followlinks=True, onerror=_raise):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            raise OSError(errno.ELOOP, "links lead round in a circle", place)
+        seen.add((status.st_dev, status.st_ino))
         directories[:] = sorted(name for name in directories if name not in _NO_CODE)
         yield from (Path(place, name) for name in sorted(names) if not name.endswith((".pyc", ".pyo")))
     single = (f"{module}{suffix}" for suffix in (".py", ".so"))

@@ -200,6 +200,45 @@ def test_a_working_tree_without_its_modules_is_refused(copied: Path, tmp_path: P
         pack.pack_working_tree(distribution(copied, editable_paths=(str(tmp_path),), modules=("gone",)), io.BytesIO())
 
 
+@pytest.mark.parametrize("module", ["../secret", "a/b", ".", ""])
+def test_a_module_that_is_no_name_is_not_looked_for(copied: Path, tmp_path: Path, module: str) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/m.py").write_text("")
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/key").write_text("key")
+    wheel = io.BytesIO()
+    pack.pack_working_tree(distribution(copied, editable_paths=(str(tmp_path / "tree"),), modules=(module, "m")), wheel)
+    assert not [name for name in names_in(wheel.getvalue()) if "key" in name]
+
+
+def test_links_of_a_working_tree_are_followed_and_broken_ones_refused(copied: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree/m"
+    tree.mkdir(parents=True)
+    (tree / "__init__.py").write_text("")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/data.txt").write_text("shared\n")
+    (tree / "linked").symlink_to(tmp_path / "shared")
+    found = distribution(copied, editable_paths=(str(tmp_path / "tree"),), modules=("m",))
+    wheel = io.BytesIO()
+    pack.pack_working_tree(found, wheel)
+    assert "m/linked/data.txt" in names_in(wheel.getvalue())
+    (tree / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"gone cannot be read"):
+        pack.pack_working_tree(found, io.BytesIO())
+    (tree / "gone").unlink()
+    (tree / "round").symlink_to(tree)
+    with pytest.raises(InputError, match="round in a circle"):
+        pack.pack_working_tree(found, io.BytesIO())
+
+
+def test_a_file_that_changed_since_it_was_looked_at_is_refused(copied: Path) -> None:
+    (copied / "demo_module.py").write_text("def main(): print('edited')\n")
+    found = collected(copied.parents[2])
+    (copied / "demo_module.py").write_text("def main(): print('edited again')\n")
+    with pytest.raises(InputError, match="changed while they were captured"):
+        pack.pack_installed(found, io.BytesIO())
+
+
 def test_an_edited_file_is_refused_by_name(copied: Path) -> None:
     (copied / "demo_module.py").write_text("def main(): ...\n")
     with pytest.raises(InputError, match=r"demo-pkg 1\.0: demo_module\.py is not what its RECORD says"):
