@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from envsnap.process import OnLine
 
-GuestScript = Literal["collect.py", "smoke.py"]
+GuestScript = Literal["collect", "pack", "smoke"]
 GUEST_DIRECTORY = Path(__file__).parent / "guest"
 
 
@@ -31,6 +31,11 @@ class GuestResult:
     outputs: Path
     log: str
     timed_out: bool = False
+
+
+def guest_files() -> dict[str, Path]:
+    """What is carried to where a guest script runs: name -> file of the directory that `python -B GUEST SCRIPT` is given."""
+    return {path.name: path for path in sorted(GUEST_DIRECTORY.glob("*.py"))}
 
 
 def fill(argument: str, places: Mapping[str, str | Path]) -> str:

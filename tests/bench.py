@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
-COLLECT = ROOT / "envsnap" / "guest" / "collect.py"
+GUEST = ROOT / "envsnap" / "guest"
 
 
 def seconds(work: Callable[[], object], times: int) -> float:
@@ -80,10 +80,17 @@ def main() -> None:
             times=10,
             limit=None,
         )
-        pair("facts", command(python, "-B", COLLECT, "--out", out), "pip freeze", command(python, "-m", "pip", "freeze"), times=5, limit=3)
+        pair(
+            "facts",
+            command(python, "-B", GUEST, "collect", "--out", out),
+            "pip freeze",
+            command(python, "-m", "pip", "freeze"),
+            times=5,
+            limit=3,
+        )
         pair(
             "facts and integrity",
-            command(python, "-B", COLLECT, "--out", out, "--integrity"),
+            command(python, "-B", GUEST, "collect", "--out", out, "--integrity"),
             "SHA-256 of the files, all cores",
             lambda: hash_files(files),
             times=2,

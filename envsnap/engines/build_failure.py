@@ -104,7 +104,7 @@ def _last_exception(said: Sequence[str]) -> list[str]:
 
 
 def _hint(vertex: str, output: Sequence[str], reason: str) -> str:
-    if "collect.py" in vertex and reason == f"exit code: {EXIT_NO}":
+    if "/guest collect " in vertex and reason == f"exit code: {EXIT_NO}":
         return _NOT_THE_LOCK
     return remedy("\n".join(output), _IN_STEPS)
 

@@ -19,7 +19,7 @@ from envsnap.engines import archive, gpus
 from envsnap.engines.connection import engine_errors
 from envsnap.errors import EngineError, TargetError
 from envsnap.process import OnLine, Stream
-from envsnap.target import GUEST_DIRECTORY, GuestResult, GuestScript, fill
+from envsnap.target import GuestResult, GuestScript, fill, guest_files
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -67,10 +67,10 @@ class ContainerTarget:
         """See `envsnap.target.Target`."""
         given = inputs or {}
         places = {"out": f"{INSIDE}/out"} | {name: f"{INSIDE}/in/{name}" for name in given}
-        command = ["python", "-B", f"{INSIDE}/guest/{script}", *(fill(argument, places) for argument in arguments)]
+        command = ["python", "-B", f"{INSIDE}/guest", script, *(fill(argument, places) for argument in arguments)]
         with new_container(self.client, self.image, command, gpus_asked=self.gpus, user=self.user, env=env) as container:
             with engine_errors(f"cannot give {self.description} its inputs"):
-                self.client.put_archive(container, "/", archive.pack(_luggage(script, given)))
+                self.client.put_archive(container, "/", archive.pack(_luggage(given)))
             log, timed_out = follow(self.client, container, timeout_s=timeout_s, on_line=on_line, gpus_asked=self.gpus)
             with engine_errors(f"cannot read what {self.description} did"):
                 state = self.client.inspect_container(container)["State"]
@@ -87,11 +87,11 @@ class ContainerTarget:
         return GuestResult(returncode=int(state["ExitCode"]), outputs=outputs, log=log, timed_out=timed_out)
 
 
-def _luggage(script: GuestScript, inputs: Mapping[str, Path]) -> Iterator[archive.Entry]:
+def _luggage(inputs: Mapping[str, Path]) -> Iterator[archive.Entry]:
     root = INSIDE.lstrip("/")
     for directory, mode in ((root, 0o755), (f"{root}/guest", 0o755), (f"{root}/in", 0o755), (f"{root}/out", 0o777)):
         yield archive.Entry(directory, None, mode)
-    yield archive.Entry(f"{root}/guest/{script}", GUEST_DIRECTORY / script, 0o644)
+    yield from (archive.Entry(f"{root}/guest/{name}", path, 0o644) for name, path in guest_files().items())
     for name, source in inputs.items():
         yield from archive.entries_of(f"{root}/in/{name}", source)
 

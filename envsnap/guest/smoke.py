@@ -1,10 +1,10 @@
 """Trains a small YOLO model on generated shapes in the interpreter that runs it, and writes down what happened.
 
-One self-contained script: Python 3.8 or newer, nothing but the standard library until the environment's own torch,
+Python 3.8 or newer, nothing but the standard library until the environment's own torch,
 ultralytics and wandb are imported. Nothing is downloaded, nothing is written outside `--out` and one temporary directory, and
 no secret of the caller's environment is seen by the libraries.
 
-    python smoke.py --out DIR [--seed N] [--device cpu|cuda] [--gpus N] [--threads N] [--kit DIR]
+    python -B GUEST smoke --out DIR [--seed N] [--device cpu|cuda] [--gpus N] [--threads N] [--kit DIR]
                     [--anchor FILE] [--keep-weights] [--negative-control tf32|labels|wandb]
 
 `DIR/smoke.json` is the document that `envsnap.model.parity.SmokeRun` describes. Beside it, as asked for:
@@ -339,8 +339,6 @@ def isolate(room: str, negative_control: str) -> None:
         WANDB_ERROR_REPORTING="false",
     )
     sys.dont_write_bytecode = True
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != here]
     os.makedirs(os.path.join(room, "wandb"))
     os.chdir(room)
 
@@ -832,7 +830,3 @@ def main(arguments: Sequence[str]) -> int:
         shutil.rmtree(room, ignore_errors=True)
     write_bytes(options.out, "smoke.json", json.dumps(document, indent=1, allow_nan=False).encode("utf-8"))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

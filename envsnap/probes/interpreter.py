@@ -122,7 +122,7 @@ def collect(
         arguments += ["--source", "{manifest}"]
     with tempfile.TemporaryDirectory(prefix="envsnap-") as name, ExitStack() as stack:
         result = target.run_guest(
-            "collect.py",
+            "collect",
             arguments,
             outputs=Path(name),
             inputs={} if source is None else {"manifest": source},

@@ -44,7 +44,7 @@ class LocalPython:
         places = {**(inputs or {}), "out": outputs}
         try:
             done = process.run(
-                [self.python, "-B", GUEST_DIRECTORY / script, *(fill(argument, places) for argument in arguments)],
+                [self.python, "-B", GUEST_DIRECTORY, script, *(fill(argument, places) for argument in arguments)],
                 env={**variables, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
                 timeout_s=timeout_s,
                 on_line=on_line,

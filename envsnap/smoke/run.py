@@ -64,7 +64,7 @@ def run_smoke(
                 done = step
 
         result = target.run_guest(
-            "smoke.py",
+            "smoke",
             arguments(
                 seed=seed,
                 device=device,

@@ -16,9 +16,10 @@ from envsnap.model.plan import BuildPlan, InstallPacked, PackedInstall
 from envsnap.probes import source
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore, new_directory
-from envsnap.target import GUEST_DIRECTORY
+from envsnap.target import guest_files
 from envsnap.workflows import bases, places
 
+NOT_FOR_THE_CHECK = ("pack.py", "smoke.py")  # scripts that the image's own check does not run
 KEPT = ("image.yaml", "verify.html")  # what lies in images/NAME/ and is not part of the build context
 
 
@@ -102,7 +103,7 @@ def write_context(lock: EnvLock, lock_file: Path, made: BuildPlan, request: Plan
         manifest = None
         if lock.source is not None and not request.no_source:
             manifest = _write_source(lock, blobs, request, fresh / "source", cache, progress)
-        guest = {"collect.py": (GUEST_DIRECTORY / "collect.py").read_bytes()}
+        guest = {name: path.read_bytes() for name, path in guest_files().items() if name not in NOT_FOR_THE_CHECK}
         files = render.render(made, lock, lock_file.read_bytes(), guest, manifest)
         _write(fresh, files)
         for package in _packed(made):

@@ -112,7 +112,7 @@ Context = Mapping[str, bytes]
 
 def context(lock: EnvLock, base: Base, *, source: bool = False, **options: object) -> Context:
     made = plan.make_plan(lock, catalog.load(), [base], **options)
-    files = render.render(made, lock, dumps(lock), {"collect.py": b""}, MANIFEST if source else None)
+    files = render.render(made, lock, dumps(lock), {"__main__.py": b""}, MANIFEST if source else None)
     return {path: data for path, data in files.items() if path != "lock.yaml" and not path.startswith("guest/")}
 
 

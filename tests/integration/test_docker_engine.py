@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from docker.errors import DockerException
 
+from envsnap import target
 from envsnap.engines import archive, container
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs, Pushed
@@ -87,13 +88,13 @@ ENTRYPOINT ["/entry"]
 
 @pytest.fixture
 def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Put a script in the place of `guest/collect.py`."""
+    """Put a program in the place of the guest scripts."""
     directory = tmp_path / "guest"
     directory.mkdir()
-    monkeypatch.setattr(container, "GUEST_DIRECTORY", directory)
+    monkeypatch.setattr(target, "GUEST_DIRECTORY", directory)
 
     def put(code: str) -> None:
-        (directory / "collect.py").write_text(code, encoding="utf-8")
+        (directory / "__main__.py").write_text(code, encoding="utf-8")
 
     return put
 
@@ -197,7 +198,7 @@ INTERRUPTED = """
 import os, sys
 from contextlib import contextmanager
 from pathlib import Path
-from envsnap.engines import container
+from envsnap import target
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs
 from envsnap.progress import Silent
@@ -217,9 +218,9 @@ try:
     if what == "build":
         engine.build(Path(where), BuildInputs(tags=[name], secrets={}, platform="PLATFORM"), Loud())
     else:
-        container.GUEST_DIRECTORY = Path(where)
+        target.GUEST_DIRECTORY = Path(where)
         (Path(where) / "out").mkdir()
-        engine.target(name).run_guest("collect.py", [], outputs=Path(where) / "out", on_line=lambda _, line: print(line, flush=True))
+        engine.target(name).run_guest("collect", [], outputs=Path(where) / "out", on_line=lambda _, line: print(line, flush=True))
 except KeyboardInterrupt:
     sys.exit(130)
 """.replace("PLATFORM", PLATFORM)
@@ -268,7 +269,7 @@ def test_an_interrupted_guest_leaves_no_container(engine: DockerEngine, python_i
     before = containers(engine)
     where = tmp_path / "guest"
     where.mkdir()
-    (where / "collect.py").write_text("import time; print('in the middle', flush=True); time.sleep(60)", encoding="utf-8")
+    (where / "__main__.py").write_text("import time; print('in the middle', flush=True); time.sleep(60)", encoding="utf-8")
     assert interrupt(where, python_image, "guest", tmp_path / "scratch") < 15
     assert containers(engine) == before
     assert list((tmp_path / "scratch").iterdir()) == []
@@ -309,7 +310,7 @@ def test_a_guest_reads_its_inputs_and_its_outputs_come_back(
     before, lines = containers(engine), list[tuple[str, str]]()
     target = engine.target(python_image, user=user)
     result = target.run_guest(
-        "collect.py", ["{out}", "{kit}"], outputs=outputs, inputs={"kit": kit}, env={"GIVEN": "1"}, on_line=lambda *line: lines.append(line)
+        "collect", ["{out}", "{kit}"], outputs=outputs, inputs={"kit": kit}, env={"GIVEN": "1"}, on_line=lambda *line: lines.append(line)
     )
     assert (result.returncode, result.timed_out, result.outputs) == (4, False, outputs)
     assert {("stdout", "a banner"), ("stdout", "to stdout"), ("stderr", "to stderr")} == set(lines)
@@ -333,7 +334,7 @@ def test_the_time_limit_ends_a_guest_and_keeps_what_it_wrote(
 ) -> None:
     guest("import sys, time; open(sys.argv[1] + '/begun', 'w').close(); time.sleep(60)")
     before, begun = containers(engine), time.monotonic()
-    result = engine.target(python_image).run_guest("collect.py", ["{out}"], outputs=tmp_path / "guest", timeout_s=2)
+    result = engine.target(python_image).run_guest("collect", ["{out}"], outputs=tmp_path / "guest", timeout_s=2)
     assert result.timed_out
     assert time.monotonic() - begun < 20
     assert (tmp_path / "guest/begun").exists()
@@ -347,7 +348,7 @@ def test_a_guest_cannot_write_outside_its_outputs(
     before, outputs = containers(engine), tmp_path / "out"
     outputs.mkdir()
     with pytest.raises(TargetError, match="refused"):
-        engine.target(python_image).run_guest("collect.py", ["{out}"], outputs=outputs)
+        engine.target(python_image).run_guest("collect", ["{out}"], outputs=outputs)
     assert list(outputs.iterdir()) == []
     assert containers(engine) == before
 
@@ -359,7 +360,7 @@ def test_outputs_that_are_refused_half_way_do_not_hold_the_container(
     before, outputs, begun = containers(engine), tmp_path / "out", time.monotonic()
     outputs.mkdir()
     with pytest.raises(TargetError, match="refused"):
-        engine.target(python_image).run_guest("collect.py", ["{out}"], outputs=outputs)
+        engine.target(python_image).run_guest("collect", ["{out}"], outputs=outputs)
     assert time.monotonic() - begun < 20
     assert containers(engine) == before
 
@@ -369,7 +370,7 @@ def test_an_image_without_python(engine: DockerEngine, debian_base: str, tmp_pat
     engine.pull(debian_base, SILENT)
     before = containers(engine)
     with pytest.raises(TargetError, match="cannot run python in image"):
-        engine.target(debian_base).run_guest("collect.py", [], outputs=tmp_path)
+        engine.target(debian_base).run_guest("collect", [], outputs=tmp_path)
     assert containers(engine) == before
 
 

@@ -17,7 +17,7 @@ PIP = (
 )
 CHECK = (
     "[stage-2 9/9] RUN --mount=type=tmpfs,target=/tmp     --mount=type=bind,source=guest,target=/tmp/guest     "
-    "HOME=/tmp /opt/envsnap/env/bin/python -B /tmp/guest/collect.py --out /tmp/facts.json --imports --expect /tmp/expected.json"
+    "HOME=/tmp /opt/envsnap/env/bin/python -B /tmp/guest collect --out /tmp/facts.json --imports --expect /tmp/expected.json"
 )
 
 TIMED_OUT = """\
@@ -176,7 +176,7 @@ def test_a_failed_step_says_why_and_what_helps(step: str, output: str, code: int
     ("vertex", "name"),
     [
         (PIP, "RUN python3 -m pip --python /opt/envsnap/env/bin/python ins…"),
-        (CHECK, "RUN HOME=/tmp /opt/envsnap/env/bin/python -B /tmp/guest/col…"),
+        (CHECK, "RUN HOME=/tmp /opt/envsnap/env/bin/python -B /tmp/guest col…"),
         ("[2/3] RUN echo a; exit 3", "RUN echo a; exit 3"),
         ("[stage-1  2/3] COPY --from=builder /a /b", "COPY --from=builder /a /b"),
         ("[internal] load metadata for example.com/base:1", "load metadata for example.com/base:1"),

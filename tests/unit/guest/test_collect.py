@@ -25,12 +25,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsnap import redaction
-from envsnap.guest import collect
+from envsnap import guest, redaction
+from envsnap.guest import (
+    imports,
+    libraries,
+    library_versions,
+    metadata,
+    needs,
+    paths,
+    pip_config,
+    record,
+    source_files,
+    torch_probe,
+    variables,
+)
+from envsnap.guest.distributions import read_distributions
+from envsnap.guest.elf import ELF_FAULTS, parse_elf, read_elf
+from envsnap.guest.text import Problems, clean
 from envsnap.model.facts import CollectedFacts, Distribution, Problem
 from envsnap.model.plan import Expected, ExpectedPackage
 
-SCRIPT = Path(collect.__file__)
+GUEST = Path(guest.__file__).parent
 TOKEN = "hf_" + "A" * 34
 
 
@@ -81,7 +96,7 @@ class Environment:
 
     def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         variables = {"PATH": os.environ["PATH"], "HOME": str(self.root), "PYTHONNOUSERSITE": "1", **(env or {})}
-        command = [str(self.python), "-B", str(SCRIPT), *arguments]
+        command = [str(self.python), "-B", str(GUEST), "collect", *arguments]
         return subprocess.run(command, env=variables, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=60)
 
     def facts(self, *arguments: str, env: Mapping[str, str] | None = None) -> CollectedFacts:
@@ -91,9 +106,9 @@ class Environment:
 
     def read(self) -> tuple[dict[str, Distribution], tuple[Problem, ...]]:
         """What the script's own functions read of the site directory, in this process and without an interpreter in it."""
-        problems = collect.Problems()
-        found = collect.read_distributions([str(self.site)], problems)
-        distributions = msgspec.convert([collect.clean(item.facts) for item in found], list[Distribution])
+        problems = Problems()
+        found = read_distributions([str(self.site)], problems)
+        distributions = msgspec.convert([clean(item.facts) for item in found], list[Distribution])
         return {item.name: item for item in distributions}, msgspec.convert(problems.document(), tuple[Problem, ...])
 
 
@@ -129,7 +144,8 @@ def tree(root: Path) -> dict[str, tuple[int, str]]:
 
 
 def test_the_script_is_python_3_8() -> None:
-    ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 8))
+    for path in GUEST.glob("*.py"):
+        ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
 def test_an_empty_environment(environment: Environment) -> None:
@@ -229,9 +245,9 @@ def test_names_read_the_same_in_any_locale(environment: Environment, tmp_path: P
 )
 def test_canonical_paths(path: str, canonical: str) -> None:
     location = "/p/lib/python3.11/site-packages"
-    assert collect.canonical_path(path, location, "/p") == canonical
+    assert record.canonical_path(path, location, "/p") == canonical
     if not path.startswith("pkg/"):
-        assert Path(collect.installed_path(canonical, location, "/p")) == Path(os.path.normpath(Path(location) / path))
+        assert Path(record.installed_path(canonical, location, "/p")) == Path(os.path.normpath(Path(location) / path))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +261,7 @@ def test_canonical_paths(path: str, canonical: str) -> None:
     ],
 )
 def test_prefix_of_a_location(location: str, prefix: str) -> None:
-    assert collect.install_prefix(location) == prefix
+    assert paths.install_prefix(location) == prefix
 
 
 def test_the_canonical_record_leaves_out_what_installers_write() -> None:
@@ -255,15 +271,15 @@ def test_the_canonical_record_leaves_out_what_installers_write() -> None:
         "a/old.txt,md5=1B2M2Y8AsgTpgAmY7PhCfg,0",
     ]
     droppings = [
-        *(f"a-1.dist-info/{name},sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0" for name in sorted(collect.DROPPINGS)),
+        *(f"a-1.dist-info/{name},sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0" for name in sorted(record.DROPPINGS)),
         "a/__pycache__/x.cpython-311.pyc,,",
         "../../../bin/a,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0",
     ]
-    entries, malformed = collect.read_record("\r\n".join([*droppings, *content, ""]), "/p/lib/python3.11/site-packages", "/p")
+    entries, malformed = record.read_record("\r\n".join([*droppings, *content, ""]), "/p/lib/python3.11/site-packages", "/p")
     assert malformed == []
     empty = hashlib.sha256(b"").hexdigest()
     document = f"a/__init__.py\0{empty}\na/nohash.txt\0\na/old.txt\0\n"
-    assert collect.canonical_digest(collect.payload(entries, "a-1.dist-info")) == "sha256:" + hashlib.sha256(document.encode()).hexdigest()
+    assert record.canonical_digest(record.payload(entries, "a-1.dist-info")) == "sha256:" + hashlib.sha256(document.encode()).hexdigest()
 
 
 @given(
@@ -274,14 +290,14 @@ def test_the_order_of_a_record_does_not_matter(files: list[tuple[str, bytes]], r
     lines = [record_line(path, data) for path, data in files]
     shuffled = [*lines, *lines[:1]]
     random.shuffle(shuffled)
-    digests = {collect.canonical_digest(collect.read_record("\n".join(some), "/p", "/p")[0]) for some in (lines, shuffled)}
+    digests = {record.canonical_digest(record.read_record("\n".join(some), "/p", "/p")[0]) for some in (lines, shuffled)}
     assert len(digests) == 1
 
 
 @given(st.tuples(st.text("ab/", min_size=1, max_size=6), st.binary(max_size=3)), st.binary(min_size=4, max_size=5))
 def test_another_content_is_another_digest(file: tuple[str, bytes], other: bytes) -> None:
-    one, two = (collect.read_record(record_line("x" + file[0], data), "/p", "/p")[0] for data in (file[1], other))
-    assert collect.canonical_digest(one) != collect.canonical_digest(two)
+    one, two = (record.read_record(record_line("x" + file[0], data), "/p", "/p")[0] for data in (file[1], other))
+    assert record.canonical_digest(one) != record.canonical_digest(two)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +316,7 @@ def test_another_content_is_another_digest(file: tuple[str, bytes], other: bytes
     ],
 )
 def test_lines_of_a_record(line: str, ok: bool) -> None:
-    entries, malformed = collect.read_record(f"first.py,,\n{line}\nlast.py,,\n", "/p", "/p")
+    entries, malformed = record.read_record(f"first.py,,\n{line}\nlast.py,,\n", "/p", "/p")
     assert malformed == ([] if ok else [2])
     assert len(entries) == (3 if ok else 2)
 
@@ -594,13 +610,13 @@ def test_a_planted_secret_is_nowhere_in_the_document(environment: Environment) -
     ],
 )
 def test_urls_lose_their_credentials_as_in_redaction(url: str, public: str) -> None:
-    assert collect.public_url(url) == public == redaction.url(url)
+    assert metadata.public_url(url) == public == redaction.url(url)
 
 
 def test_secrets_are_told_by_the_same_rules_as_in_redaction() -> None:
-    assert collect.SECRET_NAME.pattern == redaction._SECRET_NAME.pattern
-    assert collect.SECRET_VALUE.pattern == redaction._SECRET_VALUE.pattern
-    assert collect.URL_USERINFO.pattern == redaction._URL_USERINFO.pattern
+    assert variables.SECRET_NAME.pattern == redaction._SECRET_NAME.pattern
+    assert variables.SECRET_VALUE.pattern == redaction._SECRET_VALUE.pattern
+    assert variables.URL_USERINFO.pattern == redaction._URL_USERINFO.pattern
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -626,7 +642,7 @@ def test_secrets_are_told_by_the_same_rules_as_in_redaction() -> None:
     ],
 )
 def test_effective_pip_options(items: list[tuple[str, Any]], expected: dict[str, Any]) -> None:
-    assert collect.effective_pip_options(items) == expected
+    assert pip_config.effective_pip_options(items) == expected
 
 
 def test_a_pip_that_cannot_be_asked_is_one_problem(environment: Environment) -> None:
@@ -685,9 +701,9 @@ def test_an_import_that_hangs_is_marked_and_the_next_ones_go_on(monkeypatch: pyt
     (tmp_path / "hangs_here.py").write_text("import time; time.sleep(600)")
     (tmp_path / "works_here.py").write_text("")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(collect, "IMPORT_TIMEOUT_S", 1.0)
-    found = collect.probe_imports(["hangs_here", "works_here"])
-    assert found.results == {"hangs_here": collect.HUNG, "works_here": ""}
+    monkeypatch.setattr(imports, "IMPORT_TIMEOUT_S", 1.0)
+    found = imports.probe_imports(["hangs_here", "works_here"])
+    assert found.results == {"hangs_here": imports.HUNG, "works_here": ""}
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -734,23 +750,23 @@ def test_a_torch_that_hangs_is_one_problem(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "torch.py").write_text("import time; time.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(collect, "TORCH_TIMEOUT_S", 0.5)
-    problems = collect.Problems()
-    assert collect.probe_torch(problems) == (None, [], {})
+    monkeypatch.setattr(torch_probe, "TORCH_TIMEOUT_S", 0.5)
+    problems = Problems()
+    assert torch_probe.probe_torch(problems) == (None, [], {})
     assert problems.document() == [{"where": "torch", "what": "the probe did not finish within 0 s"}]
 
 
 @pytest.mark.parametrize(
     ("text", "number", "expected"),
     [
-        (collect.cudnn_text, 92000, "9.20.0"),
-        (collect.cudnn_text, 90100, "9.1.0"),
-        (collect.cudnn_text, 8907, "8.9.7"),
-        (collect.cudnn_text, None, None),
-        (collect.nccl_text, 22907, "2.29.7"),
-        (collect.nccl_text, 2708, "2.7.8"),
-        (collect.cuda_text, 13000, "13.0"),
-        (collect.cuda_text, 12040, "12.4"),
+        (library_versions.cudnn_text, 92000, "9.20.0"),
+        (library_versions.cudnn_text, 90100, "9.1.0"),
+        (library_versions.cudnn_text, 8907, "8.9.7"),
+        (library_versions.cudnn_text, None, None),
+        (library_versions.nccl_text, 22907, "2.29.7"),
+        (library_versions.nccl_text, 2708, "2.7.8"),
+        (library_versions.cuda_text, 13000, "13.0"),
+        (library_versions.cuda_text, 12040, "12.4"),
     ],
 )
 def test_version_numbers(text: Callable[[int | None], str | None], number: int | None, expected: str | None) -> None:
@@ -800,10 +816,10 @@ def test_elf_of_every_class_and_byte_order(tmp_path: Path, wide: bool, order: st
         wide=wide, order=order, needed=["libGL.so.1", "libm.so.6"], soname="libx.so.2", search="$ORIGIN/../lib:/opt", interpreter="/ld"
     )
     (tmp_path / "x.so").write_bytes(data)
-    elf = collect.read_elf(str(tmp_path / "x.so"))
+    elf = read_elf(str(tmp_path / "x.so"))
     assert elf is not None
     assert tuple(elf) == ((2 if wide else 1, 62), "libx.so.2", ("libGL.so.1", "libm.so.6"), ("$ORIGIN/../lib", "/opt"), "/ld")
-    assert collect.expanded(elf.search, "/a/b/x.so") == ["/a/b/../lib", "/opt"]
+    assert libraries.expanded(elf.search, "/a/b/x.so") == ["/a/b/../lib", "/opt"]
 
 
 @given(st.integers(0, 700), st.binary(max_size=8))
@@ -816,18 +832,18 @@ def test_a_damaged_elf_is_no_elf_or_a_smaller_one_but_never_an_exception(at: int
             raise OSError
         return damaged[offset : offset + size]
 
-    with contextlib.suppress(*collect.ELF_FAULTS):
-        collect.parse_elf(read)
+    with contextlib.suppress(*ELF_FAULTS):
+        parse_elf(read)
 
 
 def extension_with_a_system_library() -> tuple[Path, str]:
     """A compiled module of this interpreter, and a soname that it needs beside the C library."""
     directory = Path(sysconfig.get_config_var("DESTSHARED") or "")
-    loader = collect.Loader()
+    loader = libraries.Loader()
     for path in sorted(directory.glob("*.so")):
-        elf = collect.read_elf(str(path))
+        elf = read_elf(str(path))
         for soname in elf.needed if elf is not None else ():
-            if collect.is_ordinary(soname) and "python" not in soname and loader.find(soname):
+            if needs.is_ordinary(soname) and "python" not in soname and loader.find(soname):
                 return path, soname
     pytest.skip("this interpreter's own modules need no library but the C library")
 
@@ -860,7 +876,7 @@ def test_owners_from_dpkg(tmp_path: Path) -> None:
         "Package: tool\nArchitecture: all\nVersion: 3\n\nPackage: zlib1g\nArchitecture: amd64\nVersion: 1:1.2\n"
     )
     paths = ["/usr/lib/x/libGL.so.1.7.0", "/usr/lib/x/libz.so.1.2.13", "/usr/lib/tool/libtool.so", "/opt/libmine.so"]
-    assert collect.dpkg_owners(paths, str(tmp_path)) == {
+    assert libraries.dpkg_owners(paths, str(tmp_path)) == {
         paths[0]: ("dpkg", "libgl1", "1.6.0-1", "amd64"),
         paths[1]: ("dpkg", "zlib1g", "1:1.2", "amd64"),
         paths[2]: ("dpkg", "tool", "3", "all"),
@@ -882,8 +898,8 @@ def test_owners_from_dpkg(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_driver_and_the_c_library_bring(name: str, injected: bool, ordinary: bool) -> None:
-    assert (collect.INJECTED.match(name) is not None) == injected
-    assert collect.is_ordinary(name) == ordinary
+    assert (libraries.INJECTED.match(name) is not None) == injected
+    assert needs.is_ordinary(name) == ordinary
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -916,7 +932,10 @@ def test_source_files(tmp_path: Path, change: Callable[[Path], object], differin
     manifest = manifest_of(tmp_path / "x")
     change(tmp_path / "x")
     canonical = json.dumps(manifest["files"], separators=(",", ":"), ensure_ascii=True).encode()
-    assert collect.check_source(manifest) == {"digest": "sha256:" + hashlib.sha256(canonical).hexdigest(), "differing": list(differing)}
+    assert source_files.check_source(manifest) == {
+        "digest": "sha256:" + hashlib.sha256(canonical).hexdigest(),
+        "differing": list(differing),
+    }
 
 
 @pytest.fixture

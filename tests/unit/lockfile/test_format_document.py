@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
 
-import envsnap
+from envsnap.guest import record
 from envsnap.lockfile import dumps, loads
 from envsnap.lockfile.validate import ORIGINS
 from envsnap.model.lock import EnvLock
@@ -30,15 +28,6 @@ def stated(after: str) -> str:
     """The digest that the page gives below a block."""
     (found,) = re.findall(rf"```\w+ {after}\n.*?```\n\nhas `files: (sha256:[0-9a-f]{{64}})`", PAGE, re.DOTALL)
     return str(found)
-
-
-def collector() -> ModuleType:
-    """The guest script, which nobody may import as a module of the package."""
-    spec = importlib.util.spec_from_file_location("guest_collect", Path(envsnap.__file__).with_name("guest") / "collect.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_example_is_a_lock_in_canonical_form() -> None:
@@ -64,9 +53,8 @@ def test_the_worked_example_computes_the_digests_of_a_lock_with_a_reference() ->
 
 
 def test_the_canonical_record_is_the_collector_s() -> None:
-    guest = collector()
-    entries, _ = guest.read_record(block("csv", "record"), "/env/lib/python3.11/site-packages", "/env")
-    assert guest.canonical_digest(guest.payload(entries, "six-1.17.0.dist-info")) == stated("record")
+    entries, _ = record.read_record(block("csv", "record"), "/env/lib/python3.11/site-packages", "/env")
+    assert record.canonical_digest(record.payload(entries, "six-1.17.0.dist-info")) == stated("record")
 
 
 def test_the_manifest_is_the_source_probe_s() -> None:

@@ -16,7 +16,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsnap.guest import collect
+from envsnap.guest import record
 from envsnap.probes import index, pages, wheel_record
 from envsnap.probes.index import Absent, Answer, Broken, Found, PipConfig, Wanted
 from envsnap.probes.pages import index_label
@@ -154,8 +154,8 @@ def test_what_a_wheel_installs_is_what_the_collector_finds(tmp_path: Path) -> No
     file = wheels.write_wheel(tmp_path / wheels.DEMO_FILE, wheels.DEMO)
     wheels.install(environment, file)
     site = wheels.site_of(environment)
-    entries, _ = collect.read_record((site / "demo_pkg-1.0.dist-info/RECORD").read_text(), str(site), str(environment))
-    installed = collect.canonical_digest(collect.payload(entries, "demo_pkg-1.0.dist-info"))
+    entries, _ = record.read_record((site / "demo_pkg-1.0.dist-info/RECORD").read_text(), str(site), str(environment))
+    installed = record.canonical_digest(record.payload(entries, "demo_pkg-1.0.dist-info"))
     with file.open("rb") as opened:
         assert wheel_record.installed_files(opened, "3.11") == installed
 

@@ -104,7 +104,7 @@ def test_nothing_at_all(tmp_path: Path) -> None:
 def test_a_local_python_runs_scripts_in_its_own_environment(environment: Path, tmp_path: Path) -> None:
     target: Target = LocalPython(environment / "bin" / "python", {"PATH": "/bin", "NCCL_DEBUG": "WARN"})
     assert target.description == f"python {environment}/bin/python"
-    result = target.run_guest("collect.py", ["--out", "{out}/facts.json"], outputs=tmp_path, env={"OMP_NUM_THREADS": "2"})
+    result = target.run_guest("collect", ["--out", "{out}/facts.json"], outputs=tmp_path, env={"OMP_NUM_THREADS": "2"})
     assert (result.returncode, result.outputs, result.timed_out) == (0, tmp_path, False)
     text = (tmp_path / "facts.json").read_text()
     assert '"NCCL_DEBUG":"WARN"' in text and '"OMP_NUM_THREADS":"2"' in text and f'"prefix":"{environment}"' in text
@@ -112,7 +112,7 @@ def test_a_local_python_runs_scripts_in_its_own_environment(environment: Path, t
 
 def test_an_interpreter_that_went_away(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="cannot run"):
-        LocalPython(tmp_path / "gone").run_guest("collect.py", [], outputs=tmp_path)
+        LocalPython(tmp_path / "gone").run_guest("collect", [], outputs=tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_a_collector_that_fails_is_a_target_error(target: Scripted, why: str) ->
 
 
 def test_an_unknown_key_in_the_document_is_refused(environment: Path, tmp_path: Path) -> None:
-    LocalPython(environment / "bin" / "python").run_guest("collect.py", ["--out", "{out}/facts.json"], outputs=tmp_path)
+    LocalPython(environment / "bin" / "python").run_guest("collect", ["--out", "{out}/facts.json"], outputs=tmp_path)
     document = (tmp_path / "facts.json").read_text().replace('"schema":1', '"schema":1,"surprise":2')
     with pytest.raises(TargetError) as caught:
         collect(Scripted(document=document), torch=False, imports=False, integrity=False, progress=SILENT)

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from envsnap.errors import InputError
-from envsnap.guest import collect
+from envsnap.guest import paths, record
 from envsnap.model.facts import CollectedFacts, Distribution
 from envsnap.probes import pack
 from tests.fakes import wheels
@@ -42,8 +42,8 @@ def packed_editable(found: Distribution) -> bytes:
 def collected(environment: Path) -> Distribution:
     """The demo package as the collector itself finds it."""
     out = environment.parent / "facts.json"
-    script = Path(collect.__file__)
-    subprocess.run([environment / "bin/python", "-B", script, "--integrity", "--out", out], check=True, capture_output=True)
+    guest = Path(record.__file__).parent
+    subprocess.run([environment / "bin/python", "-B", guest, "collect", "--integrity", "--out", out], check=True, capture_output=True)
     facts = msgspec.json.decode(out.read_bytes(), type=CollectedFacts)
     return next(found for found in facts.distributions if found.name == "demo-pkg")
 
@@ -52,9 +52,9 @@ def canonical_record(site: Path) -> str:
     """`Distribution.files`, by the collector itself."""
     metadata = "demo_pkg-1.0.dist-info"
     text = (site / metadata / "RECORD").read_text(encoding="utf-8")
-    entries, malformed = collect.read_record(text, str(site), collect.install_prefix(str(site)))
+    entries, malformed = record.read_record(text, str(site), paths.install_prefix(str(site)))
     assert not malformed
-    return collect.canonical_digest(collect.payload(entries, metadata))
+    return record.canonical_digest(record.payload(entries, metadata))
 
 
 def files_of(environment: Path) -> dict[str, bytes]:

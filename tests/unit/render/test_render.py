@@ -36,7 +36,7 @@ def base(env: dict[str, str] | None = None, **changes: Any) -> Base:
 
 def rendered(lock: EnvLock, on: Base | None = None, **options: Any) -> dict[str, bytes]:
     made = plan.make_plan(lock, KNOWN, [on or base()], **options)
-    return render.render(made, lock, dumps(lock), {"collect.py": b"# the collector\n"}, MANIFEST)
+    return render.render(made, lock, dumps(lock), {"__main__.py": b"# the collector\n"}, MANIFEST)
 
 
 def dockerfile(lock: EnvLock, on: Base | None = None, **options: Any) -> str:

@@ -47,7 +47,7 @@ class ScriptTarget:
         assert timeout_s is not None
         places = {"out": outputs, **(inputs or {})}
         self.asked = [word.format_map(places) for word in arguments]
-        program = [str(GUEST_DIRECTORY / script), *self.asked] if self.code is None else ["-c", self.code, str(outputs)]
+        program = [str(GUEST_DIRECTORY), script, *self.asked] if self.code is None else ["-c", self.code, str(outputs)]
         done = subprocess.run([sys.executable, "-I", *program], capture_output=True, text=True)
         for line in done.stderr.splitlines():
             if on_line is not None:
