@@ -129,6 +129,23 @@ class BlobStore:
                 temporary.unlink(missing_ok=True)
                 raise
 
+    def take(self, path: Path) -> str:
+        """Move a finished file into the store, however large it is; returns its digest.
+
+        Raises:
+            TargetError: it cannot be read, or the place cannot be written.
+        """
+        with disk_errors(f"write a blob below {self.root}", self._folder()):
+            sha256 = hashlib.sha256()
+            with path.open("rb") as file:
+                while piece := file.read(1 << 20):
+                    sha256.update(piece)
+            path.chmod(0o644)
+            digest = f"sha256:{sha256.hexdigest()}"
+            with tempfile.TemporaryDirectory(prefix=".take.", dir=self._folder()) as scratch:  # another disk makes this a copy
+                Path(shutil.move(path, Path(scratch, "blob"))).replace(self.path(digest))
+        return digest
+
     def copy_to(self, digest: str, place: Path) -> None:
         """Write a blob's bytes to a new file, however large they are.
 

@@ -21,7 +21,7 @@ OLDEST = (3, 8)
 _ANSWER = "envsnap-python"
 # Also understood by interpreters that are too old, so that they can say so.
 _QUESTION = f"import sys; sys.stdout.write('{_ANSWER} %d %d' % sys.version_info[:2])"
-_UNITS: Mapping[str, Unit] = {"bytes": "bytes", "steps": "steps"}
+_UNITS: Mapping[str, Unit] = {"bytes": "bytes", "steps": "steps", "packages": "packages"}
 
 
 def find_python(python: str | None, env: Mapping[str, str]) -> Path:
@@ -126,7 +126,7 @@ def collect(
             arguments,
             outputs=Path(name),
             inputs={} if source is None else {"manifest": source},
-            on_line=_forward(progress, stack),
+            on_line=forward(progress, stack),
         )
         log = redaction.text(result.log)
         if result.returncode != 0 or result.timed_out:
@@ -142,8 +142,8 @@ def _last_line(log: str) -> str:
     return lines[-1].strip() if lines else "the collector ended without a word"
 
 
-def _forward(progress: Progress, stack: ExitStack) -> Callable[[process.Stream, str], None]:
-    """Turn the collector's `progress DONE TOTAL UNIT WHAT…` lines into tasks, one for each first word of WHAT."""
+def forward(progress: Progress, stack: ExitStack) -> Callable[[process.Stream, str], None]:
+    """Turn a guest script's `progress DONE TOTAL UNIT WHAT…` lines into tasks, one for each first word of WHAT."""
     tasks: dict[str, tuple[Task, int]] = {}
 
     def on_line(stream: process.Stream, line: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from envsnap import __version__, catalog, lockfile
 from envsnap.engines.docker import DockerEngine
-from envsnap.errors import EnvsnapError, TargetError
+from envsnap.errors import TargetError
 from envsnap.model.facts import CollectedFacts, Distribution, GpuFacts, GpuProbe, Problem
 from envsnap.model.lock import Capture, EnvLock, LockedSource, LockedSubmodule
 from envsnap.probes import gpu, index, interpreter, pack, source
@@ -95,11 +95,11 @@ def _lock(request: CaptureRequest, name: str, ground: _Ground, blobs: BlobStore,
         devices = gpu.read(salt=name)
         directory = request.project.resolve()
         project = source.read_source(directory, _editables(facts), blobs, places.lock_name(directory), progress)
-        to_pack = lockfile.to_pack(facts.distributions, wheels, request.rescue)
-    else:  # its files are not at hand to be packed, and it has no project or GPU of its own
+    else:  # it has no project or GPU of its own
         devices = GpuProbe(facts=GpuFacts(unavailable=f"not asked: {target.description}"), readings={})
-        project, to_pack = source.SourceProbe(), frozenset()
-    packed, pack_problems = _packed(facts.distributions, to_pack, project.root, blobs, progress)
+        project = source.SourceProbe()
+    to_pack = lockfile.to_pack(facts.distributions, wheels, request.rescue)
+    packed, pack_problems = _packed(target, facts.distributions, to_pack, project.root, blobs, progress)
     smoke = reference.Finding(reference=None)
     if request.smoke and ground.python is not None:
         smoke = reference.make(target, ground.python, facts, seed=request.seed, blobs=blobs, cache=cache, progress=progress)
@@ -164,34 +164,29 @@ def _answer(answer: index.Found | index.Absent | index.Broken) -> lockfile.Wheel
 
 
 def _packed(
-    distributions: Sequence[Distribution], names: Collection[str], root: Path | None, blobs: BlobStore, progress: Progress
+    target: Target,
+    distributions: Sequence[Distribution],
+    names: Collection[str],
+    root: Path | None,
+    blobs: BlobStore,
+    progress: Progress,
 ) -> tuple[dict[str, lockfile.Packed], list[Problem]]:
     """Wheels of what is installed, for what no index has."""
+    wanted = [(distribution, _kind(distribution, root)) for distribution in distributions if distribution.name in names]
     packed: dict[str, lockfile.Packed] = {}
     problems: list[Problem] = []
-    chosen = [distribution for distribution in distributions if distribution.name in names]
-    with progress.task("pack what no index has", total=len(chosen), unit="packages") as task:
-        for distribution in chosen:
-            task.status(distribution.name)
-            try:
-                packed[distribution.name] = _pack(distribution, root, blobs)
-            except EnvsnapError as error:
-                problems.append(Problem(where=f"packages.{distribution.name}", what=f"cannot be packed: {error.what}"))
-            task.advance(1)
+    for name, answer in pack.pack(target, wanted, blobs, progress).items():
+        if isinstance(answer, str):
+            problems.append(Problem(where=f"packages.{name}", what=f"cannot be packed: {answer}"))
+        else:
+            packed[name] = lockfile.Packed(file=answer.file, blob=answer.blob, files=answer.files)
     return packed, problems
 
 
-def _pack(distribution: Distribution, root: Path | None, blobs: BlobStore) -> lockfile.Packed:
-    in_place = lockfile.in_place(distribution, str(root) if root is not None else None)
-    with blobs.writer() as blob:
-        if in_place:
-            files = None
-            pack.pack_editable(distribution, blob)
-        elif distribution.editable_paths:
-            files = pack.pack_working_tree(distribution, blob)
-        else:
-            files = pack.pack_installed(distribution, blob)
-    return lockfile.Packed(file=pack.wheel_file_name(distribution), blob=blob.digest, files=files)
+def _kind(distribution: Distribution, root: Path | None) -> pack.Kind:
+    if lockfile.in_place(distribution, str(root) if root is not None else None):
+        return "editable"
+    return "working_tree" if distribution.editable_paths else "installed"
 
 
 def _named(lock: EnvLock) -> set[str]:

@@ -173,3 +173,14 @@ def test_a_changed_blob_is_copied_nowhere(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="was changed"):
         scratch.copy_to(digest, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_finished_file_moves_into_the_store(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "blobs")
+    (tmp_path / "file").write_bytes(b"bytes")
+    digest = store.take(tmp_path / "file")
+    assert store.read(digest) == b"bytes" and not (tmp_path / "file").exists()
+    assert [path.name for path in (tmp_path / "blobs/sha256").iterdir()] == [digest.removeprefix("sha256:")]
+    (tmp_path / "blobs/sha256" / digest.removeprefix("sha256:")).write_bytes(b"broken")
+    (tmp_path / "file").write_bytes(b"bytes")
+    assert store.take(tmp_path / "file") == digest and store.read(digest) == b"bytes"  # what is there is not trusted

@@ -1,0 +1,457 @@
+"""Pack installed packages as wheels again, for what no index has.
+
+    python -B GUEST pack --wanted FILE --out DIR
+
+--wanted FILE     [{"kind": "installed"|"editable"|"working_tree", ...the fields of `Packable`}, ...]
+--out DIR         gets a wheel N.whl for the N-th of them, and packed.json: for each {"refused": sentence} or
+                  {"sha256": hex digits, "files": digest or null, "tags": [tag, ...]}.
+
+A wheel holds the installed files as they are, edits and additions included: installed from it, the package has the canonical
+RECORD that `collect` computed (`Distribution.actual_files`). The bytes depend on nothing but those files: fixed dates, fixed
+order, no compressor. However large a package is, it is read piece by piece.
+
+Exit codes: 0 fine, also where packages were refused; 2 wrong arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import zipfile
+from configparser import ConfigParser, Error
+from email.parser import HeaderParser
+from importlib.metadata import PathDistribution
+from pathlib import Path
+from posixpath import normpath
+from typing import IO, Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union, cast
+
+from .interpreter import interpreter_facts
+from .record import DROPPINGS, Entry, canonical_digest, sha256_hex
+from .text import reason, say_progress
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest that zip can say
+SITE = re.compile(r"(.+?)/lib(?:64)?/(?:python|pypy)[0-9.t]*/(?:site|dist)-packages\Z")
+WORKING_TREE_LIMIT_BYTES = 2 << 30
+PIECE_BYTES = 1 << 20
+NO_CODE = frozenset(("__pycache__", ".git", ".hg", ".svn", "node_modules"))
+ANY = "py3-none-any"
+
+
+class Refused(Exception):
+    """A package cannot be packed; its text is one sentence."""
+
+
+class Packable(NamedTuple):
+    """What `envsnap.model.facts.Distribution` says of a package, as far as it is needed here."""
+
+    name: str
+    version: str
+    location: str
+    metadata_dir: str
+    modified: Sequence[str] = ()
+    actual_files: Optional[str] = None
+    editable_paths: Sequence[str] = ()
+    modules: Sequence[str] = ()
+    tags: Sequence[str] = ()
+
+
+class Member(NamedTuple):
+    """A file of the wheel.
+
+    Attributes:
+        content: its bytes, or the file that has them.
+        record_hash: for its RECORD line, "" where the installed RECORD has none either; None to compute it.
+    """
+
+    path: str
+    content: Union[bytes, Path]
+    executable: bool = False
+    record_hash: Optional[str] = None
+
+
+class Packed(NamedTuple):
+    """A wheel that was written. Attributes: files: its digest as in `LockedPackage.files`, None where the project has them."""
+
+    files: Optional[str]
+    tags: Sequence[str]
+
+
+class Row(NamedTuple):
+    """A line of the installed RECORD. Attributes: path: relative to the site directory; hash: "sha256=...", or ""."""
+
+    path: str
+    hash: str
+
+
+def pack_installed(distribution: Packable, wheel: IO[bytes]) -> Packed:
+    """Write a wheel of all files of an installed package.
+
+    Edited files go in as they are, with those that were added in its folders; missing ones are left out. Console scripts are left
+    to its entry points; other scripts get a neutral first line, which an installer replaces.
+
+    Raises:
+        Refused: it has no RECORD, a file cannot be read or is neither what RECORD says nor known to be edited, or lies outside
+            the environment.
+    """
+    metadata = Path(distribution.metadata_dir)
+    made_by_installers = entry_scripts(metadata)
+    changes = Changes.of(distribution)
+    rows = [row for row in record_rows(metadata) if not is_dropping(row.path, metadata.name)]
+    rows += [Row(path, "") for path in changes.added]
+    members = [
+        member
+        for row in rows
+        if row.path not in changes.missing and (member := member_of(distribution, row, made_by_installers, changes)) is not None
+    ]
+    digest = write_wheel(members, metadata.name, wheel)
+    if distribution.actual_files is not None and digest != distribution.actual_files:
+        raise Refused("its files changed while they were captured")
+    return Packed(digest, distribution.tags or (ANY,))
+
+
+def pack_editable(distribution: Packable, wheel: IO[bytes]) -> Packed:
+    """Write a wheel of an editable package's metadata alone: its code is the project's.
+
+    An .egg-info becomes the .dist-info that it would be today.
+
+    Raises:
+        Refused: the metadata cannot be read.
+    """
+    name, members = metadata_of_editable(distribution, (ANY,))
+    write_wheel(members, name, wheel)
+    return Packed(None, (ANY,))
+
+
+def pack_working_tree(distribution: Packable, wheel: IO[bytes]) -> Packed:
+    """Write a wheel of an editable package whose project does not travel: its metadata, and the modules that it puts on the path
+    with all their files. Extensions built in place are among them, and then the wheel is for this interpreter alone.
+
+    Raises:
+        Refused: something cannot be read, it names no modules, or they are more than `WORKING_TREE_LIMIT_BYTES`.
+    """
+    try:
+        files = {
+            str(file.relative_to(root)): (file, file.stat())
+            for root in map(Path, reversed(distribution.editable_paths))
+            for module in filter(str.isidentifier, distribution.modules)  # they come from a file that anybody could have written
+            for file in files_of_module(root, module)
+        }
+    except OSError as error:
+        raise Refused(f"{error.filename} cannot be read: {error.strerror}") from error
+    if not files:
+        raise Refused("it is installed in place, and none of its modules can be found")
+    size = sum(status.st_size for _, status in files.values())
+    if size > WORKING_TREE_LIMIT_BYTES:
+        raise Refused(f"the packages in its working tree hold {size >> 20} MiB, more than {WORKING_TREE_LIMIT_BYTES >> 20}")
+    tags = (own_tag() if is_native(files) else ANY,)
+    name, members = metadata_of_editable(distribution, tags)
+    members += [Member(path=path, content=file, executable=bool(status.st_mode & stat.S_IXUSR)) for path, (file, status) in files.items()]
+    return Packed(write_wheel(members, name, wheel), tags)
+
+
+def metadata_of_editable(distribution: Packable, tags: Sequence[str]) -> Tuple[str, List[Member]]:
+    """Name of the .dist-info and its files."""
+    metadata = Path(distribution.metadata_dir)
+    try:
+        if metadata.suffix == ".dist-info":
+            files = {str(file.relative_to(metadata)): file.read_bytes() for file in sorted(metadata.rglob("*")) if file.is_file()}
+        else:
+            files = from_egg_info(metadata)
+    except OSError as error:
+        raise Refused(f"{error.filename} cannot be read: {error.strerror}") from error
+    files["WHEEL"] = wheel_headers(tags)  # what it says of the editable wheel is not so of this one
+    name = f"{escaped(distribution.name)}-{escaped_version(distribution.version)}.dist-info"  # as the wheel's own name has it
+    return name, [Member(path=f"{name}/{path}", content=data) for path, data in files.items() if path not in DROPPINGS]
+
+
+def raise_it(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # the module may be a single file
+        raise error
+
+
+def files_of_module(root: Path, module: str) -> Iterator[Path]:
+    """Raises OSError: a folder or link of it cannot be read, or links lead back to where they lie."""
+    seen: set[tuple[int, int]] = set()
+    for place, directories, names in os.walk(root / module, followlinks=True, onerror=raise_it):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            raise OSError(errno.ELOOP, "links lead round in a circle", place)
+        seen.add((status.st_dev, status.st_ino))
+        directories[:] = sorted(name for name in directories if name not in NO_CODE)
+        yield from (Path(place, name) for name in sorted(names) if not name.endswith((".pyc", ".pyo")))
+    single = (f"{module}{suffix}" for suffix in (".py", ".so"))
+    yield from (file for file in (*(root / name for name in single), *root.glob(f"{module}.*.so")) if file.is_file())
+
+
+def record_rows(metadata: Path) -> Sequence[Row]:
+    try:
+        text = (metadata / "RECORD").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise Refused("it has no RECORD, so its files cannot be told") from error
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error as error:
+        raise Refused(f"its RECORD cannot be read: {error}") from error
+    return [Row(normpath(row[0]), row[1] if len(row) > 1 else "") for row in rows]
+
+
+def is_dropping(path: str, metadata_name: str) -> bool:
+    directory, _, name = path.rpartition("/")
+    return path.endswith(".pyc") or (directory == metadata_name and name in DROPPINGS)
+
+
+class Changes(NamedTuple):
+    """`Distribution.modified`, taken apart. Attributes: edited, missing, added: paths as RECORD has them."""
+
+    edited: FrozenSet[str]
+    missing: FrozenSet[str]
+    added: Tuple[str, ...]
+
+    @staticmethod
+    def of(distribution: Packable) -> Changes:
+        said = distribution.modified or ()
+        site = SITE.match(distribution.location)
+        prefix = f"{site[1]}/" if site is not None else ""
+
+        def paths(kind: str) -> tuple[str, ...]:
+            named = (word[len(kind) :] for word in said if word.startswith(kind))
+            return tuple(prefix + path[len("prefix:") :] if path.startswith("prefix:") else path for path in named)
+
+        edited = frozenset(word for word in paths("") if not word.startswith(("missing: ", "added: ")))
+        return Changes(edited, frozenset(paths("missing: ")), tuple(sorted(paths("added: "))))
+
+    def has_edited(self, path: str, file: Path) -> bool:
+        return not self.edited.isdisjoint((path, normpath(file))) or not set(self.added).isdisjoint((path, normpath(file)))
+
+
+def member_of(distribution: Packable, row: Row, made_by_installers: FrozenSet[str], changes: Changes) -> Optional[Member]:
+    """The wheel's member for a line of RECORD; None for a script that an installer makes from the entry points, and for a missing
+    file outside the site directory.
+    """
+    path, script_prefix = path_in_wheel(distribution, row.path)
+    if script_prefix is not None and Path(path).name in made_by_installers:
+        return None
+    file = Path(distribution.location, row.path)
+    if normpath(file) in changes.missing:
+        return None
+    try:
+        executable = is_executable(file)
+        changed = changes.has_edited(row.path, file)
+        if script_prefix is not None:
+            return Member(path=path, content=neutral_script(file.read_bytes(), script_prefix), executable=True)
+    except OSError as error:
+        raise unreadable(row.path, error) from error
+    return Member(path=path, content=file, executable=executable, record_hash=None if changed else row.hash)
+
+
+def is_executable(file: Path) -> bool:
+    return bool(file.stat().st_mode & stat.S_IXUSR)
+
+
+def path_in_wheel(distribution: Packable, path: str) -> tuple[str, str | None]:
+    """Where an installed file goes in the wheel; for a script also the prefix that it was installed to."""
+    if not path.startswith(("../", "/")):
+        return path, None
+    site = SITE.match(distribution.location)
+    full = normpath(f"{distribution.location}/{path}") if path.startswith("../") else path
+    if site is None or not full.startswith(f"{site[1]}/"):
+        raise Refused(f"{full} lies outside its environment")
+    data = data_folder(Path(distribution.metadata_dir).name)
+    below = full[len(site[1]) + 1 :]
+    if below.startswith("bin/"):
+        return f"{data}/scripts/{below[len('bin/') :]}", site[1]
+    return f"{data}/data/{below}", None
+
+
+def entry_scripts(metadata: Path) -> frozenset[str]:
+    parser = ConfigParser(delimiters=("=",), interpolation=None, strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        parser.read_string((metadata / "entry_points.txt").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, Error):
+        return frozenset()
+    return frozenset(name for group in ("console_scripts", "gui_scripts") if parser.has_section(group) for name in parser[group])
+
+
+def neutral_script(data: bytes, prefix: str) -> bytes:
+    """With `#!python` where an installer wrote an interpreter of this environment, also in its form for long paths."""
+    interpreter = re.escape(f"{prefix}/bin/python".encode()) + rb"[0-9.]*"
+    direct = rb"#!" + interpreter + rb"([ \t][^\n]*)?\n"
+    through_shell = rb"#!/bin/sh\n'''exec' \"?" + interpreter + rb"\"? \"\$0\" \"\$@\"\n' '''\n"
+    if match := re.match(direct, data):
+        return b"#!python" + (match[1] or b"") + b"\n" + data[match.end() :]
+    if match := re.match(through_shell, data):
+        return b"#!python\n" + data[match.end() :]
+    return data
+
+
+def from_egg_info(path: Path) -> Dict[str, bytes]:
+    """Files of a .dist-info, made from an .egg-info directory or file."""
+    if path.is_file():
+        return {"METADATA": path.read_bytes()}
+    files = {"METADATA": with_requirements(path)}
+    for name in ("entry_points.txt", "top_level.txt"):
+        if (path / name).is_file():
+            files[name] = (path / name).read_bytes()
+    return files
+
+
+def with_requirements(egg_info: Path) -> bytes:
+    """PKG-INFO with the requirements of requires.txt, which older setuptools kept apart."""
+    text = (egg_info / "PKG-INFO").read_bytes()
+    headers = HeaderParser().parsestr(text.decode("utf-8", "surrogateescape"))
+    requirements = [] if headers.get_all("Requires-Dist") else PathDistribution(egg_info).requires or []
+    if not requirements:
+        return text
+    extras = dict.fromkeys(re.findall(r"""extra == ["']([^"']+)["']""", "\n".join(requirements)))
+    known = set(headers.get_all("Provides-Extra") or ())
+    added = [*(f"Provides-Extra: {extra}" for extra in extras if extra not in known), *(f"Requires-Dist: {line}" for line in requirements)]
+    head, separator, body = text.partition(b"\n\n")
+    # Provides-Extra is of version 2.1.
+    head = re.sub(rb"\AMetadata-Version: (?:1\.[0-9]|2\.0)(?=\r?\n)", b"Metadata-Version: 2.1", head.rstrip(b"\n"))
+    return head + b"\n" + "\n".join(added).encode() + (separator + body if separator else b"\n")
+
+
+def write_wheel(members: Iterable[Member], metadata_name: str, wheel: IO[bytes]) -> str:
+    by_path = {member.path: member for member in members}
+    hashes: dict[str, str] = {}
+    record = io.StringIO()
+    writer = csv.writer(record, lineterminator="\n")
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(by_path):
+            member = by_path[path]
+            try:
+                actual, size = add_member(archive, member)
+            except OSError as error:
+                raise unreadable(path, error) from error
+            if member.record_hash is not None and member.record_hash.startswith("sha256=") and member.record_hash.rstrip("=") != actual:
+                raise Refused(f"{path} is not what its RECORD says")
+            hashes[path] = actual if member.record_hash is None else member.record_hash
+            writer.writerow((path, hashes[path], str(size)))
+        writer.writerow((f"{metadata_name}/RECORD", "", ""))
+        data = record.getvalue().encode("utf-8", "surrogateescape")
+        add_member(archive, Member(path=f"{metadata_name}/RECORD", content=data))
+    return digest_as_installed(hashes, metadata_name)
+
+
+def add_member(archive: zipfile.ZipFile, member: Member) -> tuple[str, int]:
+    """Put a file into the wheel; returns its hash as RECORD writes it, and its size."""
+    info = zipfile.ZipInfo(member.path, EPOCH)
+    info.create_system = 3
+    info.external_attr = (stat.S_IFREG | (0o755 if member.executable else 0o644)) << 16
+    digest, size = hashlib.sha256(), 0
+    source = io.BytesIO(member.content) if isinstance(member.content, bytes) else member.content.open("rb")
+    with source, archive.open(info, "w", force_zip64=True) as target:  # always, so that the bytes do not hang on a guess of the size
+        while piece := source.read(PIECE_BYTES):
+            digest.update(piece)
+            size += len(piece)
+            target.write(piece)
+    return encoded(digest.digest()), size
+
+
+def digest_as_installed(hashes: Mapping[str, str], metadata_name: str) -> str:
+    """`record.canonical_digest` of the wheel as it will be installed. Attributes: hashes: as RECORD writes them, by path in the wheel."""
+    data = data_folder(metadata_name)
+    entries = []
+    for path, hash_ in hashes.items():
+        if path.startswith(f"{data}/scripts/"):
+            continue
+        installed = "prefix:" + path[len(f"{data}/data/") :] if path.startswith(f"{data}/data/") else path
+        entries.append(Entry(installed, sha256_hex(hash_), -1))
+    return canonical_digest(entries)
+
+
+def data_folder(metadata_name: str) -> str:
+    """Folder of a wheel for what goes elsewhere than the site directory: "x-1.data" for "x-1.dist-info"."""
+    return re.sub(r"\.dist-info\Z", "", metadata_name) + ".data"
+
+
+def encoded(digest: bytes) -> str:
+    return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def escaped(name: str) -> str:
+    return re.sub(r"[-_.]+", "_", name)
+
+
+def escaped_version(version: str) -> str:
+    return version.replace("-", "_")
+
+
+def unreadable(path: str, error: OSError) -> Refused:
+    return Refused(f"{path} of its RECORD cannot be read: {error.strerror}")
+
+
+def is_native(names: Iterable[str]) -> bool:
+    return any(name.endswith(".so") for name in names)
+
+
+def wheel_headers(tags: Sequence[str]) -> bytes:
+    pure = "true" if list(tags) == [ANY] else "false"
+    lines = ["Wheel-Version: 1.0", "Generator: envsnap", f"Root-Is-Purelib: {pure}", *(f"Tag: {tag}" for tag in tags)]
+    return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def own_tag() -> str:
+    """The tag of what was built in place by this interpreter."""
+    facts = interpreter_facts()
+    return "{0}-{0}-linux_{1}".format(facts["abi"], facts["machine"])
+
+
+KINDS = {"installed": pack_installed, "editable": pack_editable, "working_tree": pack_working_tree}
+
+
+def packed(number: int, wanted: Dict[str, Any], out: str) -> Dict[str, Any]:
+    """One entry of packed.json; the wheel is there unless it says why not."""
+    wanted = dict(wanted)
+    pack = KINDS[wanted.pop("kind")]
+    place = os.path.join(out, f"{number}.whl")
+    try:
+        with open(place, "wb") as file:
+            hashing = Hashing(file)
+            result = pack(Packable(**wanted), cast("IO[bytes]", hashing))
+        return {"sha256": hashing.hash.hexdigest(), "files": result.files, "tags": list(result.tags)}
+    except (Refused, OSError) as error:
+        if os.path.exists(place):
+            os.unlink(place)
+        return {"refused": reason(error)}
+
+
+class Hashing(io.RawIOBase):
+    """Hashes what is written on its way to a file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.hash = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.hash.update(data)
+        return self._file.write(data)
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = argparse.ArgumentParser(prog="pack", description="Pack installed packages as wheels.")
+    arguments.add_argument("--wanted", required=True)
+    arguments.add_argument("--out", required=True)
+    options = arguments.parse_args(argv)
+    with open(options.wanted, encoding="utf-8") as file:
+        wanted = json.load(file)
+    done: List[Dict[str, Any]] = []
+    for number, one in enumerate(wanted):
+        say_progress(number, len(wanted), "packages", f"pack {one['name']}")
+        done.append(packed(number, one, options.out))
+    say_progress(len(wanted), len(wanted), "packages", "pack")
+    with open(os.path.join(options.out, "packed.json"), "w", encoding="ascii") as file:
+        json.dump(done, file)
+    return 0
