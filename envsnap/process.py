@@ -63,6 +63,8 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: bytes = b"",
+    hold_stdin: bool = False,
+    stdout_to: IO[bytes] | None = None,
     timeout_s: float | None = None,
     on_line: OnLine | None = None,
 ) -> Completed:
@@ -73,6 +75,8 @@ def run(
 
     Args:
         env: the whole environment; None inherits.
+        hold_stdin: leave stdin open until it ends: some programs take its end for ours.
+        stdout_to: a file for its stdout, however much that is; `Completed.stdout` is then empty, and `on_line` hears stderr alone.
         on_line: called for every complete line while it runs (undecodable bytes replaced).
 
     Raises:
@@ -86,7 +90,7 @@ def run(
             env=None if env is None else dict(env),
             cwd=cwd,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if stdout_to is None else stdout_to,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
@@ -96,7 +100,7 @@ def run(
         raise NotStarted(words, str(error)) from error
     finished = False
     try:
-        outputs, timed_out = _pump(child, stdin, started, timeout_s, on_line)
+        outputs, timed_out = _pump(child, stdin, started, timeout_s, on_line, hold_stdin=hold_stdin)
         finished = not timed_out
     finally:
         _end(child, normal=finished)
@@ -111,21 +115,29 @@ def run(
 
 
 def _pump(
-    child: subprocess.Popen[bytes], stdin: bytes, started: float, timeout_s: float | None, on_line: OnLine | None
+    child: subprocess.Popen[bytes],
+    stdin: bytes,
+    started: float,
+    timeout_s: float | None,
+    on_line: OnLine | None,
+    *,
+    hold_stdin: bool,
 ) -> tuple[dict[Stream, bytes], bool]:
-    assert child.stdin is not None and child.stdout is not None and child.stderr is not None
+    assert child.stdin is not None
     kept: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
     partial: dict[Stream, bytes] = {"stdout": b"", "stderr": b""}
     pending = memoryview(stdin)
+    fed: Callable[[], object] = (lambda: None) if hold_stdin else child.stdin.close
     timed_out = False
     with selectors.DefaultSelector() as selector:
-        selector.register(child.stdout, selectors.EVENT_READ, "stdout")
-        selector.register(child.stderr, selectors.EVENT_READ, "stderr")
+        for name, pipe in (("stdout", child.stdout), ("stderr", child.stderr)):
+            if pipe is not None:
+                selector.register(pipe, selectors.EVENT_READ, name)
         if stdin:
             os.set_blocking(child.stdin.fileno(), False)
             selector.register(child.stdin, selectors.EVENT_WRITE, "stdin")
         else:
-            child.stdin.close()
+            fed()
         while selector.get_map():
             left = None if timeout_s is None else started + timeout_s - time.monotonic()
             if left is not None and left <= 0:
@@ -136,7 +148,7 @@ def _pump(
                     pending = _feed(child.stdin, pending)
                     if not pending:
                         selector.unregister(child.stdin)
-                        child.stdin.close()
+                        fed()
                     continue
                 stream: Stream = key.data
                 chunk = os.read(key.fd, 1 << 16)
@@ -144,11 +156,9 @@ def _pump(
                     selector.unregister(key.fileobj)
                 kept[stream] += chunk
                 if on_line is not None:
-                    *lines, partial[stream] = (partial[stream] + chunk).split(b"\n")
-                    if not chunk and partial[stream]:
-                        lines.append(partial[stream])
+                    lines, partial[stream] = _lines(partial[stream], chunk)
                     for line in lines:
-                        on_line(stream, line.decode("utf-8", "replace").rstrip("\r"))
+                        on_line(stream, line)
     if not timed_out:
         left = None if timeout_s is None else max(0.0, started + timeout_s - time.monotonic())
         try:
@@ -156,6 +166,14 @@ def _pump(
         except subprocess.TimeoutExpired:
             timed_out = True
     return {name: bytes(data) for name, data in kept.items()}, timed_out
+
+
+def _lines(partial: bytes, chunk: bytes) -> tuple[list[str], bytes]:
+    """The lines that `chunk` completes, and what is left; an empty chunk is the end."""
+    *lines, rest = (partial + chunk).split(b"\n")
+    if not chunk and rest:
+        lines, rest = [*lines, rest], b""
+    return [line.decode("utf-8", "replace").rstrip("\r") for line in lines], rest
 
 
 def _feed(pipe: IO[bytes], data: memoryview) -> memoryview:

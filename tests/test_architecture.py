@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "envsnap"
 
 LEAVES = {"errors", "progress", "redaction", "model"}
-EDGE_TOOLS = {"process", "storage", "target"}
+EDGE_TOOLS = {"archive", "carry", "process", "storage", "target"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
@@ -21,6 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     "process": {"errors"},
     "storage": {"errors"},
     "target": {"process"},
+    "archive": {"errors", "storage"},
+    "carry": {"errors", "archive", "target"},
     "settings": {"errors"},
     **{pure: {"errors", "redaction", "model"} for pure in ("lockfile", "catalog", "plan", "render", "parity")},
     "report": {"errors", "redaction", "model"},

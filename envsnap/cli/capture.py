@@ -14,16 +14,18 @@ from envsnap.cli.console import Console
 
 @click.command(epilog="Example:  envsnap capture --python .venv --smoke")
 @click.option(
-    "--python", metavar="P", help="Interpreter, or directory of a venv or conda environment.  [default: the active one, else python3]"
+    "--python",
+    metavar="P",
+    help="Interpreter, or directory of an environment; a path there, with another place.  [default: the active one, else python3]",
 )
-@click.option("--image", metavar="REF", help="Capture the `python` of an image that the local engine has, in a container without network.")
+@click.option("--container", metavar="C", help="Capture inside a running container, by name or ID.")
+@click.option("--image", metavar="REF", help="Capture an image that the local engine has, in a container without network.")
+@click.option("--ssh", "host", metavar="HOST", help="Capture on another host, through the system's ssh.")
 @click.option(
     "--project",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=Path(),
-    show_default=".",
     metavar="DIR",
-    help="The project whose git repository belongs to the environment.",
+    help="The project whose git repository belongs to the environment.  [default: the current directory; none for another place]",
 )
 @click.option("--name", metavar="N", help="Name of the lock and its images.  [default: the project directory's]")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="[default: lockfiles/NAME.yaml]")
@@ -40,8 +42,10 @@ from envsnap.cli.console import Console
 def command(
     console: Console,
     python: str | None,
+    container: str | None,
     image: str | None,
-    project: Path,
+    host: str | None,
+    project: Path | None,
     name: str | None,
     output: Path | None,
     smoke: bool,
@@ -50,16 +54,14 @@ def command(
     rescue: tuple[str, ...],
 ) -> None:
     """Write the facts of an environment that works into a lock. The environment is not changed."""
-    if image is not None and (python is not None or smoke):
-        raise click.UsageError("--image captures what is installed in an image: --python and --smoke are of environments of this host")
     from packaging.utils import canonicalize_name
 
     from envsnap.report import capture as report
     from envsnap.workflows import capture as workflow
+    from envsnap.workflows import targets
 
     request = workflow.CaptureRequest(
-        python=python,
-        image=image,
+        place=targets.Place(python=python, image=image, container=container, host=host),
         project=project,
         name=name,
         output=output,

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import codecs
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from envsnap import redaction
-from envsnap.engines import archive, gpus
+from envsnap import archive, redaction
+from envsnap.engines import gpus
 from envsnap.engines.connection import engine_errors
 from envsnap.errors import EngineError, TargetError
 from envsnap.process import OnLine, Stream
@@ -40,12 +40,14 @@ class ContainerTarget:
 
     Attributes:
         image: reference or ID in the engine's store.
+        python: a path in the image, or a name on its PATH.
         gpus: as docker's `--gpus`.
         user: as docker's `--user` ("1000:1000"); None for the image's own.
     """
 
     client: APIClient
     image: str
+    python: str = "python"
     gpus: str = "none"
     user: str | None = None
 
@@ -67,7 +69,7 @@ class ContainerTarget:
         """See `envsnap.target.Target`."""
         given = inputs or {}
         places = {"out": f"{INSIDE}/out"} | {name: f"{INSIDE}/in/{name}" for name in given}
-        command = ["python", "-B", f"{INSIDE}/guest", script, *(fill(argument, places) for argument in arguments)]
+        command = [self.python, "-B", f"{INSIDE}/guest", script, *(fill(argument, places) for argument in arguments)]
         with new_container(self.client, self.image, command, gpus_asked=self.gpus, user=self.user, env=env) as container:
             with engine_errors(f"cannot give {self.description} its inputs"):
                 self.client.put_archive(container, "/", archive.pack(_luggage(given)))
@@ -78,9 +80,9 @@ class ContainerTarget:
                     archive.unpack(chunks, outputs)
         if state["ExitCode"] in (_NOT_EXECUTABLE, _NOT_FOUND) and not timed_out:
             raise TargetError(
-                f"cannot run python in {self.description}",
+                f"cannot run {self.python} in {self.description}",
                 why=redaction.text(log.strip().splitlines()[-1]) if log.strip() else f"exit code {state['ExitCode']}",
-                hint="is `python` on the image's PATH?",
+                hint="--python python3, or the path of an interpreter in it",
             )
         if state.get("OOMKilled"):
             log += "\nended by the kernel: out of memory"
@@ -159,7 +161,7 @@ def follow(
     """
     from docker.errors import APIError
 
-    lines = _Lines(on_line)
+    lines = Lines(on_line)
     with (
         engine_errors(f"cannot run the container {container[:12]}"),
         _attached(client, container) as output,
@@ -168,8 +170,8 @@ def follow(
             client.start(container)
         except APIError as error:
             raise gpus.refusal(gpus_asked, _said(error)) or _not_started(_said(error)) from error
-        with _killed_after(client, container, timeout_s) as expired:
-            for stream, chunk in _frames(output):
+        with after(timeout_s, lambda: client.kill(container)) as expired:
+            for stream, chunk in frames(output):
                 lines.feed(stream, chunk)
         client.wait(container)
     return lines.finish(), expired.is_set()
@@ -235,7 +237,7 @@ def _attached(client: APIClient, container: str) -> Iterator[Any]:
         socket._response.close()  # noqa: SLF001  # docker-py offers no other way to give the connection back
 
 
-def _frames(socket: Any) -> Iterator[tuple[Stream, bytes]]:
+def frames(socket: Any) -> Iterator[tuple[Stream, bytes]]:
     from docker.utils.socket import STDOUT, frames_iter_no_tty
 
     for number, chunk in frames_iter_no_tty(socket):
@@ -243,16 +245,16 @@ def _frames(socket: Any) -> Iterator[tuple[Stream, bytes]]:
 
 
 @contextmanager
-def _killed_after(client: APIClient, container: str, timeout_s: float | None) -> Iterator[threading.Event]:
-    """Kill the container when the time is over; its output then ends, and whoever reads it goes on."""
+def after(timeout_s: float | None, end: Callable[[], object]) -> Iterator[threading.Event]:
+    """End something when the time is over; its output then ends, and whoever reads it goes on."""
     expired = threading.Event()
 
-    def kill() -> None:
+    def act() -> None:
         expired.set()
         with suppress(Exception):  # it may have ended by itself just now
-            client.kill(container)
+            end()
 
-    timer = threading.Timer(timeout_s, kill) if timeout_s is not None else None
+    timer = threading.Timer(timeout_s, act) if timeout_s is not None else None
     if timer is not None:
         timer.daemon = True
         timer.start()
@@ -263,7 +265,7 @@ def _killed_after(client: APIClient, container: str, timeout_s: float | None) ->
             timer.cancel()
 
 
-class _Lines:
+class Lines:
     """Two interleaved byte streams as lines."""
 
     def __init__(self, on_line: OnLine | None) -> None:

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from envsnap import process, redaction
-from envsnap.engines import archive, buildx
+from envsnap import archive, process, redaction
+from envsnap.engines import buildx
 from envsnap.engines.abilities import describe_engine, disk_ability, gpu_ability, uses_containerd_store
 from envsnap.engines.build_failure import build_failure
 from envsnap.engines.connection import NO_SOCKET, connect, engine_errors, failure
@@ -18,6 +18,7 @@ from envsnap.engines.container import ContainerTarget, files_of, new_container, 
 from envsnap.engines.images import Layers, config_digest_of, pushed_digest, read_image
 from envsnap.engines.interface import BuildInputs, EngineImage, Pushed
 from envsnap.engines.inventory import look_inside
+from envsnap.engines.running import RunningContainer
 from envsnap.errors import EngineError, TargetError
 from envsnap.model.base import BaseInventory
 from envsnap.model.host import Ability, State
@@ -92,10 +93,11 @@ class DockerEngine:
             return ""
         return done.stdout.decode("utf-8", "replace").strip() if done.ok else ""
 
-    def require(self) -> None:
+    def require(self, *, build: bool = False) -> None:
         with engine_errors("cannot ask the engine"):
             self._client.ping()
-        self._require_builder()
+        if build:
+            self._require_builder()
 
     def _require_builder(self) -> buildx.Builder:
         builder = self._builder()
@@ -220,11 +222,31 @@ class DockerEngine:
             except NotFound:
                 return None
 
-    def target(self, reference: str, *, gpus: str = "none", user: str | None = None) -> ContainerTarget:
+    def target(self, reference: str, *, gpus: str = "none", user: str | None = None, python: str = "python") -> ContainerTarget:
         if self.image(reference) is None:
             raise TargetError(f"the engine has no image {reference}", hint="envsnap build   or docker pull")
         require_gpus(self._client, reference, gpus)
-        return ContainerTarget(client=self._client, image=reference, gpus=gpus, user=user)
+        return ContainerTarget(client=self._client, image=reference, gpus=gpus, user=user, python=python)
+
+    def running(self, container: str, *, python: str = "python") -> RunningContainer:
+        """A container that runs already.
+
+        Raises:
+            TargetError: there is none of that name or ID, or it does not run.
+        """
+        from docker.errors import NotFound
+
+        with engine_errors(f"cannot look up the container {container}"):
+            try:
+                found: dict[str, Any] = self._client.inspect_container(container)
+            except NotFound:
+                raise TargetError(f"the engine has no container {container}", hint="docker ps lists those that run") from None
+        state = found["State"]
+        if not state["Running"] or state.get("Paused"):
+            image = str(found["Config"]["Image"])
+            hint = f"docker start {container}, or --image {image} for what it was made of"
+            raise TargetError(f"the container {container} does not run", why=f"it is {state['Status']}", hint=hint)
+        return RunningContainer(client=self._client, container=container, python=python)
 
 
 def _report(log: buildx.BuildLog, event: buildx.Event | None, task: Task) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from envsnap.engines import archive
+from envsnap import archive
 from envsnap.engines.interface import EngineImage
 from envsnap.errors import EngineError
 from envsnap.model.base import ImageConfig

@@ -72,8 +72,8 @@ class Engine(Protocol):
     def abilities(self) -> tuple[Ability, ...]:
         """What this engine can do here; the first entry is whether it answers at all. Never raises."""
 
-    def require(self) -> None:
-        """Raises EngineError, with the way out, unless the engine answers and can build."""
+    def require(self, *, build: bool = False) -> None:
+        """Raises EngineError, with the way out, unless the engine answers and, where that is asked for, can build."""
 
     def image(self, reference: str) -> EngineImage | None:
         """An image that is in the engine's store; None when it is not."""

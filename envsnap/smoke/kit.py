@@ -53,10 +53,11 @@ class NoKit:
     reason: str
 
 
-def resolve(python: Path, facts: CollectedFacts, cache: Path, progress: Progress) -> Kit | NoKit:
+def resolve(python: Path | None, facts: CollectedFacts, cache: Path, progress: Progress) -> Kit | NoKit:
     """Find and unpack what the environment of `python` lacks for the smoke-train.
 
     Args:
+        python: None for one that is not on this host, which can be lent nothing.
         facts: of that environment; every installed version is a constraint.
         cache: its `kits/` keeps what was unpacked.
 
@@ -67,6 +68,8 @@ def resolve(python: Path, facts: CollectedFacts, cache: Path, progress: Progress
     missing = [name for name in REQUIREMENTS if name not in installed]
     if not missing:
         return Kit(directory=None, packages=())
+    if python is None:
+        return NoKit(reason=f"{' and '.join(missing)} not installed, and what is not on this host can be lent nothing")
     pip = _pip_for(python)
     with progress.task(f"kit for the smoke-train: {' and '.join(missing)}", unit="packages") as task:
         task.status("resolving")

@@ -61,7 +61,7 @@ def build(lock_file: Path, request: BuildRequest, engine: Engine, *, env: Mappin
         require_tag(tag)
     if request.push and not request.tags:
         raise UsageError("there is nothing to push", hint="--push needs -t REGISTRY/NAME:TAG")
-    engine.require()
+    engine.require(build=True)
     started = time.monotonic()
     lock = places.read_lock(lock_file)
     made = plan.make_plan(lock, request.plan, engine=engine, env=env, cache=cache, pull=True, progress=progress)

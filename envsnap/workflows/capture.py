@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import platform
 import sys
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
@@ -11,33 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envsnap import __version__, catalog, lockfile
-from envsnap.engines.docker import DockerEngine
-from envsnap.errors import TargetError
 from envsnap.model.facts import CollectedFacts, Distribution, GpuFacts, GpuProbe, Problem
 from envsnap.model.lock import Capture, EnvLock, LockedSource, LockedSubmodule
 from envsnap.probes import gpu, index, interpreter, pack, source
-from envsnap.probes.local import LocalPython
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore
 from envsnap.target import Target
-from envsnap.workflows import places, reference
+from envsnap.workflows import places, reference, targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureRequest:
     """Attributes:
-    python: interpreter, or directory of a venv or conda environment; None for the active one.
-    image: image of the local engine to capture instead: the environment of its `python`.
-    project: directory of the project; its git repository becomes the lock's source.
+    place: where the environment is.
+    project: directory of this host; its git repository becomes the lock's source. None for the current one where the environment
+        is of this host too, else for no source.
     output: file to write; None for lockfiles/NAME.yaml.
     smoke: run the smoke-train twice and keep what it did as the reference.
     offline: ask no index.
     rescue: names of packages, or "all", to keep a wheel of although an index may have them.
     """
 
-    python: str | None = None
-    image: str | None = None
-    project: Path = Path()
+    place: targets.Place = targets.HERE
+    project: Path | None = None
     name: str | None = None
     output: Path | None = None
     smoke: bool = False
@@ -46,18 +41,9 @@ class CaptureRequest:
     rescue: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ground:
-    """What is captured. Attributes: python: the interpreter, where its files are this host's; else None."""
-
-    target: Target
-    python: Path | None
-    default_name: str
-
-
 def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, progress: Progress) -> tuple[EnvLock, Path]:
     """Capture the target and write its lock, the blobs first; returns the lock and its path."""
-    ground = _of_image(request.image, env) if request.image is not None else _of_host(request, env)
+    ground = targets.open_target(request.place, request.project, env)
     name = request.name or ground.default_name
     path = places.lock_path(name, request.output)
     if ground.python is not None and ground.python.parent == Path(sys.executable).parent:
@@ -73,35 +59,20 @@ def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, pro
     return lock, path
 
 
-def _of_host(request: CaptureRequest, env: Mapping[str, str]) -> _Ground:
-    python = interpreter.find_python(request.python, env)
-    return _Ground(target=LocalPython(python), python=python, default_name=places.lock_name(request.project.resolve()))
-
-
-def _of_image(image: str, env: Mapping[str, str]) -> _Ground:
-    engine = DockerEngine(env)
-    engine.require()
-    if engine.image(image) is None:
-        raise TargetError(f"the engine has no image {image}", hint=f"docker pull {image} fetches it")
-    repository = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
-    return _Ground(target=engine.target(image), python=None, default_name=places.lock_name(Path(repository)))
-
-
-def _lock(request: CaptureRequest, name: str, ground: _Ground, blobs: BlobStore, *, cache: Path, progress: Progress) -> EnvLock:
+def _lock(request: CaptureRequest, name: str, ground: targets.Ground, blobs: BlobStore, *, cache: Path, progress: Progress) -> EnvLock:
     target = ground.target
     facts = interpreter.collect(target, torch=True, imports=True, integrity=True, progress=progress)
     wheels = _wheels(facts, offline=request.offline, cache=cache, progress=progress)
-    if ground.python is not None:
-        devices = gpu.read(salt=name)
-        directory = request.project.resolve()
-        project = source.read_source(directory, _editables(facts), blobs, places.lock_name(directory), progress)
-    else:  # it has no project or GPU of its own
-        devices = GpuProbe(facts=GpuFacts(unavailable=f"not asked: {target.description}"), readings={})
-        project = source.SourceProbe()
+    devices = (
+        gpu.read(salt=name) if ground.is_here else GpuProbe(facts=GpuFacts(unavailable=f"not asked: {target.description}"), readings={})
+    )
+    project = source.SourceProbe()
+    if ground.project is not None:
+        project = source.read_source(ground.project, _editables(facts), blobs, places.lock_name(ground.project), progress)
     to_pack = lockfile.to_pack(facts.distributions, wheels, request.rescue)
-    packed, pack_problems = _packed(target, facts.distributions, to_pack, project.root, blobs, progress)
+    packed, pack_problems = _packed(target, facts.distributions, to_pack, project.root if ground.is_here else None, blobs, progress)
     smoke = reference.Finding(reference=None)
-    if request.smoke and ground.python is not None:
+    if request.smoke:
         smoke = reference.make(target, ground.python, facts, seed=request.seed, blobs=blobs, cache=cache, progress=progress)
     return lockfile.assemble(
         name=name,
@@ -116,7 +87,7 @@ def _lock(request: CaptureRequest, name: str, ground: _Ground, blobs: BlobStore,
         capture=Capture(
             at=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             tool=f"envsnap {__version__}",
-            host=platform.node(),
+            host=ground.host,
             target=target.description,
             withheld=dict.fromkeys(facts.withheld, "an environment variable, at run time") | dict(project.withheld),
             problems=(
@@ -130,6 +101,10 @@ def _lock(request: CaptureRequest, name: str, ground: _Ground, blobs: BlobStore,
             readings=devices.readings,
         ),
     )
+
+
+def _no_gpu(target: Target) -> GpuProbe:
+    return GpuProbe(facts=GpuFacts(unavailable=f"not asked: {target.description}"), readings={})
 
 
 def _editables(facts: CollectedFacts) -> Sequence[Path]:

@@ -12,7 +12,7 @@ from envsnap import lockfile, parity
 from envsnap.model.lock import EnvLock, LockedPackage
 from envsnap.model.parity import Difference
 from envsnap.progress import Progress
-from envsnap.workflows import capture, places
+from envsnap.workflows import capture, places, targets
 
 
 def differences(
@@ -41,7 +41,12 @@ def _live(expected: EnvLock, python: str | None, project: Path, env: Mapping[str
     """
     with tempfile.TemporaryDirectory(prefix="envsnap-drift-") as scratch:
         request = capture.CaptureRequest(
-            python=python, project=project, name=expected.name, output=Path(scratch, "live.yaml"), smoke=False, offline=True
+            place=targets.Place(python=python),
+            project=project,
+            name=expected.name,
+            output=Path(scratch, "live.yaml"),
+            smoke=False,
+            offline=True,
         )
         live, _ = capture.capture(request, env=env, cache=cache, progress=progress)
     known = {package.name: package for package in expected.packages}

@@ -29,7 +29,9 @@ class Finding:
     problem: Problem | None = None
 
 
-def make(target: Target, python: Path, facts: CollectedFacts, *, seed: int, blobs: BlobStore, cache: Path, progress: Progress) -> Finding:
+def make(
+    target: Target, python: Path | None, facts: CollectedFacts, *, seed: int, blobs: BlobStore, cache: Path, progress: Progress
+) -> Finding:
     """Train twice in the same environment: the first run is the reference, the second tells whether it repeats bit for bit.
 
     Raises:

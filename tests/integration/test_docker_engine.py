@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from docker.errors import DockerException
 
-from envsnap import target
-from envsnap.engines import archive, container
+from envsnap import archive, target
+from envsnap.engines import container
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs, Pushed
 from envsnap.engines.reference import require_tag

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsnap.engines import archive
-from envsnap.engines.archive import Entry, entries_of, pack, read_single, unpack
+from envsnap import archive
+from envsnap.archive import Entry, entries_of, pack, read_single, unpack
 from envsnap.errors import TargetError
 
 

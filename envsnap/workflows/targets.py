@@ -1,0 +1,87 @@
+"""Where the environment is that is captured: on this host, in an image or a running container, on another host."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from envsnap.engines.docker import DockerEngine
+from envsnap.errors import UsageError
+from envsnap.probes import interpreter
+from envsnap.probes.local import LocalPython
+from envsnap.probes.ssh import SshPython
+from envsnap.target import Target
+from envsnap.workflows import places
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Attributes:
+    python: interpreter, on this host also the directory of a venv or conda environment; None for the active one, or the one on the PATH
+        of the image, container or host.
+    image: image of the local engine. container: running container of it. host: as `ssh` takes it. At most one of them.
+    """
+
+    python: str | None = None
+    image: str | None = None
+    container: str | None = None
+    host: str | None = None
+
+
+HERE = Place()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What is captured.
+
+    Attributes:
+        python: the interpreter, where its files are this host's; else None.
+        project: directory of this host whose source belongs to it; None for none.
+        host: name of the machine.
+    """
+
+    target: Target
+    python: Path | None
+    project: Path | None
+    default_name: str
+    host: str
+
+    @property
+    def is_here(self) -> bool:
+        return self.python is not None
+
+
+def open_target(place: Place, project: Path | None, env: Mapping[str, str]) -> Ground:
+    """Find the environment.
+
+    Args:
+        project: as in `CaptureRequest`.
+
+    Raises:
+        UsageError: more than one place. TargetError: it is not there. EngineError: the engine does not answer.
+    """
+    if sum(name is not None for name in (place.image, place.container, place.host)) > 1:
+        raise UsageError("one environment at a time", hint="give one of --image, --container and --ssh")
+    here = project.resolve() if project is not None else None
+    if place.host is not None:
+        target: Target = SshPython(host=place.host, python=place.python or "python3")
+        return _elsewhere(target, here, place.host.rpartition("@")[2], host=place.host.rpartition("@")[2])
+    if place.image is None and place.container is None:
+        python = interpreter.find_python(place.python, env)
+        here = here or Path.cwd()
+        return Ground(target=LocalPython(python), python=python, project=here, default_name=places.lock_name(here), host=platform.node())
+    engine = DockerEngine(env)
+    engine.require()
+    python_inside = place.python or "python"
+    if place.container is not None:
+        return _elsewhere(engine.running(place.container, python=python_inside), here, place.container, host=platform.node())
+    assert place.image is not None
+    repository = place.image.partition("@")[0].rpartition("/")[2].partition(":")[0]
+    return _elsewhere(engine.target(place.image, python=python_inside), here, repository, host=platform.node())
+
+
+def _elsewhere(target: Target, project: Path | None, name: str, *, host: str) -> Ground:
+    return Ground(target=target, python=None, project=project, default_name=places.lock_name(project or Path(name)), host=host)
