@@ -34,7 +34,7 @@ def engine() -> Iterator[DockerEngine]:
     """A Docker engine that can build."""
     engine = DockerEngine(os.environ)
     try:
-        engine.require()
+        engine.require(build=True)
     except EngineError as error:
         unavailable(f"{error.what}: {error.why}", "ENVSNAP_REQUIRE_ENGINE")
     yield engine

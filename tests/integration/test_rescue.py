@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,67 @@ def test_captured_from_the_image_the_packages_have_the_same_files(root: Path, im
     expected = lockfile.loads(lock.read_bytes())
     found = lockfile.loads((root / "project" / str(document["lock"])).read_bytes())
     assert {p.name: (p.version, p.files) for p in found.packages} == {p.name: (p.version, p.files) for p in expected.packages}
+
+
+def inside(container: str, *command: str) -> str:
+    return subprocess.run(["docker", "exec", container, *command], capture_output=True, text=True, check=True).stdout
+
+
+def changes(container: str) -> list[str]:
+    """What a container has that its image has not."""
+    return sorted(subprocess.run(["docker", "diff", container], capture_output=True, text=True, check=True).stdout.splitlines())
+
+
+def numbers(listing: str) -> int:
+    return sum(name.isdigit() for name in listing.split())
+
+
+@pytest.fixture
+def container(image: str) -> Iterator[str]:
+    name = "envsnap-test-running"
+    command = ["docker", "run", "--detach", "--rm", "--name", name, "--user", "1000:1000", image, "sleep", "600"]
+    subprocess.run(command, capture_output=True, check=True)
+    yield name
+    subprocess.run(["docker", "rm", "--force", name], capture_output=True)
+
+
+def test_a_running_container_has_the_same_packages_and_is_not_changed(root: Path, container: str, lock: Path) -> None:
+    subprocess.run(["docker", "exec", container, "touch", "/tmp/before"], check=True)
+    before, processes = changes(container), inside(container, "ls", "/proc")
+    document = envsnap(root, "capture", "--container", container, "--name", "from-container")
+    assert changes(container) == before
+    assert numbers(inside(container, "ls", "/proc")) == numbers(processes)  # nothing goes on running
+    expected = lockfile.loads(lock.read_bytes())
+    found = lockfile.loads((root / "project" / str(document["lock"])).read_bytes())
+    assert {p.name: (p.version, p.files) for p in found.packages} == {p.name: (p.version, p.files) for p in expected.packages}
+    # No index has them, here as there: both are kept as wheels, made in the container.
+    assert document["provenance"]["rebuilt"] == 2 and document["provenance"]["unproven"] == 0, document
+
+
+def test_what_is_edited_in_a_running_container_is_kept(root: Path, image: str) -> None:
+    name = "envsnap-test-edited"
+    site = "/opt/envsnap/env/lib/python3.11/site-packages"
+    edit = f"echo \"def main(): print('edited inside')\" > {site}/demo_module.py; exec sleep 600"
+    subprocess.run(["docker", "run", "-d", "--rm", "--name", name, "-u", "0", image, "sh", "-c", edit], capture_output=True, check=True)
+    try:
+        document = envsnap(root, "capture", "--container", name, "--name", "edited")
+    finally:
+        subprocess.run(["docker", "rm", "--force", name], capture_output=True)
+    found = lockfile.loads((root / "project" / str(document["lock"])).read_bytes())
+    demo = next(package for package in found.packages if package.name == "demo-pkg")
+    assert demo.modified == ("demo_module.py",) and demo.blob is not None
+    wheel = zipfile.ZipFile(root / "project/lockfiles/edited.blobs/sha256" / demo.blob.removeprefix("sha256:"))
+    assert wheel.read("demo_module.py") == b"def main(): print('edited inside')\n"
+
+
+def test_a_container_that_does_not_run_is_said(root: Path, image: str) -> None:
+    assert "no container" in envsnap(root, "capture", "--container", "nobody", code=3)["error"]["what"]
+    subprocess.run(["docker", "create", "--name", "envsnap-test-stopped", image], capture_output=True, check=True)
+    try:
+        error = envsnap(root, "capture", "--container", "envsnap-test-stopped", code=3)["error"]
+    finally:
+        subprocess.run(["docker", "rm", "envsnap-test-stopped"], capture_output=True)
+    assert "does not run" in error["what"] and "docker start" in error["hint"]
 
 
 def test_a_lost_edit_is_seen(root: Path, image: str, lock: Path) -> None:
