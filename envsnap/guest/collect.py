@@ -35,7 +35,8 @@ import time
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from .children import PROGRAM, interpreter_flags
-from .distributions import Installed, read_distributions
+from .conda import conda_changes, conda_oddities, owners, read_conda
+from .distributions import Installed, of_conda, read_distributions
 from .expectation import differences, is_expectation, report_expectation
 from .imports import imports_child, probe_imports
 from .integrity import Integrity, check_integrity
@@ -43,6 +44,7 @@ from .interpreter import interpreter_facts, platform_facts
 from .needs import system_libraries
 from .paths import environment_roots, path_directories
 from .pip_config import pip_config
+from .record import canonical_path
 from .shadowing import path_oddities
 from .source_files import check_source, is_manifest
 from .text import Problems, reason, write_document
@@ -75,8 +77,10 @@ def collect(
 ) -> dict[str, Any]:
     problems, clock = Problems(), Clock()
     directories = path_directories(problems)
-    distributions = read_distributions(directories, problems)
-    oddities = path_oddities(directories, distributions, problems)
+    conda = read_conda(problems)
+    owner = {place: package.name for place, package in owners(conda).items()}
+    distributions = of_conda(read_distributions(directories, problems), owner)
+    oddities = [*path_oddities(directories, distributions, problems), *conda_oddities(conda)]
     clock.mark("distributions")
     pip = pip_config(problems)
     clock.mark("pip")
@@ -91,6 +95,7 @@ def collect(
     foreign = system_libraries(distributions, mapped, roots)
     clock.mark("system_libraries")
     checked = check_integrity(distributions) if integrity else {}
+    changes = {package.name: conda_changes(package) for package in conda} if integrity else None
     clock.mark("integrity")
     source = None if manifest is None else check_source(manifest)
     clock.mark("source")
@@ -98,7 +103,8 @@ def collect(
         "schema": SCHEMA,
         "interpreter": interpreter_facts(),
         "platform": platform_facts(),
-        "distributions": [{**found.facts, **integrity_facts(found, checked.get(found.name))} for found in distributions],
+        "distributions": [{**found.facts, **integrity_facts(found, checked.get(found.name), changes)} for found in distributions],
+        "conda": [{**package.facts, "modified": None if changes is None else changes[package.name]} for package in conda],
         "env": steering_variables(os.environ),
         "withheld": withheld_variables(os.environ),
         "path_oddities": oddities,
@@ -113,13 +119,22 @@ def collect(
     }
 
 
-def integrity_facts(found: Installed, checked: Integrity | None) -> dict[str, Any]:
+def integrity_facts(found: Installed, checked: Integrity | None, conda_changes: Mapping[str, list[str]] | None) -> dict[str, Any]:
     """`modified` and `actual_files` of the document; without a usable RECORD, and for editables, there is no digest to compare."""
+    if found.facts["conda"] is not None:
+        changed = None if conda_changes is None else [as_site_path(path, found) for path in conda_changes[found.facts["conda"]]]
+        return {"modified": changed, "actual_files": None}
     comparable = checked is not None and found.facts.get("files") is not None
     return {
         "modified": None if checked is None else checked.modified,
         "actual_files": checked.digest if checked is not None and comparable else None,
     }
+
+
+def as_site_path(path: str, found: Installed) -> str:
+    """A path of conda's, relative to its prefix, as RECORD would have it."""
+    mark, path = ("missing: ", path[len("missing: ") :]) if path.startswith("missing: ") else ("", path)
+    return mark + canonical_path(os.path.join(sys.prefix, path), found.location, sys.prefix)
 
 
 def parser() -> argparse.ArgumentParser:

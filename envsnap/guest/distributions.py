@@ -17,7 +17,7 @@ class Installed(NamedTuple):
     """One distribution.
 
     Attributes:
-        facts: the document's `Distribution`, without `modified`.
+        facts: the document's `Distribution`, without `modified`; `conda` is filled in by `of_conda`.
         prefix: that its location belongs to.
         entries: of RECORD; None without one.
     """
@@ -83,6 +83,7 @@ def read_dist_info(location: str, metadata_name: str, problems: Problems) -> Ins
         "modules": sorted(contents.modules),
         "requires": headers.all("requires-dist"),
         "requires_python": headers.one("requires-python"),
+        "conda": None,
     }
     return Installed(facts, prefix, record.entries)
 
@@ -161,6 +162,7 @@ def read_egg_info(location: str, metadata_name: str, problems: Problems) -> Inst
         "modules": sorted(modules),
         "requires": headers.all("requires-dist"),
         "requires_python": headers.one("requires-python"),
+        "conda": None,
     }
     return Installed(facts, install_prefix(location), None)
 
@@ -181,6 +183,11 @@ def read_distributions(directories: Iterable[str], problems: Problems) -> list[I
                     f"{candidate.name} {candidate.facts['version']} is hidden by {winner.facts['version']} in {winner.location}",
                 )
     return [found[name] for name in sorted(found)]
+
+
+def of_conda(distributions: Iterable[Installed], owner: Mapping[str, str]) -> list[Installed]:
+    """With the name of the conda package that each belongs to. Args: owner: of a metadata directory."""
+    return [found._replace(facts={**found.facts, "conda": owner.get(found.facts["metadata_dir"])}) for found in distributions]
 
 
 def read_distribution(location: str, metadata_name: str, problems: Problems) -> Installed | None:

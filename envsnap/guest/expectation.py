@@ -20,6 +20,7 @@ def differences(expected: Mapping[str, Any], document: Mapping[str, Any]) -> lis
     """Every way in which the document is not what was expected, one sentence each."""
     return [
         *package_differences(expected["packages"], document),
+        *conda_differences(expected.get("conda", ()), document),
         *import_differences(expected, document),
         *source_differences(expected, document),
     ]
@@ -43,6 +44,21 @@ def package_differences(packages: Iterable[Mapping[str, Any]], document: Mapping
             yield f"{name} {have['version']} has other files: {have.get('files')}, expected {want['files']}"
         for path in have.get("modified") or ():
             yield f"{name} {have['version']}: {path}" if path.startswith("missing: ") else f"{name} {have['version']}: {path} was modified"
+
+
+def conda_differences(packages: Iterable[Mapping[str, Any]], document: Mapping[str, Any]) -> Iterator[str]:
+    found = {item["name"]: item for item in document["conda"]}
+    wanted = {item["name"]: item for item in packages}
+    for name in sorted(wanted.keys() | found.keys()):
+        want, have = wanted.get(name), found.get(name)
+        if have is None or want is None:
+            yield f"conda's {name} is missing" if want else f"conda's {name} is there and was not expected"
+        elif (want["version"], want["build"]) != (have["version"], have["build"]):
+            yield f"conda's {name} is {have['version']} {have['build']}, expected {want['version']} {want['build']}"
+        elif want.get("files") and want["files"] != have["files"]:
+            yield f"conda's {name} {have['version']} has other files: {have['files']}, expected {want['files']}"
+        for path in (have or {}).get("modified") or ():
+            yield f"conda's {name}: {path}" if path.startswith("missing: ") else f"conda's {name}: {path} was modified"
 
 
 def import_differences(expected: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:

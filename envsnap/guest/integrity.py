@@ -45,10 +45,10 @@ PART_FILES, PART_BYTES = 256, 32 << 20
 
 
 def check_integrity(distributions: Sequence[Installed]) -> dict[str, Integrity]:
-    """By name, for each distribution that has a RECORD."""
+    """By name, for each distribution that has a RECORD and is not conda's, which has hashes of its own."""
     from concurrent.futures import ThreadPoolExecutor
 
-    recorded = [found for found in distributions if found.entries is not None]
+    recorded = [found for found in distributions if found.entries is not None and found.facts["conda"] is None]
     work = [(found, entry) for found in recorded for entry in found.payload()]
     meter = Meter(sum(max(entry.size, 0) for _, entry in work))
     # A task for each file would cost more than hashing most of them.
@@ -64,7 +64,7 @@ def check_integrity(distributions: Sequence[Installed]) -> dict[str, Integrity]:
         if seen != entry.sha256:
             modified[found.name].add(entry.path)
         actual[found.name].append(entry._replace(sha256=seen))
-    for found, path, file in added_files(recorded):
+    for found, path, file in added_files(distributions):
         sha256 = hash_or_none(file)
         if sha256 is not None:
             modified[found.name].add("added: " + path)
@@ -138,7 +138,12 @@ def added_files(distributions: Iterable[Installed]) -> Iterator[tuple[Installed,
             continue
         found = by_name[next(iter(owners[folder]))]
         # Below the prefix (share/man/man1) a folder is everybody's, whoever uses it now.
-        if found.facts["editable_paths"] or not is_below(folder, found.location) or folder == found.facts["metadata_dir"]:
+        if (
+            found.facts["editable_paths"]
+            or found.facts["conda"]
+            or not is_below(folder, found.location)
+            or folder == found.facts["metadata_dir"]
+        ):
             continue
         for file in unknown_files(folder, owners.keys(), known):
             yield found, file[len(found.location.rstrip("/")) + 1 :], file

@@ -2,9 +2,9 @@
 
     python -B GUEST pack --wanted FILE --out DIR
 
---wanted FILE     [{"kind": "installed"|"editable"|"working_tree", ...the fields of `Packable`}, ...]
+--wanted FILE     [{"kind": "installed"|"editable"|"working_tree"|"conda", ...the fields of `Packable`}, ...]
 --out DIR         gets a wheel N.whl for the N-th of them, and packed.json: for each {"refused": sentence} or
-                  {"sha256": hex digits, "files": digest or null, "tags": [tag, ...]}.
+                  {"sha256": hex digits} and the fields of `Packed`.
 
 A wheel holds the installed files as they are, edits and additions included: installed from it, the package has the canonical
 RECORD that `collect` computed (`Distribution.actual_files`). The bytes depend on nothing but those files: fixed dates, fixed
@@ -33,6 +33,7 @@ from pathlib import Path
 from posixpath import normpath
 from typing import IO, Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union, cast
 
+from .conda_tree import pack_conda_tree
 from .interpreter import interpreter_facts
 from .record import DROPPINGS, Entry, canonical_digest, sha256_hex
 from .text import reason, say_progress
@@ -78,10 +79,16 @@ class Member(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A wheel that was written. Attributes: files: its digest as in `LockedPackage.files`, None where the project has them."""
+    """What was written.
+
+    Attributes:
+        files: digest of a wheel as in `LockedPackage.files`, None where the project has them.
+        conda: of a tree, conda package -> digest of its files as in `LockedCondaPackage.files`.
+    """
 
     files: Optional[str]
     tags: Sequence[str]
+    conda: Mapping[str, str] = {}
 
 
 class Row(NamedTuple):
@@ -390,6 +397,14 @@ def unreadable(path: str, error: OSError) -> Refused:
     return Refused(f"{path} of its RECORD cannot be read: {error.strerror}")
 
 
+def pack_conda(conda: Packable, tree: IO[bytes]) -> Packed:
+    """Everything that conda installed, as a tar archive for the prefix `conda.location`."""
+    try:
+        return Packed(None, (), pack_conda_tree(tree, conda.location))
+    except ValueError as error:
+        raise Refused(str(error)) from error
+
+
 def is_native(names: Iterable[str]) -> bool:
     return any(name.endswith(".so") for name in names)
 
@@ -406,7 +421,7 @@ def own_tag() -> str:
     return "{0}-{0}-linux_{1}".format(facts["abi"], facts["machine"])
 
 
-KINDS = {"installed": pack_installed, "editable": pack_editable, "working_tree": pack_working_tree}
+KINDS = {"installed": pack_installed, "editable": pack_editable, "working_tree": pack_working_tree, "conda": pack_conda}
 
 
 def packed(number: int, wanted: Dict[str, Any], out: str) -> Dict[str, Any]:
@@ -418,7 +433,7 @@ def packed(number: int, wanted: Dict[str, Any], out: str) -> Dict[str, Any]:
         with open(place, "wb") as file:
             hashing = Hashing(file)
             result = pack(Packable(**wanted), cast("IO[bytes]", hashing))
-        return {"sha256": hashing.hash.hexdigest(), "files": result.files, "tags": list(result.tags)}
+        return {"sha256": hashing.hash.hexdigest(), "files": result.files, "tags": list(result.tags), "conda": dict(result.conda)}
     except (Refused, OSError) as error:
         if os.path.exists(place):
             os.unlink(place)

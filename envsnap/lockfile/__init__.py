@@ -2,11 +2,13 @@
 
 from envsnap.lockfile.assemble import assemble
 from envsnap.lockfile.codec import dumps, loads
+from envsnap.lockfile.conda import PackedTree, needs_tree
 from envsnap.lockfile.digest import lock_digest, observed_digest, seal
 from envsnap.lockfile.packages import Packed, Unfound, WheelAnswer, from_project, in_place, to_pack
 
 __all__ = [
     "Packed",
+    "PackedTree",
     "Unfound",
     "WheelAnswer",
     "assemble",
@@ -15,6 +17,7 @@ __all__ = [
     "in_place",
     "loads",
     "lock_digest",
+    "needs_tree",
     "observed_digest",
     "seal",
     "to_pack",

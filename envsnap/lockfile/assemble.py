@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from envsnap.errors import TargetError
 from envsnap.lockfile import validate
+from envsnap.lockfile.conda import PackedTree, conda
 from envsnap.lockfile.digest import seal
 from envsnap.lockfile.doubts import doubts
 from envsnap.lockfile.explain import misfit
@@ -16,7 +17,7 @@ from envsnap.lockfile.observe import observe
 from envsnap.lockfile.packages import Evidence, Packed, Unfound, WheelAnswer, packages
 from envsnap.model.facts import CollectedFacts, GpuProbe, Interpreter, Problem, SystemLibrary
 from envsnap.model.kinds import Variable
-from envsnap.model.lock import Capture, EnvLock, LockedInterpreter, LockedPython, LockedSource, LockedSystemPackage, Reference
+from envsnap.model.lock import Capture, EnvLock, LockedConda, LockedInterpreter, LockedPython, LockedSource, LockedSystemPackage, Reference
 
 _MACHINES: Mapping[str, Literal["x86_64", "aarch64"]] = {"x86_64": "x86_64", "aarch64": "aarch64"}
 
@@ -30,6 +31,7 @@ def assemble(
     source: LockedSource | None,
     source_root: str | None,
     packed: Mapping[str, Packed],
+    tree: PackedTree | None = None,
     reference: Reference | None,
     capture: Capture,
     releases: Mapping[str, str] = {},
@@ -40,13 +42,16 @@ def assemble(
         wheels: by normalised name, for each distribution that an index was asked for.
         source_root: absolute path on the target of the directory that `source` describes.
         packed: by normalised name, for those that `to_pack` names.
+        tree: what conda installed, where `needs_tree` says so.
         releases: as in `Evidence`.
         capture: complete but for the problems that are found here.
 
     Raises:
         TargetError: a machine that no lock can describe.
     """
-    evidence = Evidence(wheels=wheels, packed=packed, source=source, root=source_root if source is not None else None, releases=releases)
+    of_conda, conda_problems = conda(facts.conda, tree)
+    root = source_root if source is not None else None
+    evidence = Evidence(wheels=wheels, packed=packed, source=source, root=root, releases=releases, conda=of_conda)
     locked, problems = packages(facts.distributions, evidence)
     system_packages, system_problems = _system_packages(facts.system_libraries)
     env, env_problems = _env(facts.env)
@@ -56,18 +61,21 @@ def assemble(
             envsnap=1,
             name=name,
             digest="",
-            python=_python(facts.interpreter),
+            python=_python(facts.interpreter, of_conda),
             packages=locked,
             system_packages=system_packages,
             source=source,
             env=env,
             observed=observed,
-            capture=replace(capture, problems=(*capture.problems, *doubts(observed, locked), *problems, *system_problems, *env_problems)),
+            capture=replace(
+                capture,
+                problems=(*capture.problems, *doubts(observed, locked), *conda_problems, *problems, *system_problems, *env_problems),
+            ),
         )
     )
 
 
-def _python(interpreter: Interpreter) -> LockedPython:
+def _python(interpreter: Interpreter, of_conda: LockedConda | None) -> LockedPython:
     if interpreter.machine not in _MACHINES:
         raise TargetError(f"the target is a {interpreter.machine} machine", why=f"a lock describes {' and '.join(_MACHINES)} only")
     return LockedPython(
@@ -76,6 +84,7 @@ def _python(interpreter: Interpreter) -> LockedPython:
         abi=interpreter.abi,
         kind=interpreter.kind,
         interpreter=LockedInterpreter(soabi=interpreter.soabi, machine=_MACHINES[interpreter.machine]),
+        conda=of_conda,
     )
 
 

@@ -28,6 +28,7 @@ from envsnap.model.lock import (
     DirectoryOrigin,
     EditableOrigin,
     IndexOrigin,
+    LockedConda,
     LockedPackage,
     LockedSource,
     UnknownOrigin,
@@ -98,6 +99,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
 
     Attributes:
         root: absolute path on the target of the directory that `source` describes; None without a source.
+        conda: what conda installed, as it will be in the lock.
         releases: release of NVIDIA's images ("25.03") -> reference of the image whose own builds carry it in their version.
     """
 
@@ -106,6 +108,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     source: LockedSource | None
     root: str | None
     releases: Mapping[str, str] = {}
+    conda: LockedConda | None = None
 
 
 def to_pack(distributions: Sequence[Distribution], wheels: Mapping[str, WheelAnswer | Unfound], rescue: frozenset[str]) -> frozenset[str]:
@@ -118,6 +121,8 @@ def to_pack(distributions: Sequence[Distribution], wheels: Mapping[str, WheelAns
 
 
 def _needs_packing(distribution: Distribution, answer: WheelAnswer | Unfound | None, rescue: frozenset[str]) -> bool:
+    if distribution.conda is not None:
+        return False
     if _is_editable(distribution) or from_project(distribution):
         return True
     if distribution.files is None or _NGC_BUILD.match(distribution.version):
@@ -181,7 +186,7 @@ def _package(distribution: Distribution, evidence: Evidence) -> tuple[LockedPack
     )
     try:
         package = _proven(unproven, distribution, evidence)
-        if package.modified:
+        if package.modified and package.provenance != "rebuilt":
             raise _Doubt(f"files were edited after it was installed: {_few(package.modified)}", package.origin, package)
         if refused := _refused(package, evidence):
             raise _Doubt(f"what is said of its origin cannot be locked: {refused}")
@@ -219,6 +224,8 @@ def _refused(package: LockedPackage, evidence: Evidence) -> str:
 
 def _proven(package: LockedPackage, distribution: Distribution, evidence: Evidence) -> LockedPackage:
     """The package with its origin, proof and provenance. Raises _Doubt."""
+    if distribution.conda is not None:
+        return _from_conda(package, distribution.conda, evidence)
     direct_url = distribution.direct_url
     if direct_url is not None:
         url = redaction.url(str(direct_url.get("url", "")))
@@ -228,12 +235,26 @@ def _proven(package: LockedPackage, distribution: Distribution, evidence: Eviden
             return _from_directory(package, url, distribution, evidence)
         return _from_archive(package, url, direct_url, evidence)
     if distribution.installer == "conda":
-        raise _Doubt("conda installed it, and conda packages cannot be proven yet", CondaOrigin(url="", build=distribution.build))
+        raise _Doubt("conda installed it, and nothing in conda-meta says which package it is of")
     if distribution.metadata_dir.endswith((".egg-info", ".egg")):
         raise _Doubt("installed as an egg: nothing records its files or where they came from")
     if build := _NGC_BUILD.match(distribution.version):
         return _from_base(package, f"{build[1]}.{int(build[2]):02}", evidence)
     return _from_index(package, evidence)
+
+
+def _from_conda(package: LockedPackage, name: str, evidence: Evidence) -> LockedPackage:
+    """Part of a package of conda; what of that is in no channel is in the tree that was kept."""
+    owner = next((one for one in evidence.conda.packages if one.name == name), None) if evidence.conda is not None else None
+    if owner is None:
+        raise _Doubt(f"it is of conda's package {name}, which no lock can hold")
+    origin = CondaOrigin(url=owner.url or "", build=owner.build)
+    if owner.is_to_be_had:
+        return replace(package, origin=origin, provenance="conda")
+    assert evidence.conda is not None
+    if evidence.conda.tree is None:
+        raise _Doubt(f"it is of conda's package {name}, which is in no channel or was edited, and could not be kept", origin)
+    return replace(package, origin=origin, provenance="rebuilt")
 
 
 def _from_base(package: LockedPackage, release: str, evidence: Evidence) -> LockedPackage:

@@ -57,6 +57,7 @@ def problems(lock: EnvLock) -> tuple[str, ...]:
     """Each violation as "place: sentence", in document order; digests are not looked at."""
     return (
         *_python(lock.python),
+        *_conda(lock),
         *_ordered("packages", lock.packages, package_order, lambda package: package.name),
         *(f"packages[{n}]{found}" for n, package in enumerate(lock.packages) for found in package_problems(package, lock.source)),
         *_ordered("system_packages", lock.system_packages, system_package_order, lambda package: package.name or package.sonames[0]),
@@ -71,6 +72,17 @@ def _python(python: LockedPython) -> Iterator[str]:
     for field, value in words.items():
         if not _WORD.fullmatch(value):
             yield f"python.{field}: {value!r} may hold letters, digits, '.', '_' and '-' only"
+
+
+def _conda(lock: EnvLock) -> Iterator[str]:
+    conda = lock.python.conda
+    if conda is not None:
+        yield from _ordered("python.conda.packages", conda.packages, lambda package: package.name, lambda package: package.name)
+        for n, package in enumerate(conda.packages):
+            yield from (f"python.conda.packages[{n}].url: {found}" for found in _address(package.url or ""))
+    for n, one in enumerate(lock.packages):
+        if isinstance(one.origin, CondaOrigin) and one.provenance == "rebuilt" and (conda is None or conda.tree is None):
+            yield f"packages[{n}].provenance: 'rebuilt', but the lock keeps nothing of conda's (python.conda.tree)"
 
 
 def _ordered(place: str, items: Sequence[_T], order: Callable[[_T], Any], name: Callable[[_T], str]) -> Iterator[str]:
@@ -97,7 +109,9 @@ def _provenance(package: LockedPackage, source: LockedSource | None) -> Iterator
     kind, allowed = origin_kind(package.origin), ORIGINS.get(package.provenance)
     if allowed is not None and not isinstance(package.origin, allowed):
         yield f".provenance: {package.provenance!r} does not go with an origin of kind {kind!r}"
-    for field in PROOF.get(package.provenance, ()):
+    # What is kept of conda's packages is kept as a whole (python.conda.tree).
+    needed = () if isinstance(package.origin, CondaOrigin) else PROOF.get(package.provenance, ())
+    for field in needed:
         if getattr(package, field) is None:
             yield f".{field}: missing; provenance {package.provenance!r} needs it"
     if package.modified and package.provenance not in ("rebuilt", "unproven"):

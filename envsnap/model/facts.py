@@ -77,6 +77,7 @@ class Distribution(Value, frozen=True, kw_only=True):
             `files` where `modified` is empty; None when not checked, and for editables.
         requires: Requires-Dist lines.
         requires_python: Requires-Python, "".
+        conda: name of the conda package whose it is; None for what pip and its like installed.
     """
 
     name: str
@@ -96,6 +97,29 @@ class Distribution(Value, frozen=True, kw_only=True):
     actual_files: str | None = None
     requires: tuple[str, ...] = ()
     requires_python: str = ""
+    conda: str | None = None
+
+
+class CondaPackage(Value, frozen=True, kw_only=True):
+    """A package that conda, mamba, micromamba or pixi installed, as its record in conda-meta says.
+
+    Attributes:
+        url: of the package in its channel, http or https, without credentials; None for other places.
+        sha256, md5: of the package file, hex digits.
+        files: digest of its canonical list of files, as packaged: the same in every prefix (docs/lockfile-format.md).
+        requested: asked for by name.
+        modified: like `Distribution.modified`, relative to the prefix; files that were added are not looked for.
+    """
+
+    name: str
+    version: str
+    build: str
+    url: str | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    files: str | None = None
+    requested: bool = False
+    modified: tuple[str, ...] | None = None
 
 
 class LoadedLibrary(Value, frozen=True, kw_only=True):
@@ -189,6 +213,7 @@ class CollectedFacts(Value, frozen=True, kw_only=True):
         torch: None when torch is not installed or the probe was not asked for.
         libraries: as mapped after the probe; empty without it.
         imports: module -> "" when it imports, else "ErrorType: message"; None when not asked for.
+        conda: what conda installed, Python or not; empty elsewhere.
         source_files: digest of the manifest given with --source and the paths that differ; None when not asked for.
     """
 
@@ -204,6 +229,7 @@ class CollectedFacts(Value, frozen=True, kw_only=True):
     libraries: tuple[LoadedLibrary, ...] = ()
     system_libraries: tuple[SystemLibrary, ...] = ()
     imports: Mapping[str, str] | None = None
+    conda: tuple[CondaPackage, ...] = ()
     source_files: SourceCheck | None = None
     problems: tuple[Problem, ...] = ()
     seconds: Mapping[str, float] = {}

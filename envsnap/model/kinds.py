@@ -25,6 +25,15 @@ WheelFile: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+!-]+\.whl\Z",
 WheelTag: TypeAlias = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_.]+-[A-Za-z0-9_.]+-[A-Za-z0-9_.]+\Z", max_length=200, description="interpreter-ABI-platform")
 ]
+Hex32: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z", description="MD5, 32 lower-case hex digits")]
+CondaName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", max_length=200, description="a package of conda")]
+CondaBuild: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.+]+\Z", max_length=200, description="a build string of conda")]
+CondaUrl: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^https?://[A-Za-z0-9][A-Za-z0-9._~:/%+!-]*\.(?:conda|tar\.bz2)\Z", max_length=2000, description="a package in a channel"
+    ),
+]
 SystemName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._:-]*\Z", description="a package of the operating system")]
 Soname: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9+._-]*\Z", max_length=200)]
 Variable: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z", max_length=200)]

@@ -12,7 +12,11 @@ from typing import Literal
 from envsnap.model.facts import GpuFacts, LoadedLibrary, Platform, Problem
 from envsnap.model.kinds import (
     Commit,
+    CondaBuild,
+    CondaName,
+    CondaUrl,
     Digest,
+    Hex32,
     Hex64,
     LockName,
     PackageName,
@@ -39,12 +43,48 @@ class LockedInterpreter(Value, frozen=True, kw_only=True):
     machine: Literal["x86_64", "aarch64"]
 
 
+class LockedCondaPackage(Value, frozen=True, kw_only=True):
+    """Attributes:
+    url: where its channel has it; None for what is in no channel that others can reach.
+    sha256, md5: of that file; the environment is not made of a package that has neither.
+    files: digest of the canonical list of its files as they are packaged, edits included: the same in every prefix.
+    modified: files edited in place or missing, relative to the prefix.
+    """
+
+    name: CondaName
+    version: Version
+    build: CondaBuild
+    url: CondaUrl | None = None
+    sha256: Hex64 | None = None
+    md5: Hex32 | None = None
+    files: Digest | None = None
+    requested: bool = False
+    modified: tuple[str, ...] = ()
+
+    @property
+    def is_to_be_had(self) -> bool:
+        """Its channel has exactly this."""
+        return self.url is not None and (self.sha256 or self.md5) is not None and not self.modified
+
+
+class LockedConda(Value, frozen=True, kw_only=True):
+    """What conda installed, the interpreter included; the distributions among it are in `packages` too.
+
+    Attributes:
+        tree: blob with all of it as a tar archive for the image's prefix, where some of it is in no channel or was edited.
+    """
+
+    packages: tuple[LockedCondaPackage, ...]
+    tree: Digest | None = None
+
+
 class LockedPython(Value, frozen=True, kw_only=True):
     version: Version
     implementation: str
     abi: str
     kind: Literal["venv", "conda", "system", "container"]
     interpreter: LockedInterpreter
+    conda: LockedConda | None = None
 
 
 class Origin(Value, frozen=True, kw_only=True, tag_field="kind"):

@@ -16,6 +16,8 @@ NO_SOURCE = "none"
 MANIFEST_IN_IMAGE = "/opt/envsnap/source.json"
 HOME_IN_IMAGE = "/opt/envsnap/home"
 WORKSPACE = "/workspace"
+CONDA_TREE = "packed/conda.tar"
+"""Place in a build context of the blob of `MakeCondaEnvironment.tree`."""
 
 
 class Step(Value, frozen=True, kw_only=True, tag_field="kind"):
@@ -46,6 +48,21 @@ class MakeEnvironment(Step, frozen=True, kw_only=True, tag="make-environment"):
     """An empty virtual environment, without pip, from the base's interpreter at `python`."""
 
     python: str
+    path: str = ENVIRONMENT
+
+
+class MakeCondaEnvironment(Step, frozen=True, kw_only=True, tag="make-conda-environment"):
+    """conda's packages, the interpreter among them: unpacked, or fetched by a conda client of the base.
+
+    Attributes:
+        tree: blob of `LockedConda.tree`; None to fetch them.
+        explicit: lines of an explicit specification (URL#hash).
+        compile: byte code for what was unpacked.
+    """
+
+    tree: Digest | None = None
+    explicit: tuple[str, ...] = ()
+    compile: bool = True
     path: str = ENVIRONMENT
 
 
@@ -93,7 +110,7 @@ class Check(Step, frozen=True, kw_only=True, tag="check"):
     """The collector runs in the image and must find what the lock says."""
 
 
-AnyStep = SetEnv | AptInstall | MakeEnvironment | InstallWheels | InstallPacked | CopySource | Check
+AnyStep = SetEnv | AptInstall | MakeEnvironment | MakeCondaEnvironment | InstallWheels | InstallPacked | CopySource | Check
 
 
 class Candidate(Value, frozen=True, kw_only=True):
@@ -138,15 +155,24 @@ class ExpectedPackage(Value, frozen=True, kw_only=True):
     files: Digest | None = None
 
 
+class ExpectedConda(Value, frozen=True, kw_only=True):
+    name: str
+    version: str
+    build: str
+    files: Digest | None = None
+
+
 class Expected(Value, frozen=True, kw_only=True):
     """`expected.json` of a build context: what `guest/collect.py --expect` must find in the image.
 
     Attributes:
         packages: all of them, sorted by name, and no other may be there.
+        conda: all packages of conda, sorted by name, and no other may be there.
         imports: modules that imported where the environment was captured.
         source: digest of the manifest of the project's files; None when the source is left out.
     """
 
     packages: tuple[ExpectedPackage, ...]
+    conda: tuple[ExpectedConda, ...] = ()
     imports: tuple[str, ...] = ()
     source: Digest | None = None

@@ -17,6 +17,7 @@ _IGNORED = frozenset({"envsnap", "digest", "observed.digest", "observed.referenc
 
 _KEYS: Mapping[str, Callable[[Any], str]] = {
     "packages": lambda package: package["name"],
+    "python.conda.packages": lambda package: package["name"],
     "system_packages": lambda package: package.get("name") or package["sonames"][0],
     "source.untracked": lambda file: file["path"],
     "source.submodules": lambda module: module["path"],

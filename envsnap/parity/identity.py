@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from envsnap.model.facts import CollectedFacts, Distribution, LoadedLibrary
+from envsnap.model.lock import EnvLock, LockedCondaPackage
 from envsnap.parity.check import Case, Check, Finding, equal, equal_tables, inconclusive
 from envsnap.parity.steering import steering
 
@@ -23,7 +24,15 @@ def _python_text(implementation: str, version: str, abi: str, machine: str) -> s
 
 def _packages(case: Case) -> Finding:
     expected = {package.name: package.version for package in case.lock.packages}
-    return equal_tables(expected, {name: found.version for name, found in _installed(case.found.facts).items()})
+    found = {name: found.version for name, found in _installed(case.found.facts).items()}
+    return equal_tables(
+        expected | {f"conda's {package.name}": f"{package.version} {package.build}" for package in _conda(case.lock)},
+        found | {f"conda's {package.name}": f"{package.version} {package.build}" for package in case.found.facts.conda},
+    )
+
+
+def _conda(lock: EnvLock) -> tuple[LockedCondaPackage, ...]:
+    return lock.python.conda.packages if lock.python.conda is not None else ()
 
 
 def _files(case: Case) -> Finding:
@@ -32,6 +41,12 @@ def _files(case: Case) -> Finding:
         (package.name, package.files, installed[package.name].files or "no usable RECORD")
         for package in case.lock.packages
         if package.files is not None and package.name in installed and installed[package.name].version == package.version
+    ]
+    of_conda = {package.name: package for package in case.found.facts.conda}
+    both += [
+        (f"conda's {package.name}", package.files, of_conda[package.name].files or "no list of files")
+        for package in _conda(case.lock)
+        if package.files is not None and package.name in of_conda
     ]
     return equal_tables({name: files for name, files, _ in both}, {name: found for name, _, found in both})
 
@@ -43,6 +58,7 @@ def _edited(case: Case) -> Finding:
     edits = [
         f"{dist.name}: {', '.join(new)}" for dist in installed if (new := sorted(set(dist.modified or ()) - known.get(dist.name, set())))
     ]
+    edits += [f"conda's {package.name}: {', '.join(package.modified)}" for package in case.found.facts.conda if package.modified]
     lost = [
         f"{dist.name} without the edit of {', '.join(gone)}"
         for dist in installed

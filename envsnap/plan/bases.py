@@ -83,11 +83,15 @@ def why(base: Base, lock: EnvLock, catalog: Catalog) -> str:
     python = minor(lock.python.version)
     release = base.release
     if release is not None and (floor := release_floor(release, catalog)) is not None:
-        known = f"Python ({python}), CUDA ({release.cuda}) and driver floor ({floor})"
+        known = f"CUDA ({release.cuda}) and driver floor ({floor})"
+        if lock.python.conda is None:
+            known = f"Python ({python}), {known}"
         newest = next((other for other in _releases_for(lock, catalog) if release_floor(other, catalog) is not None), None)
         if release == newest:
             return f"NGC is the default; {release.release} is the newest release in the catalogue whose {known} are known"
         return f"an NGC release, {release.release}, whose {known} are known"
+    if lock.python.conda is not None:
+        return "asked for; Python comes with conda's packages"
     if base.family == "slim":
         return f"asked for: a small base, {catalog.slim.distribution} with Python {python}"
     return f"asked for; its Python is {python}, as captured"
@@ -152,6 +156,8 @@ def _pull_bytes(base: Base) -> int | None:
 
 def _releases_for(lock: EnvLock, catalog: Catalog) -> list[Release]:
     """The NGC releases with the captured Python, newest first."""
+    if lock.python.conda is not None:  # which brings its own
+        return list(catalog.releases)
     return [release for release in catalog.releases if release.python is not None and minor(release.python) == minor(lock.python.version)]
 
 
@@ -161,6 +167,14 @@ def _of_release(release: Release) -> Base:
 
 def _refusal(base: Base, lock: EnvLock) -> str:
     needed, architecture = minor(lock.python.version), ARCHITECTURES[lock.python.interpreter.machine]
+    if lock.python.conda is None and (refused := _refused_python(base, needed)):
+        return refused
+    if base.config is not None and base.config.architecture != architecture:
+        return f"it is for {base.config.architecture}; the environment was captured on {architecture}"
+    return ""
+
+
+def _refused_python(base: Base, needed: str) -> str:
     if base.inventory is not None and base.inventory.python is None:
         return "it has no python3, and the environment is made with the base's interpreter"
     found = python_of(base)
@@ -168,15 +182,13 @@ def _refusal(base: Base, lock: EnvLock) -> str:
         return "its Python is not known"
     if minor(found) != needed:
         return f"its Python is {minor(found)}; the environment's packages are built for {needed}"
-    if base.config is not None and base.config.architecture != architecture:
-        return f"it is for {base.config.architecture}; the environment was captured on {architecture}"
     return ""
 
 
 def _breaks(base: Base, lock: EnvLock, catalog: Catalog) -> tuple[str, ...]:
     """What differs from the captured environment although the base is possible."""
     python, distribution, captured = python_of(base), distribution_of(base, catalog), lock.observed.platform.distribution
-    exact = python is not None and python.count(".") > 1
+    exact = python is not None and python.count(".") > 1 and lock.python.conda is None
     return (
         *([f"Python {python} in place of {lock.python.version}"] if exact and python != lock.python.version else []),
         *(

@@ -5,19 +5,15 @@ from __future__ import annotations
 import re
 
 from envsnap.errors import PlanError
-from envsnap.model.lock import BaseOrigin, EnvLock, LockedPackage, UnknownOrigin, WheelOrigin
+from envsnap.model.lock import BaseOrigin, EnvLock, LockedConda, LockedPackage, UnknownOrigin, WheelOrigin
 
 _NGC_BUILD = re.compile(r"\+.*\bnv\d+\.\d+")  # 2.7.0a0+7c8ec84dab.nv25.3
 
 
 def refuse(lock: EnvLock, allow_unproven: frozenset[str]) -> None:
     """Raises PlanError for the first thing that stops an isolated image of this lock, with all of its packages named."""
-    if lock.python.kind == "conda" or _with(lock, "conda"):
-        raise PlanError(
-            "an environment made by conda cannot be built yet",
-            why="its packages are conda's, not wheels; this comes with a later version",
-            hint="capture a virtual environment of the same packages",
-        )
+    if lock.python.kind == "conda":
+        _refuse_conda(lock.python.conda)
     of_base = [package for package in lock.packages if _of_ngc(package)]
     if of_base:
         raise PlanError(
@@ -38,6 +34,18 @@ def refuse(lock: EnvLock, allow_unproven: frozenset[str]) -> None:
             why="; ".join(f"{package.name}: {_doubt(package)}" for package in unproven),
             hint="capture again with --rescue NAME to keep what is installed as a wheel;   or   "
             + "   ".join(f"--allow-unproven {package.name}" for package in unproven),
+        )
+
+
+def _refuse_conda(conda: LockedConda | None) -> None:
+    if conda is None:
+        raise PlanError("the lock does not say what conda installed", why="python.conda is missing", hint="capture the environment again")
+    lost = [package.name for package in conda.packages if not package.is_to_be_had]
+    if lost and conda.tree is None:
+        raise PlanError(
+            "some of conda's packages cannot be had again",
+            why=f"in no channel, without a hash, or edited: {', '.join(lost)}",
+            hint="capture again with --rescue conda to keep what is installed",
         )
 
 

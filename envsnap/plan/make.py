@@ -8,11 +8,11 @@ from envsnap.errors import PlanError
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import WORKSPACE, AnyStep, BuildPlan, Candidate, Check, CopySource, MakeEnvironment
+from envsnap.model.plan import WORKSPACE, AnyStep, BuildPlan, Candidate, Check, CopySource, MakeCondaEnvironment, MakeEnvironment
 from envsnap.plan import bases
 from envsnap.plan.labels import labels
 from envsnap.plan.limits import refuse
-from envsnap.plan.packages import installs, system_install
+from envsnap.plan.packages import conda_install, installs, system_install
 from envsnap.plan.variables import carried, quieted
 
 
@@ -55,8 +55,7 @@ def make_plan(
     own = carried(base_env, lock, env or {}, catalog)
     steps: list[AnyStep | None] = [
         *quiet.steps,
-        # `python3` and not a path: what it is called inside must not depend on somebody having looked.
-        MakeEnvironment(python="python3", reason=f"the base's Python {bases.minor(lock.python.version)}, and no package of the base"),
+        _environment(lock, pyc=pyc),
         filled.wheels,
         filled.packed,
         system.step,
@@ -78,13 +77,20 @@ def make_plan(
     )
 
 
+def _environment(lock: EnvLock, *, pyc: bool) -> MakeEnvironment | MakeCondaEnvironment:
+    if lock.python.conda is not None:
+        return conda_install(lock.python.conda, pyc=pyc)
+    # `python3` and not a path: what it is called inside must not depend on somebody having looked.
+    return MakeEnvironment(python="python3", reason=f"the base's Python {bases.minor(lock.python.version)}, and no package of the base")
+
+
 def _choose(judged: Sequence[Candidate], lock: EnvLock) -> Candidate:
     possible = next((candidate for candidate in judged if candidate.possible), None)
     if possible is not None:
         return possible
     first = judged[0]
     python = bases.minor(lock.python.version)
-    if bases.python_of(first.base) is None and first.base.inventory is None:
+    if lock.python.conda is None and bases.python_of(first.base) is None and first.base.inventory is None:
         raise bases.unknown(first.base, "the Python")
     raise PlanError(
         f"{first.base.reference} cannot carry this environment",

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from envsnap.errors import PlanError
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
-from envsnap.model.lock import EditableOrigin, EnvLock, IndexOrigin, LockedPackage, LockedSystemPackage
-from envsnap.model.plan import WORKSPACE, AptInstall, InstallPacked, InstallWheels, PackedInstall, PinnedWheel
+from envsnap.model.lock import CondaOrigin, EditableOrigin, EnvLock, IndexOrigin, LockedConda, LockedPackage, LockedSystemPackage
+from envsnap.model.plan import WORKSPACE, AptInstall, InstallPacked, InstallWheels, MakeCondaEnvironment, PackedInstall, PinnedWheel
 from envsnap.plan.bases import distribution_of, unknown
 
 
@@ -33,7 +33,8 @@ def installs(lock: EnvLock, *, source: bool, pyc: bool) -> Installs:
     Raises:
         PlanError: a package has nothing that could be installed, or an editable's project does not travel.
     """
-    packages = sorted(lock.packages, key=lambda package: package.name)
+    mine = (package for package in lock.packages if not isinstance(package.origin, CondaOrigin))
+    packages = sorted(mine, key=lambda package: package.name)
     packed = tuple(_packed(package, lock, source=source) for package in packages if package.blob is not None)
     wheels = tuple(_wheel(package) for package in packages if package.blob is None)
     elsewhere = sorted({wheel.index for wheel in wheels if wheel.index})
@@ -54,6 +55,17 @@ def installs(lock: EnvLock, *, source: bool, pyc: bool) -> Installs:
         if packed
         else None,
         notes=notes,
+    )
+
+
+def conda_install(conda: LockedConda, *, pyc: bool) -> MakeCondaEnvironment:
+    """Conda's packages: unpacked where they were kept, else fetched by URL and hash."""
+    if conda.tree is not None:
+        reason = "conda's packages as installed, Python among them: some are edited or in no channel, or it was asked for"
+        return MakeCondaEnvironment(tree=conda.tree, compile=pyc, reason=reason)
+    lines = tuple(f"{package.url}#{package.md5 or f'sha256:{package.sha256}'}" for package in conda.packages)
+    return MakeCondaEnvironment(
+        explicit=lines, reason="exactly the captured packages of conda, Python among them, by URL and hash; nothing is solved"
     )
 
 

@@ -13,7 +13,7 @@ from envsnap.model.plan import ENVIRONMENT, HOME_IN_IMAGE, SetEnv
 
 DOCKER_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of an image whose config sets none."""
-_PLACED = frozenset({"PATH", "VIRTUAL_ENV", "HOME", "USER"})
+_PLACED = frozenset({"PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "USER"})
 
 
 class Variables(NamedTuple):
@@ -55,7 +55,11 @@ def carried(base: Mapping[str, str], lock: EnvLock, asked: Mapping[str, str], ca
     path = asked.get("PATH") or base.get("PATH") or DOCKER_PATH
     for step in (
         SetEnv(name="PATH", value=f"{ENVIRONMENT}/bin:{path}", reason="python, python3 and the console scripts are the environment's"),
-        SetEnv(name="VIRTUAL_ENV", value=ENVIRONMENT, reason="tools that look for the active environment find it"),
+        SetEnv(
+            name="VIRTUAL_ENV" if lock.python.conda is None else "CONDA_PREFIX",
+            value=ENVIRONMENT,
+            reason="tools that look for the active environment find it",
+        ),
         SetEnv(name="HOME", value=HOME_IN_IMAGE, reason="caches and settings have a place that any user can write to"),
         SetEnv(name="USER", value="envsnap", reason="a user ID that has no name, as with docker run -u 1000, needs one for getpass"),
     ):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,12 +41,21 @@ class PackedWheel:
     files: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedConda:
+    """An archive in the blob store. Attributes: blob: its digest; files: of each package, as in `LockedCondaPackage.files`."""
+
+    blob: str
+    files: Mapping[str, str]
+
+
 class _Result(msgspec.Struct, frozen=True, kw_only=True):
     """An entry of packed.json."""
 
     sha256: str = ""
     files: str | None = None
     tags: tuple[str, ...] = ()
+    conda: dict[str, str] = {}
     refused: str = ""
 
 
@@ -65,26 +74,37 @@ def pack(target: Target, wanted: Sequence[tuple[Distribution, Kind]], blobs: Blo
     """
     if not wanted:
         return {}
+    with _run(target, [_asked(distribution, kind) for distribution, kind in wanted], progress) as results:
+        return {
+            distribution.name: _kept(distribution, result, file, blobs)
+            for (distribution, _), (result, file) in zip(wanted, results, strict=True)
+        }
+
+
+def pack_conda(target: Target, prefix: str, blobs: BlobStore, progress: Progress) -> PackedConda | str:
+    """Put everything that conda installed into an archive for another prefix; or one sentence why there is none. Raises as `pack`."""
+    conda = {"kind": "conda", "name": "what conda installed", "version": "", "location": prefix, "metadata_dir": ""}
+    with _run(target, [conda], progress) as [(result, file)]:
+        return result.refused or PackedConda(blob=blobs.take(file), files=result.conda)
+
+
+@contextmanager
+def _run(target: Target, wanted: Sequence[Mapping[str, object]], progress: Progress) -> Iterator[list[tuple[_Result, Path]]]:
+    """The script's results, each with its file, which is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="envsnap-pack-") as scratch, ExitStack() as stack:
         document, outputs = Path(scratch, "wanted.json"), Path(scratch, "out")
         outputs.mkdir()
-        document.write_text(json.dumps([_asked(distribution, kind) for distribution, kind in wanted]), encoding="ascii")
-        result = target.run_guest(
-            "pack",
-            ["--wanted", "{wanted}", "--out", "{out}"],
-            outputs=outputs,
-            inputs={"wanted": document},
-            on_line=forward(progress, stack),
-        )
+        document.write_text(json.dumps(wanted), encoding="ascii")
+        arguments = ["--wanted", "{wanted}", "--out", "{out}"]
+        result = target.run_guest("pack", arguments, outputs=outputs, inputs={"wanted": document}, on_line=forward(progress, stack))
         try:
             results = msgspec.json.decode((outputs / "packed.json").read_bytes(), type=list[_Result])
+            if len(results) != len(wanted):
+                raise OSError(f"{len(results)} results for {len(wanted)} packages")
         except (OSError, msgspec.DecodeError) as error:
             log = redaction.text(result.log)
             raise TargetError(f"cannot pack what is installed in {target.description}", why=str(error), log=log) from error
-        return {
-            distribution.name: _kept(distribution, one, outputs / f"{number}.whl", blobs)
-            for number, ((distribution, _), one) in enumerate(zip(wanted, results, strict=False))
-        }
+        yield [(one, outputs / f"{number}.whl") for number, one in enumerate(results)]
 
 
 def _asked(distribution: Distribution, kind: Kind) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import BuildPlan, CopySource, InstallPacked, InstallWheels
+from envsnap.model.plan import BuildPlan, CopySource, InstallPacked, InstallWheels, MakeCondaEnvironment
 from envsnap.render import files
 from envsnap.render.dockerfile import dockerfile
 
@@ -14,6 +14,7 @@ IGNORE = """\
 *
 !editable
 !expected.json
+!explicit.txt
 !guest
 !lock.yaml
 !packed
@@ -40,6 +41,7 @@ def render(
     wheels = [wheel for step in plan.steps if isinstance(step, InstallWheels) for wheel in step.wheels]
     packages = [package for step in plan.steps if isinstance(step, InstallPacked) for package in step.packages]
     editables = files.editables(packages, lock)
+    explicit = [line for step in plan.steps if isinstance(step, MakeCondaEnvironment) for line in step.explicit]
     source = next((step for step in plan.steps if isinstance(step, CopySource)), None)
     return {
         ".dockerignore": IGNORE.encode(),
@@ -48,6 +50,7 @@ def render(
         "lock.yaml": lock_bytes,
         "plan.yaml": files.plan_document(plan),
         **({"requirements.txt": files.requirements(wheels).encode()} if wheels else {}),
+        **({"explicit.txt": files.explicit(explicit).encode()} if explicit else {}),
         **({"packed.txt": files.packed(packages).encode()} if packages else {}),
         **({"source.json": files.manifest_document(manifest, source.path)} if source is not None and manifest is not None else {}),
         **{f"editable/{editable.pth}": editable.pth_content for editable in editables},

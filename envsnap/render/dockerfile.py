@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import (
+    CONDA_TREE,
     ENVIRONMENT,
     HOME_IN_IMAGE,
     LOCK_IN_IMAGE,
@@ -18,6 +19,7 @@ from envsnap.model.plan import (
     CopySource,
     InstallPacked,
     InstallWheels,
+    MakeCondaEnvironment,
     MakeEnvironment,
     SetEnv,
     Step,
@@ -38,8 +40,9 @@ class EnvBlock(NamedTuple):
 
 def dockerfile(plan: BuildPlan, lock: EnvLock, editables: Sequence[Editable]) -> str:
     """The Dockerfile's text."""
-    make = _only(plan, MakeEnvironment)
-    before = plan.steps.index(make) if make is not None else 0
+    make, conda = _only(plan, MakeEnvironment), _only(plan, MakeCondaEnvironment)
+    first = make or conda
+    before = plan.steps.index(first) if first is not None else 0
     major_minor = ".".join(lock.python.version.split(".")[:2])
     text: str = template("Dockerfile.j2").render(
         plan=plan,
@@ -47,6 +50,9 @@ def dockerfile(plan: BuildPlan, lock: EnvLock, editables: Sequence[Editable]) ->
         quiet=_blocks(plan, 0, before),
         own=_blocks(plan, before, len(plan.steps)),
         make=make,
+        conda=conda,
+        conda_tree=CONDA_TREE,
+        python=make.python if make is not None else "python3",
         wheels=_only(plan, InstallWheels),
         packed=_only(plan, InstallPacked),
         system=_only(plan, AptInstall),

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from envsnap.model.base import Base
 from envsnap.model.kinds import plain
 from envsnap.model.lock import EditableOrigin, EnvLock
-from envsnap.model.plan import WORKSPACE, BuildPlan, Expected, ExpectedPackage, PackedInstall, PinnedWheel
+from envsnap.model.plan import WORKSPACE, BuildPlan, Expected, ExpectedConda, ExpectedPackage, PackedInstall, PinnedWheel
 from envsnap.render.quoting import comment, one_line
 
 ManifestLine = tuple[str, str, str]
@@ -46,6 +46,11 @@ def requirements(wheels: Sequence[PinnedWheel]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def explicit(lines: Sequence[str]) -> str:
+    """Conda's explicit specification: these files, and no solver."""
+    return "".join(f"{one_line(line)}\n" for line in ("@EXPLICIT", *lines))
+
+
 def packed(packages: Iterable[PackedInstall]) -> str:
     """The same for the wheels in `packed/`."""
     ordered = sorted(packages, key=lambda package: package.name)
@@ -57,6 +62,10 @@ def expected(lock: EnvLock, *, source: bool) -> bytes:
     packages = tuple(ExpectedPackage(name=package.name, version=package.version, files=package.files) for package in lock.packages)
     document = Expected(
         packages=tuple(sorted(packages, key=lambda package: package.name)),
+        conda=tuple(
+            ExpectedConda(name=package.name, version=package.version, build=package.build, files=package.files)
+            for package in (lock.python.conda.packages if lock.python.conda is not None else ())
+        ),
         imports=lock.observed.imports,
         source=lock.source.files if source and lock.source is not None else None,
     )

@@ -17,6 +17,7 @@ from envsnap.model.plan import (
     CopySource,
     InstallPacked,
     InstallWheels,
+    MakeCondaEnvironment,
     MakeEnvironment,
     SetEnv,
 )
@@ -58,6 +59,8 @@ def _step(step: AnyStep) -> str:
             return text.plural(len(packages) + len(captured), "system package")
         case MakeEnvironment(python=python):
             return f"an environment of {python}"
+        case MakeCondaEnvironment(explicit=lines):
+            return f"{text.plural(len(lines), 'package')} of conda" if lines else "conda's packages as installed"
         case InstallWheels(wheels=wheels):
             return text.plural(len(wheels), "wheel")
         case InstallPacked(packages=packages):

@@ -12,6 +12,7 @@ from pathlib import Path
 from envsnap import __version__, catalog, lockfile
 from envsnap.model.facts import CollectedFacts, Distribution, GpuFacts, GpuProbe, Problem
 from envsnap.model.lock import Capture, EnvLock, LockedSource, LockedSubmodule
+from envsnap.model.plan import ENVIRONMENT
 from envsnap.probes import gpu, index, interpreter, pack, source
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore
@@ -71,6 +72,7 @@ def _lock(request: CaptureRequest, name: str, ground: targets.Ground, blobs: Blo
         project = source.read_source(ground.project, _editables(facts), blobs, places.lock_name(ground.project), progress)
     to_pack = lockfile.to_pack(facts.distributions, wheels, request.rescue)
     packed, pack_problems = _packed(target, facts.distributions, to_pack, project.root if ground.is_here else None, blobs, progress)
+    tree, tree_problems = _conda_tree(target, facts, request.rescue, blobs, progress)
     smoke = reference.Finding(reference=None)
     if request.smoke:
         smoke = reference.make(target, ground.python, facts, seed=request.seed, blobs=blobs, cache=cache, progress=progress)
@@ -82,6 +84,7 @@ def _lock(request: CaptureRequest, name: str, ground: targets.Ground, blobs: Blo
         source=project.source,
         source_root=str(project.root) if project.root is not None else None,
         packed=packed,
+        tree=tree,
         reference=smoke.reference,
         releases={release.release: release.reference for release in catalog.load().releases},
         capture=Capture(
@@ -96,6 +99,7 @@ def _lock(request: CaptureRequest, name: str, ground: targets.Ground, blobs: Blo
                 *devices.problems,
                 *project.problems,
                 *pack_problems,
+                *tree_problems,
                 *([smoke.problem] if smoke.problem else []),
             ),
             readings=devices.readings,
@@ -158,6 +162,18 @@ def _packed(
     return packed, problems
 
 
+def _conda_tree(
+    target: Target, facts: CollectedFacts, rescue: frozenset[str], blobs: BlobStore, progress: Progress
+) -> tuple[lockfile.PackedTree | None, list[Problem]]:
+    """What conda installed, where some of it cannot be had again from its channel."""
+    if not lockfile.needs_tree(facts.conda, rescue):
+        return None, []
+    answer = pack.pack_conda(target, ENVIRONMENT, blobs, progress)
+    if isinstance(answer, str):
+        return None, [Problem(where="conda", what=f"cannot be packed: {answer}")]
+    return lockfile.PackedTree(blob=answer.blob, files=answer.files), []
+
+
 def _kind(distribution: Distribution, root: Path | None) -> pack.Kind:
     if lockfile.in_place(distribution, str(root) if root is not None else None):
         return "editable"
@@ -167,6 +183,8 @@ def _kind(distribution: Distribution, root: Path | None) -> pack.Kind:
 def _named(lock: EnvLock) -> set[str]:
     """The blobs that the lock names."""
     named = {package.blob for package in lock.packages}
+    if lock.python.conda is not None:
+        named.add(lock.python.conda.tree)
     if lock.source is not None:
         trees: tuple[LockedSource | LockedSubmodule, ...] = (lock.source, *lock.source.submodules)
         for tree in trees:

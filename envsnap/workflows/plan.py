@@ -12,7 +12,7 @@ from envsnap.engines.interface import Engine
 from envsnap.engines.registry import Registry
 from envsnap.errors import EngineError
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import BuildPlan, InstallPacked, PackedInstall
+from envsnap.model.plan import CONDA_TREE, BuildPlan, InstallPacked, MakeCondaEnvironment, PackedInstall
 from envsnap.probes import source
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore, new_directory
@@ -108,6 +108,9 @@ def write_context(lock: EnvLock, lock_file: Path, made: BuildPlan, request: Plan
         _write(fresh, files)
         for package in _packed(made):
             blobs.copy_to(package.blob, fresh / "packed" / package.file)
+        for step in made.steps:
+            if isinstance(step, MakeCondaEnvironment) and step.tree is not None:
+                blobs.copy_to(step.tree, fresh / CONDA_TREE)
         digest = _digest(fresh, lock)
         for name in KEPT:
             if (directory / name).exists():

@@ -8,11 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap.errors import TargetError
-from envsnap.lockfile import Packed, Unfound, WheelAnswer, assemble, dumps, loads, to_pack
-from envsnap.model.facts import CollectedFacts, Distribution, SystemLibrary
+from envsnap.lockfile import Packed, PackedTree, Unfound, WheelAnswer, assemble, dumps, loads, needs_tree, to_pack
+from envsnap.model.facts import CollectedFacts, CondaPackage, Distribution, SystemLibrary
 from envsnap.model.lock import (
     BaseOrigin,
-    CondaOrigin,
     DirectoryOrigin,
     EditableOrigin,
     EnvLock,
@@ -189,10 +188,57 @@ def test_a_build_of_an_unknown_release_is_unproven() -> None:
     )
 
 
-def test_conda_is_named_and_not_yet_proven() -> None:
+CHANNEL = "https://conda.example.com/main/linux-64"
+
+
+def of_conda(**changes: Any) -> CondaPackage:
+    known = {"url": f"{CHANNEL}/demo-1.0-py311_0.conda", "sha256": samples.hex64("demo"), "files": samples.digest("demo")}
+    return CondaPackage(**{"name": "demo", "version": "1.0", "build": "py311_0", **known, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept", "provenance", "problem"),
+    [
+        ({}, False, "conda", ""),
+        ({"md5": "0" * 32, "sha256": None}, False, "conda", ""),
+        ({"modified": ("lib/x.so",)}, True, "rebuilt", "kept as installed: demo 1.0: edited after it was installed: lib/x.so"),
+        ({"url": None}, True, "rebuilt", "kept as installed: demo 1.0: in no channel that others can reach"),
+        (
+            {"url": "https://conda.example.com/a b.conda"},
+            True,
+            "rebuilt",
+            "kept as installed: demo 1.0: in no channel that others can reach",
+        ),
+        ({"sha256": None}, True, "rebuilt", "kept as installed: demo 1.0: conda recorded no hash"),
+        ({"url": None}, False, "unproven", "unproven: demo 1.0: in no channel that others can reach"),
+    ],
+)
+def test_what_is_in_its_channel_is_proven_and_the_rest_is_kept(changes: dict[str, Any], kept: bool, provenance: str, problem: str) -> None:
+    package = of_conda(**changes)
+    assert needs_tree([package], frozenset()) == (provenance != "conda")
+    tree = PackedTree(blob=samples.digest("tree"), files={"demo": samples.digest("as it is")}) if kept else None
+    facts = samples.facts(conda=(package,), distributions=(samples.distribution("demo-dist", "1.0", conda="demo"),))
+    lock = assembled(facts=facts, tree=tree)
+    assert lock.python.conda is not None and lock.packages[0].provenance == provenance
+    assert lock.python.conda.packages[0].files == (samples.digest("as it is") if kept else samples.digest("demo"))
+    assert [found.what for found in lock.capture.problems if found.where == "conda"] == ([problem] if problem else [])
+    assert loads(dumps(lock)) == lock
+
+
+def test_keeping_conda_can_be_asked_for() -> None:
+    assert needs_tree([of_conda()], frozenset({"conda"})) and needs_tree([of_conda()], frozenset({"all"}))
+    assert not needs_tree([], frozenset({"all"}))
+
+
+def test_a_package_that_no_lock_can_hold_is_left_out() -> None:
+    lock = assembled(facts=samples.facts(conda=(of_conda(build="a b"),), distributions=()))
+    assert lock.python.conda is None
+    assert [found.where for found in lock.capture.problems if found.where.startswith("conda")] == ["conda.demo"]
+
+
+def test_conda_without_a_record_is_not_proven() -> None:
     package, doubt = one(distribution("x", "1", installer="conda", build="py311_0"))
-    assert (package.provenance, package.origin) == ("unproven", CondaOrigin(url="", build="py311_0"))
-    assert doubt == "unproven: conda installed it, and conda packages cannot be proven yet"
+    assert (package.provenance, doubt) == ("unproven", "conda installed it, and nothing in conda-meta says which package it is of")
 
 
 def vcs(**changes: Any) -> Distribution:

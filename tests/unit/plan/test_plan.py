@@ -16,12 +16,24 @@ from envsnap.model.lock import (
     EditableOrigin,
     EnvLock,
     IndexOrigin,
+    LockedConda,
+    LockedCondaPackage,
     LockedPackage,
     LockedSystemPackage,
     UnknownOrigin,
     WheelOrigin,
 )
-from envsnap.model.plan import AptInstall, BuildPlan, Check, CopySource, InstallPacked, InstallWheels, MakeEnvironment, SetEnv
+from envsnap.model.plan import (
+    AptInstall,
+    BuildPlan,
+    Check,
+    CopySource,
+    InstallPacked,
+    InstallWheels,
+    MakeCondaEnvironment,
+    MakeEnvironment,
+    SetEnv,
+)
 from envsnap.plan import make_plan
 from envsnap.plan.labels import cuda_of
 from tests import samples
@@ -52,14 +64,34 @@ def step(plan: BuildPlan, kind: type[Any]) -> Any:
     return next((step for step in plan.steps if isinstance(step, kind)), None)
 
 
+def of_conda(tree: str | None = None, **changes: Any) -> EnvLock:
+    known = {"url": "https://conda.example.com/main/linux-64/demo-1.0-0.conda", "sha256": samples.hex64("demo"), "md5": "0" * 32}
+    package = LockedCondaPackage(name="demo", version="1.0", build="0", **{**known, **changes})
+    conda = LockedConda(packages=(package,), tree=tree)
+    return replace(samples.lock(), python=replace(samples.lock().python, kind="conda", version="3.99.1", conda=conda))
+
+
+def test_conda_brings_its_own_python() -> None:
+    plan = planned(of_conda())
+    made = step(plan, MakeCondaEnvironment)
+    assert step(plan, MakeEnvironment) is None and plan.candidates[0].possible
+    assert made.explicit == (f"https://conda.example.com/main/linux-64/demo-1.0-0.conda#{'0' * 32}",)
+    assert {s.name for s in plan.steps if isinstance(s, SetEnv)} >= {"CONDA_PREFIX"}
+    by_sha256 = step(planned(of_conda(md5=None)), MakeCondaEnvironment).explicit
+    assert by_sha256[0].endswith(f"#sha256:{samples.hex64('demo')}")
+    kept = step(planned(of_conda(tree=samples.digest("tree"), modified=("x",))), MakeCondaEnvironment)
+    assert (kept.tree, kept.explicit) == (samples.digest("tree"), ())
+
+
 # ---- what stops it
 
 
 @pytest.mark.parametrize(
     ("lock", "what", "why"),
     [
-        (replace(samples.lock(), python=replace(samples.lock().python, kind="conda")), "conda", "later version"),
-        (with_package(provenance="conda"), "conda", "later version"),
+        (replace(samples.lock(), python=replace(samples.lock().python, kind="conda")), "what conda installed", "python.conda"),
+        (of_conda(url=None), "cannot be had again", "demo"),
+        (of_conda(modified=("x",)), "cannot be had again", "demo"),
         (with_package(name="torch", version="2.7.0a0+7c8ec84dab.nv25.3"), "NGC's own torch", "later version"),
         (with_package(origin=BaseOrigin(reference="x"), provenance="base"), "NGC's own torch", "odd 1.0"),
         (with_package(provenance="system"), "operating system's", "odd 1.0"),

@@ -65,7 +65,7 @@ def test_the_context_is_what_dockerignore_lets_through() -> None:
     files = rendered(samples.lock())
     allowed = {line[1:] for line in files[".dockerignore"].decode().splitlines() if line.startswith("!")}
     sent = {path.partition("/")[0] for path in files} - {"Dockerfile", ".dockerignore", "plan.yaml"}
-    assert sent | {"source", "packed"} == allowed
+    assert sent | {"source", "packed", "explicit.txt"} == allowed
 
 
 def test_the_plan_can_be_read_again_and_pins_the_base() -> None:
