@@ -45,7 +45,7 @@ from .needs import system_libraries
 from .paths import environment_roots, path_directories
 from .pip_config import pip_config
 from .record import canonical_path
-from .shadowing import path_oddities
+from .shadowing import foreign_imports, path_oddities
 from .source_files import check_source, is_manifest
 from .text import Problems, reason, write_document
 from .torch_child import torch_child
@@ -80,7 +80,8 @@ def collect(
     conda = read_conda(problems)
     owner = {place: package.name for place, package in owners(conda).items()}
     distributions = of_conda(read_distributions(directories, problems), owner)
-    oddities = [*path_oddities(directories, distributions, problems), *conda_oddities(conda)]
+    of_others = [file.path for package in conda for file in package.files]
+    oddities = [*path_oddities(directories, distributions, of_others, problems), *conda_oddities(conda)]
     clock.mark("distributions")
     pip = pip_config(problems)
     clock.mark("pip")
@@ -90,6 +91,8 @@ def collect(
     clock.mark("torch")
     modules = {module for found in distributions for module in found.facts["modules"]}.union(expected_imports)
     tried = probe_imports(modules) if imports else None
+    if tried is not None:
+        oddities += foreign_imports(tried.places, distributions)
     clock.mark("imports")
     mapped = set(probe.mapped) | (tried.mapped if tried is not None else set())
     foreign = system_libraries(distributions, mapped, roots)
@@ -107,7 +110,7 @@ def collect(
         "conda": [{**package.facts, "modified": None if changes is None else changes[package.name]} for package in conda],
         "env": steering_variables(os.environ),
         "withheld": withheld_variables(os.environ),
-        "path_oddities": oddities,
+        "path_oddities": sorted(set(oddities)),
         "pip_config": pip,
         "torch": probe.facts,
         "libraries": libraries,

@@ -10,7 +10,7 @@ from .metadata import Headers, identity, read_direct_url, wheel_tags
 from .modules import is_public, modules_of_directory, modules_of_files
 from .paths import install_prefix, is_site_directory
 from .record import Entry, canonical_digest, installed_path, payload, read_record
-from .text import Problems, counted, first_line, list_directory, read_text, reason
+from .text import Problems, counted, first_line, hash_or_none, is_below, list_directory, read_text, reason
 
 
 class Installed(NamedTuple):
@@ -168,7 +168,9 @@ def read_egg_info(location: str, metadata_name: str, problems: Problems) -> Inst
 
 
 def read_distributions(directories: Iterable[str], problems: Problems) -> list[Installed]:
-    """Every distribution on sys.path, sorted by name. Of two with one name the first on the path is what imports see."""
+    """Every distribution on sys.path, sorted by name. Of two with one name the first on the path is what imports see; of two in one
+    directory, what an interrupted upgrade leaves, it is the one whose files are there.
+    """
     found: dict[str, Installed] = {}
     for location in directories:
         for metadata_name in list_directory(location, problems):
@@ -176,13 +178,28 @@ def read_distributions(directories: Iterable[str], problems: Problems) -> list[I
             if candidate is None:
                 continue
             winner = found.setdefault(candidate.name, candidate)
+            if winner is candidate:
+                continue
+            if winner.location == location and files_as_recorded(candidate) > files_as_recorded(winner):
+                found[candidate.name], winner, candidate = candidate, candidate, winner
             # A source tree keeps the egg-info of its last build beside the code that an editable install points to.
-            if winner is not candidate and location not in winner.facts["editable_paths"]:
+            if location not in winner.facts["editable_paths"]:
                 problems.add(
-                    os.path.join(location, metadata_name),
+                    candidate.facts["metadata_dir"],
                     f"{candidate.name} {candidate.facts['version']} is hidden by {winner.facts['version']} in {winner.location}",
                 )
     return [found[name] for name in sorted(found)]
+
+
+SAMPLE = 200
+
+
+def files_as_recorded(found: Installed) -> float:
+    """Share of its files, of a sample, that are as its RECORD says."""
+    sample = [entry for entry in found.payload() if entry.sha256 and not is_below(found.path_of(entry), found.facts["metadata_dir"])][
+        :SAMPLE
+    ]
+    return sum(hash_or_none(found.path_of(entry)) == entry.sha256 for entry in sample) / max(len(sample), 1)
 
 
 def of_conda(distributions: Iterable[Installed], owner: Mapping[str, str]) -> list[Installed]:

@@ -32,19 +32,32 @@ def imports_child(modules_file: str, pipe: int) -> None:
     for module in modules:
         tell("start", module)
         try:
-            importlib.import_module(module)
-            tell("end", module, "")
+            tell("end", module, "", place_of(importlib.import_module(module)))
         except BaseException as error:
-            tell("end", module, described(error))
+            tell("end", module, described(error), "")
     tell("mapped", mapped_files())
     os._exit(0)  # what the modules registered to run at exit is not ours to run
 
 
+def place_of(module: Any) -> str:
+    """The file or folder that a module was imported from; "" for those that have none."""
+    try:
+        path = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
+        return path if isinstance(path, str) else ""
+    except Exception:  # a module can be anything
+        return ""
+
+
 class Imports(NamedTuple):
-    """Attributes: results: module -> "" or its error; mapped: files of the children that reached their end."""
+    """Attributes:
+    results: module -> "" or its error.
+    mapped: files of the children that reached their end.
+    places: module -> the file or folder that it came from, of those that imported.
+    """
 
     results: dict[str, str]
     mapped: set[str]
+    places: dict[str, str]
 
 
 def probe_imports(modules: Iterable[str]) -> Imports:
@@ -54,17 +67,21 @@ def probe_imports(modules: Iterable[str]) -> Imports:
     todo = sorted(set(modules) - NOT_IMPORTED)
     results: dict[str, str] = {}
     mapped: set[str] = set()
+    places: dict[str, str] = {}
     with Sandbox() as sandbox:
         pending = todo
         while pending:
             some = import_round(pending, len(todo), sandbox)
             results.update(some.results)
             mapped |= some.mapped
+            places.update(some.places)
             pending = [module for module in todo if module not in results]
         for module in todo:
             if results[module] not in ("", HUNG):
-                results.update(import_round([module], len(todo), sandbox).results)
-    return Imports({module: results[module] for module in todo}, mapped)
+                alone = import_round([module], len(todo), sandbox)
+                results.update(alone.results)
+                places.update(alone.places)
+    return Imports({module: results[module] for module in todo}, mapped, places)
 
 
 HUNG = f"TimeoutError: did not finish within {IMPORT_TIMEOUT_S:.0f} s"
@@ -83,6 +100,7 @@ def import_round(modules: Sequence[str], total: int, sandbox: Sandbox) -> Import
     current = modules[0]
     results: dict[str, str] = {}
     mapped: list[str] | None = None
+    places: dict[str, str] = {}
     hung = False
     try:
         for kind, *words in lines_of(reader, IMPORT_TIMEOUT_S):
@@ -91,6 +109,8 @@ def import_round(modules: Sequence[str], total: int, sandbox: Sandbox) -> Import
                 say_progress(total - len(modules) + len(results), total, "steps", f"imports {current}")
             elif kind == "end":
                 results[words[0]] = sandbox.tidy(words[1])
+                if words[2]:
+                    places[words[0]] = os.path.abspath(words[2])
             elif kind == "mapped":
                 mapped = words[0]
                 break
@@ -103,7 +123,7 @@ def import_round(modules: Sequence[str], total: int, sandbox: Sandbox) -> Import
         end_group(child)
     if mapped is None:
         results[current] = HUNG if hung else f"ProcessEnded: {ending(child.returncode)}"
-    return Imports(results, set(mapped or ()))
+    return Imports(results, set(mapped or ()), places)
 
 
 def lines_of(pipe: int, timeout_s: float) -> Iterator[list[Any]]:

@@ -6,14 +6,18 @@ import os
 import re
 import site
 import sys
-from typing import Iterable, Sequence
+from typing import Iterable, Mapping, Sequence
 
 from .distributions import Installed
+from .modules import is_public, module_of
 from .paths import is_site_directory
 from .text import Problems, counted, is_below, list_directory, read_text
 
 
-def path_oddities(directories: Sequence[str], distributions: Sequence[Installed], problems: Problems) -> list[str]:
+def path_oddities(
+    directories: Sequence[str], distributions: Sequence[Installed], conda_paths: Iterable[str], problems: Problems
+) -> list[str]:
+    """Args: conda_paths: files that conda installed, relative to the prefix."""
     sentences = []
     pythonpath = os.environ.get("PYTHONPATH")
     if pythonpath:
@@ -25,6 +29,8 @@ def path_oddities(directories: Sequence[str], distributions: Sequence[Installed]
         names = list_directory(location, problems)
         sentences += [f"{name} in {location} is the leftover of an interrupted uninstall" for name in names if name.startswith("~")]
         sentences += executing_pth(location, names, distributions, problems)
+        sentences += loose_modules(location, names, distributions, conda_paths)
+    sentences += foreign_scripts(distributions)
     return sorted(dict.fromkeys(sentences))
 
 
@@ -57,12 +63,90 @@ def outside_packages(directories: Iterable[str], distributions: Iterable[Install
 
 
 def executing_pth(location: str, names: Iterable[str], distributions: Iterable[Installed], problems: Problems) -> list[str]:
+    """That of a package travels with it; one that no package brought stays behind."""
     sentences = []
     for name in (name for name in names if name.endswith(".pth")):
+        if any(found.location == location and has_entry(found, name) for found in distributions):
+            continue
         text = read_text(os.path.join(location, name), name, problems) or ""
         if re.search(r"^import[ \t]", text, re.MULTILINE):
-            owners = (found.name for found in distributions if found.location == location and has_entry(found, name))
-            sentences.append(f"{name} of {next(owners, 'no distribution')} runs code whenever the interpreter starts")
+            sentences.append(f"{name} of no package runs code whenever the interpreter starts, and stays behind")
+    return sentences
+
+
+def loose_modules(location: str, names: Iterable[str], distributions: Iterable[Installed], conda_paths: Iterable[str]) -> list[str]:
+    """What lies in a site directory and can be imported, and no installer knows of."""
+    below = location[len(sys.prefix.rstrip("/")) + 1 :] + "/" if is_below(location, sys.prefix) else None
+    known = {entry.path.partition("/")[0] for found in distributions if found.location == location for entry in found.entries or ()}
+    known.update(path[len(below) :].partition("/")[0] for path in conda_paths if below and path.startswith(below))
+    # Eggs and their like have no RECORD, but name their modules.
+    known.update(name for found in distributions if found.location == location and found.entries is None for name in found.facts["modules"])
+    loose = []
+    for name in names:
+        path = os.path.join(location, name)
+        module = name if os.path.isdir(path) and has_code(path) else module_of(name)
+        if is_public(module) and not {name, module} & known and not name.endswith((".dist-info", ".egg-info", ".egg", ".pth")):
+            loose.append(name)
+    if not loose:
+        return []
+    shown = ", ".join(loose[:5]) + (f" and {len(loose) - 5} more" if len(loose) > 5 else "")
+    return [f"no package brought {shown} in {location}: nothing says where from, and it stays behind"]
+
+
+def has_code(directory: str) -> bool:
+    try:
+        return any(module_of(name) for name in os.listdir(directory))
+    except OSError:
+        return False
+
+
+def foreign_scripts(distributions: Iterable[Installed]) -> list[str]:
+    """Console scripts that another interpreter than this one runs."""
+    by_interpreter: dict[str, list[str]] = {}
+    for found in distributions:
+        for entry in found.entries or ():
+            if entry.path.startswith("prefix:bin/"):
+                interpreter = interpreter_of_script(found.path_of(entry))
+                if interpreter and not is_this_interpreter(interpreter, found.prefix):
+                    by_interpreter.setdefault(interpreter, []).append(os.path.basename(entry.path))
+    sentences = []
+    for interpreter, scripts in sorted(by_interpreter.items()):
+        shown = ", ".join(sorted(scripts)[:3]) + (f" and {len(scripts) - 3} more" if len(scripts) > 3 else "")
+        sentences.append(f"{shown} {'runs' if len(scripts) == 1 else 'run'} with {interpreter}, which is not this environment's")
+    return sentences
+
+
+def interpreter_of_script(path: str) -> str:
+    """The Python that a script's first lines name, also in the form for long paths; "" for other programs."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512).decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+    match = re.match(r"#!(?:/bin/sh\n'''exec' \"?)?(/[^\n\"]*?python[0-9.]*)(?=[\n\" ])", head)
+    return match.group(1) if match else ""
+
+
+def is_this_interpreter(interpreter: str, prefix: str) -> bool:
+    directory = os.path.realpath(os.path.dirname(interpreter))
+    ours = (os.path.join(prefix, "bin"), os.path.join(sys.prefix, "bin"), os.path.dirname(sys.executable))
+    return directory in map(os.path.realpath, ours)
+
+
+def foreign_imports(places: Mapping[str, str], distributions: Iterable[Installed]) -> list[str]:
+    """Modules that were imported from elsewhere than the distribution that has them. Args: places: module -> file or folder."""
+    sentences = []
+    for found in distributions:
+        roots = (found.location, *found.facts["editable_paths"])
+        if found.entries is None or found.facts["editable_paths"]:
+            continue
+        tops = {entry.path.partition("/")[0] for entry in found.entries}
+        for module in found.facts["modules"]:
+            place = places.get(module)
+            if not place or any(is_below(os.path.realpath(place), os.path.realpath(root)) for root in roots):
+                continue
+            if module in tops or any(module_of(top) == module for top in tops):
+                sentences.append(f"{module} is imported from {place}, not from {found.name} {found.facts['version']} in {found.location}")
     return sentences
 
 

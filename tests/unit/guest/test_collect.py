@@ -416,13 +416,57 @@ def test_leftovers_and_hidden_duplicates_are_problems(environment: Environment, 
     (environment.site / "archive.pth").write_text(f"{tmp_path / 'lib.zip'}\n")
     (tmp_path / "lib.zip").write_bytes(b"")
     facts = environment.facts()
-    assert only(facts, "twice").version == "1.0"
+    assert only(facts, "twice").version == "2.0"
     assert {(Path(problem.where).name, problem.what.split(" in /")[0]) for problem in facts.problems} == {
-        ("twice-2.0.dist-info", "twice 2.0 is hidden by 1.0"),
+        ("twice-1.0.dist-info", "twice 1.0 is hidden by 2.0"),
         ("~orch", "is the leftover of an interrupted uninstall"),
         ("~orch-2.0.dist-info", "is the leftover of an interrupted uninstall"),
         ("lib.zip", "is an archive on sys.path; distributions inside it are not listed"),
     }
+
+
+def test_of_two_in_one_directory_it_is_the_one_whose_files_are_there(environment: Environment) -> None:
+    environment.add("twice", "1.0")
+    environment.add("twice", "2.0")  # writes the module over
+    assert only(environment.facts(), "twice").version == "2.0"
+    (environment.site / "twice.py").write_text("version = '1.0'\n")
+    facts = environment.facts()
+    assert only(facts, "twice").version == "1.0" and "twice 2.0 is hidden by 1.0" in facts.problems[0].what
+
+
+def test_what_no_package_brought_is_named(environment: Environment) -> None:
+    environment.add("known", files={"known/__init__.py": "", "known_too.py": ""})
+    for path in ("helpers.py", "folder/__init__.py", "data/notes.txt", "fast.cpython-311-x86_64-linux-gnu.so", "_private.py"):
+        (environment.site / path).parent.mkdir(exist_ok=True)
+        (environment.site / path).write_text("")
+    (oddity,) = environment.facts().path_oddities
+    suffixed = "fast.cpython-311-x86_64-linux-gnu.so, " if sys.version_info[:2] == (3, 11) else ""
+    assert oddity == f"no package brought {suffixed}folder, helpers.py in {environment.site}: nothing says where from, and it stays behind"
+
+
+def test_a_module_that_comes_from_elsewhere_is_named(environment: Environment, tmp_path: Path) -> None:
+    environment.add("shadowed")
+    (tmp_path / "front").mkdir()
+    (tmp_path / "front/shadowed.py").write_text("version = 'other'\n")
+    assert environment.facts("--imports").path_oddities == ()
+    oddities = environment.facts("--imports", env={"PYTHONPATH": str(tmp_path / "front")}).path_oddities
+    place = tmp_path / "front/shadowed.py"
+    assert f"shadowed is imported from {place}, not from shadowed 1.0 in {environment.site}" in oddities
+
+
+QUOTES = "'" * 3
+
+
+@pytest.mark.parametrize("head", ["#!{}\n", "#!/bin/sh\n" + QUOTES + 'exec\' "{}" "$0" "$@"\n\' ' + QUOTES + "\n"])
+def test_a_script_of_another_interpreter_is_named(environment: Environment, tmp_path: Path, head: str) -> None:
+    info = environment.add("tool", files={"tool.py": "", "../../../bin/tool": "", "../../../bin/own": "", "../../../bin/shell": ""})
+    assert info.exists()
+    scripts = environment.root / "bin"
+    (scripts / "tool").write_text(head.format("/other env/bin/python3.9" if "sh" in head else "/other/bin/python3.9"))
+    (scripts / "own").write_text(head.format(environment.python))
+    (scripts / "shell").write_text("#!/bin/sh\necho python\n")
+    (oddity,) = environment.facts().path_oddities
+    assert oddity.startswith("tool runs with /other") and oddity.endswith("python3.9, which is not this environment's")
 
 
 def test_the_first_on_the_path_wins(environment: Environment, tmp_path: Path) -> None:
@@ -533,6 +577,7 @@ def test_develop_installs_and_old_formats(environment: Environment, project: Pat
 def test_path_oddities(environment: Environment, tmp_path: Path) -> None:
     environment.add("owner", files={"owner.pth": "import sys\n"})
     (environment.site / "plain.pth").write_text("# import nothing\n")
+    (environment.site / "stray.pth").write_text("import sys\n")
     (environment.site / "sitecustomize.py").write_text("")
     (environment.site / "~orch").mkdir()
     user = Path("base") / "lib" / "python{}.{}".format(*sys.version_info[:2]) / "site-packages"
@@ -544,7 +589,8 @@ def test_path_oddities(environment: Environment, tmp_path: Path) -> None:
     assert f"the user's own site directory {tmp_path / user} is enabled and not empty" in oddities
     assert f"sitecustomize ({environment.site / 'sitecustomize.py'}) runs whenever the interpreter starts" in oddities
     assert f"~orch in {environment.site} is the leftover of an interrupted uninstall" in oddities
-    assert "owner.pth of owner runs code whenever the interpreter starts" in oddities
+    assert "stray.pth of no package runs code whenever the interpreter starts, and stays behind" in oddities
+    assert not any("owner.pth" in sentence for sentence in oddities)  # it comes with its package
     assert not any("plain.pth" in sentence for sentence in oddities)
 
 
