@@ -17,7 +17,7 @@ from envsnap import __version__, settings
 from envsnap.cli.console import Console
 from envsnap.errors import EXIT_NO, EXIT_OK, EnvsnapError, InterruptedByUser, UsageError
 
-COMMANDS = ("capture", "diff", "plan", "render", "build", "verify", "doctor", "config")
+COMMANDS = ("capture", "relock", "diff", "plan", "render", "build", "verify", "doctor", "config")
 SHARED = frozenset({"json", "quiet", "verbose", "help"})
 
 

@@ -5,13 +5,17 @@ from envsnap.lockfile.codec import dumps, loads
 from envsnap.lockfile.conda import PackedTree, needs_tree
 from envsnap.lockfile.digest import lock_digest, observed_digest, seal
 from envsnap.lockfile.packages import Packed, Unfound, WheelAnswer, from_project, in_place, to_pack
+from envsnap.lockfile.relock import Conflict, Replacement, conflicts, relocked, supported_tags
 
 __all__ = [
+    "Conflict",
     "Packed",
     "PackedTree",
+    "Replacement",
     "Unfound",
     "WheelAnswer",
     "assemble",
+    "conflicts",
     "dumps",
     "from_project",
     "in_place",
@@ -19,6 +23,8 @@ __all__ = [
     "lock_digest",
     "needs_tree",
     "observed_digest",
+    "relocked",
     "seal",
+    "supported_tags",
     "to_pack",
 ]

@@ -38,7 +38,16 @@ def diff(left: EnvLock, right: EnvLock) -> tuple[Difference, ...]:
         for field, one, other in _compare("", _document(left), _document(right))
         for graded, why in [grade(field, one, other)]
     ]
+    versions = (item.field for item in found if item.field.startswith("packages.") and item.field.endswith(".version"))
+    moved = {field.removesuffix(".version") for field in versions}
+    found = [item for item in found if not _follows(item.field, moved)]
     return tuple(sorted(found, key=lambda difference: (_ORDER[difference.grade], difference.field)))
+
+
+def _follows(field: str, moved: set[str]) -> bool:
+    """Another version has another file, hash, tags and files: the version says it all."""
+    package, _, part = field.rpartition(".")
+    return package in moved and part in ("file", "sha256", "files", "tags", "blob")
 
 
 def _document(lock: EnvLock) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from envsnap import __version__, catalog, lockfile
 from envsnap.model.facts import CollectedFacts, Distribution, GpuFacts, GpuProbe, Problem
-from envsnap.model.lock import Capture, EnvLock, LockedSource, LockedSubmodule
+from envsnap.model.lock import Capture, EnvLock
 from envsnap.model.plan import ENVIRONMENT
 from envsnap.probes import gpu, index, interpreter, pack, source
 from envsnap.progress import Progress
@@ -53,10 +53,10 @@ def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, pro
         blobs = BlobStore(Path(scratch))
         lock = _lock(request, name, ground, blobs, cache=cache, progress=progress)
         kept = places.blobs_of(path)
-        for digest in sorted(_named(lock)):
+        for digest in sorted(places.named_blobs(lock)):
             kept.adopt(blobs, digest)
     places.write_lock(lock, path)
-    kept.keep_only(_named(lock))
+    kept.keep_only(places.named_blobs(lock))
     return lock, path
 
 
@@ -178,17 +178,3 @@ def _kind(distribution: Distribution, root: Path | None) -> pack.Kind:
     if lockfile.in_place(distribution, str(root) if root is not None else None):
         return "editable"
     return "working_tree" if distribution.editable_paths else "installed"
-
-
-def _named(lock: EnvLock) -> set[str]:
-    """The blobs that the lock names."""
-    named = {package.blob for package in lock.packages}
-    if lock.python.conda is not None:
-        named.add(lock.python.conda.tree)
-    if lock.source is not None:
-        trees: tuple[LockedSource | LockedSubmodule, ...] = (lock.source, *lock.source.submodules)
-        for tree in trees:
-            named |= {tree.patch, *(file.blob for file in tree.untracked)}
-    if lock.observed.reference is not None:
-        named |= {lock.observed.reference.anchor, *lock.observed.reference.smoke.gradient.values()}
-    return {digest for digest in named if digest is not None}

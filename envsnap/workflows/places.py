@@ -7,7 +7,7 @@ from pathlib import Path
 
 from envsnap import lockfile
 from envsnap.errors import InputError, UsageError
-from envsnap.model.lock import EnvLock
+from envsnap.model.lock import EnvLock, LockedSource, LockedSubmodule
 from envsnap.storage import BlobStore, write_file
 
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")  # as model.kinds.LockName
@@ -63,3 +63,17 @@ def write_lock(lock: EnvLock, path: Path) -> None:
     data = lockfile.dumps(lock)
     lockfile.loads(data, place=str(path))
     write_file(path, data)
+
+
+def named_blobs(lock: EnvLock) -> set[str]:
+    """The blobs that the lock names."""
+    named = {package.blob for package in lock.packages}
+    if lock.python.conda is not None:
+        named.add(lock.python.conda.tree)
+    if lock.source is not None:
+        trees: tuple[LockedSource | LockedSubmodule, ...] = (lock.source, *lock.source.submodules)
+        for tree in trees:
+            named |= {tree.patch, *(file.blob for file in tree.untracked)}
+    if lock.observed.reference is not None:
+        named |= {lock.observed.reference.anchor, *lock.observed.reference.smoke.gradient.values()}
+    return {digest for digest in named if digest is not None}

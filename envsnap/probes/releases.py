@@ -1,0 +1,236 @@
+"""Other versions of a package: the wheel of an index that fits an interpreter, and what wheels require."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+import zlib
+from bisect import bisect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import IO, cast
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from envsnap.probes.index import PipConfig
+from envsnap.probes.pages import ListedFile, Location, NoProject, Pages, Unanswered
+from envsnap.probes.wheel_record import PiecewiseFile, Unreadable, installed_files
+from envsnap.progress import Progress
+from envsnap.storage import write_file
+
+_THREADS = 12
+_METADATA = re.compile(r"[^/]+\.dist-info/METADATA\Z")
+_METADATA_LIMIT_BYTES = 16 << 20
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A wheel of an index.
+
+    Attributes:
+        index: as in the lock's IndexOrigin.
+        tags: of its name, expanded.
+        files: as in `LockedPackage.files`.
+        requires: its Requires-Dist lines; requires_python: "" where it does not say.
+    """
+
+    file: str
+    version: str
+    sha256: str
+    index: str | None
+    yanked: bool
+    tags: tuple[str, ...]
+    files: str
+    requires: tuple[str, ...]
+    requires_python: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotThere:
+    """All were asked and nobody has it. Attributes: near: versions that there are wheels of for this interpreter, around it."""
+
+    reason: str
+    near: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotAnswered:
+    """Somebody could not be asked."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A package whose wheel an index has. Attributes: index: as in the lock's IndexOrigin."""
+
+    name: str
+    file: str
+    sha256: str
+    index: str | None
+
+
+class Releases:
+    """Asks the indexes of a pip configuration.
+
+    Args:
+        cache: as for `envsnap.probes.index`; what a wheel requires is read once ever.
+    """
+
+    def __init__(self, config: PipConfig, *, offline: bool, cache: Path) -> None:
+        self._pages = Pages(cache, offline=offline, ca_bundle=None)
+        self._kept = cache / "requires"
+        self._locations = config.locations()
+
+    def find(
+        self, name: str, version: str, supported: Sequence[str], *, index: str | None, python: str
+    ) -> Release | NotThere | NotAnswered:
+        """The best wheel of exactly this version, a local part included.
+
+        Args:
+            supported: tags that the interpreter takes, best first.
+            index: where the package came from, which is asked first.
+            python: "3.11".
+        """
+        ranks = {tag: rank for rank, tag in enumerate(supported)}
+        silent: list[str] = []
+        fitting: set[str] = set()
+        for location in sorted(self._locations, key=lambda each: each.label != index):
+            try:
+                files = self._files(location, name)
+            except Unanswered as error:
+                silent.append(str(error))
+                continue
+            candidates = [(rank, file) for file in files if (rank := _rank(file.name, name, ranks)) is not None]
+            fitting |= {_version(file.name) for _, file in candidates}
+            same = sorted(((rank, file) for rank, file in candidates if _is(file.name, version)), key=lambda pair: pair[0])
+            if same and same[0][1].sha256:
+                try:
+                    return self._release(location, same[0][1], python)
+                except Unanswered as error:
+                    silent.append(str(error))
+        if silent:
+            return NotAnswered(reason="; ".join(dict.fromkeys(silent)))
+        return NotThere(reason=f"no index has a wheel of {name} {version} that fits this interpreter", near=_near(fitting, version))
+
+    def requires(self, packages: Sequence[Known], progress: Progress) -> dict[str, tuple[str, ...]]:
+        """Requires-Dist lines of each package, by name; those that cannot be read are left out."""
+        with progress.task("what the packages require", total=len(packages), unit="packages") as task, ThreadPoolExecutor(_THREADS) as pool:
+            found: dict[str, tuple[str, ...]] = {}
+            for package, lines in zip(packages, pool.map(self._requires_of, packages), strict=True):
+                if lines is not None:
+                    found[package.name] = lines
+                task.advance(1)
+        return found
+
+    def _requires_of(self, package: Known) -> tuple[str, ...] | None:
+        def read() -> dict[str, object]:
+            for location in self._locations:
+                if location.label == package.index:
+                    for file in self._files(location, package.name):
+                        if (file.name, file.sha256) == (package.file, package.sha256):
+                            with self._pages.opened(location, file) as wheel:
+                                return read_metadata(wheel)
+            raise Unanswered("no longer there")
+
+        try:
+            return _lines(self._remembered(package.sha256, read))
+        except (Unanswered, Unreadable):
+            return None
+
+    def _release(self, location: Location, file: ListedFile, python: str) -> Release:
+        assert file.sha256 is not None
+        try:
+            with self._pages.opened(location, file) as wheel:
+                files = installed_files(wheel, python)
+                metadata = self._remembered(file.sha256, lambda: read_metadata(wheel))
+        except Unreadable as error:
+            raise Unanswered(f"{location.shown} has {file.name}, and {error}") from error
+        _, version, _, tags = parse_wheel_filename(file.name)
+        return Release(
+            file=file.name,
+            version=str(version),
+            sha256=file.sha256,
+            index=location.label,
+            yanked=file.yanked,
+            tags=tuple(sorted(map(str, tags))),
+            files=files,
+            requires=_lines(metadata),
+            requires_python=str(metadata.get("requires_python") or ""),
+        )
+
+    def _files(self, location: Location, name: str) -> Sequence[ListedFile]:
+        try:
+            return self._pages.project(location, name) if location.kind == "index" else self._pages.links(location)
+        except NoProject:
+            return ()
+
+    def _remembered(self, sha256: str, read: Callable[[], dict[str, object]]) -> dict[str, object]:
+        kept = self._kept / sha256
+        try:
+            known = json.loads(kept.read_text(encoding="ascii"))
+            if isinstance(known, dict):
+                return known
+        except (OSError, ValueError):
+            pass
+        metadata = read()
+        write_file(kept, json.dumps(metadata).encode("ascii"))
+        return metadata
+
+
+def read_metadata(wheel: IO[bytes] | PiecewiseFile) -> dict[str, object]:
+    """`requires`: Requires-Dist lines, and `requires_python` of a wheel's METADATA. Raises Unreadable."""
+    try:
+        with zipfile.ZipFile(cast("IO[bytes]", wheel)) as archive:
+            names = [info for info in archive.infolist() if _METADATA.match(info.filename)]
+            if len(names) != 1:
+                raise Unreadable(f"it has {len(names) or 'no'} METADATA")
+            with archive.open(names[0]) as file:
+                data = file.read(_METADATA_LIMIT_BYTES + 1)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+        raise Unreadable(f"it is not a wheel that can be read ({type(error).__name__})") from error
+    if len(data) > _METADATA_LIMIT_BYTES:
+        raise Unreadable(f"its METADATA has more than {_METADATA_LIMIT_BYTES >> 20} MiB")
+    headers = HeaderParser().parsestr(data.decode("utf-8", "replace"))
+    return {
+        "requires": [str(line) for line in headers.get_all("Requires-Dist", [])],
+        "requires_python": str(headers.get("Requires-Python", "")),
+    }
+
+
+def _lines(metadata: Mapping[str, object]) -> tuple[str, ...]:
+    lines = metadata.get("requires")
+    return tuple(str(line) for line in lines) if isinstance(lines, list) else ()
+
+
+def _rank(file: str, name: str, ranks: Mapping[str, int]) -> int | None:
+    """How well a wheel fits, 0 for best; None for one of another project or interpreter."""
+    try:
+        project, _, _, tags = parse_wheel_filename(file)
+    except (InvalidWheelFilename, InvalidVersion):
+        return None
+    found = [ranks[str(tag)] for tag in tags if str(tag) in ranks]
+    return min(found) if found and canonicalize_name(project) == name else None
+
+
+def _version(file: str) -> str:
+    return str(parse_wheel_filename(file)[1])
+
+
+def _is(file: str, version: str) -> bool:
+    return parse_wheel_filename(file)[1] == Version(version)
+
+
+def _near(versions: Iterable[str], wanted: str) -> tuple[str, ...]:
+    """Those around the one that was asked for, oldest first."""
+    asked = Version(wanted)
+    known = sorted(version for version in map(Version, versions) if asked.is_prerelease or not version.is_prerelease)
+    place = bisect(known, asked)
+    start = max(0, min(place - _SHOWN // 2, len(known) - _SHOWN))
+    return tuple(map(str, known[start : start + _SHOWN]))

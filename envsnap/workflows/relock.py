@@ -1,0 +1,211 @@
+"""relock: the same environment with some packages changed on purpose."""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from envsnap import lockfile, parity
+from envsnap.errors import EngineError, InputError, PlanError, UsageError
+from envsnap.model.lock import BaseOrigin, CondaOrigin, EnvLock, IndexOrigin, LockedPackage, SystemOrigin
+from envsnap.model.parity import Difference
+from envsnap.probes import interpreter
+from envsnap.probes.index import PipConfig
+from envsnap.probes.local import LocalPython
+from envsnap.probes.releases import Known, NotAnswered, NotThere, Release, Releases, read_metadata
+from envsnap.probes.wheel_record import Unreadable
+from envsnap.progress import Progress
+from envsnap.storage import BlobStore
+from envsnap.workflows import places
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Attributes: name: normalised; version: exactly that, a local part included."""
+
+    name: str
+    version: str
+
+    @staticmethod
+    def of(text: str) -> Wish:
+        """Raises UsageError for anything but NAME==VERSION."""
+        try:
+            wanted = Requirement(text)
+            (specifier,) = wanted.specifier
+        except (InvalidRequirement, ValueError):
+            raise UsageError(f"{text!r} is not NAME==VERSION", hint="for example numpy==2.2.6") from None
+        if specifier.operator != "==" or specifier.version.endswith(".*") or wanted.extras or wanted.marker or wanted.url:
+            why = "a lock has exactly one version of a package"
+            raise UsageError(f"{text!r} is not NAME==VERSION", why=why, hint="for example numpy==2.2.6")
+        return Wish(name=canonicalize_name(wanted.name), version=specifier.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relocked:
+    """Attributes:
+    path: of the new lock, whether or not it was written.
+    conflicts: requirements that the change broke, allowed.
+    unknown: packages of which nobody knows what they require.
+    """
+
+    before: EnvLock
+    lock: EnvLock
+    path: Path
+    differences: tuple[Difference, ...]
+    conflicts: tuple[lockfile.Conflict, ...]
+    unknown: tuple[str, ...]
+
+
+def relock(
+    path: Path,
+    wishes: Sequence[Wish],
+    *,
+    output: Path | None,
+    dry_run: bool,
+    allow_conflict: bool,
+    offline: bool,
+    cache: Path,
+    progress: Progress,
+) -> Relocked:
+    """Find the wheels, hold the new set together, and write the lock with its blobs.
+
+    Args:
+        output: None to replace the lock itself.
+        allow_conflict: go on where packages require what the new set has not.
+
+    Raises:
+        UsageError, InputError: the lock has no such package, or it is not pip's to change.
+        PlanError: no index has the version, or the change breaks a requirement.
+        EngineError: an index does not answer.
+    """
+    before = places.read_lock(path)
+    packages = {package.name: package for package in before.packages}
+    for wish in wishes:
+        _require_changeable(wish, packages)
+    # The indexes that pip asks for whoever runs this: where the lock was captured nobody can be asked.
+    facts = interpreter.collect(LocalPython(Path(sys.executable)), torch=False, imports=False, integrity=False, progress=progress)
+    releases = Releases(PipConfig.from_facts(facts.pip_config), offline=offline, cache=cache)
+    found = {wish.name: _find(wish, packages[wish.name], before, releases) for wish in wishes}
+    changes = {name: _replacement(release) for name, release in found.items()}
+    after = lockfile.relocked(before, changes, day=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d"))
+    blobs = places.blobs_of(path)
+    requires, unknown = _requires(before, releases, blobs, progress)
+    met_before = lockfile.conflicts(before, requires)
+    broken = lockfile.conflicts(after, {**requires, **{name: release.requires for name, release in found.items()}})
+    new = tuple(sorted(conflict for conflict in broken if not _was_there(conflict, met_before)))
+    if new and not allow_conflict:
+        raise PlanError(
+            f"that does not fit together: {new[0]}",
+            why="; ".join(str(conflict) for conflict in new[1:4]) + (f"; and {len(new) - 4} more" if len(new) > 4 else ""),
+            hint=_way_out(new, wishes),
+        )
+    target = output or path
+    if not dry_run:
+        _write(after, blobs, target)
+    return Relocked(
+        before=before,
+        lock=after,
+        path=target,
+        differences=parity.diff(before, after),
+        conflicts=new,
+        unknown=tuple(sorted(unknown - found.keys())),
+    )
+
+
+def _require_changeable(wish: Wish, packages: Mapping[str, LockedPackage]) -> None:
+    package = packages.get(wish.name)
+    if package is None:
+        near = difflib.get_close_matches(wish.name, packages, n=3)
+        raise InputError(
+            f"the lock has no package {wish.name}",
+            hint=f"did you mean {' or '.join(near)}?" if near else "install it, and capture again: relock changes what is there",
+        )
+    if package.version == wish.version and package.provenance == "index":
+        raise UsageError(f"{wish.name} is {wish.version} already")
+    if isinstance(package.origin, CondaOrigin):
+        raise InputError(f"{wish.name} is of a package of conda", hint="change it with conda, and capture again")
+    if isinstance(package.origin, BaseOrigin | SystemOrigin):
+        raise InputError(
+            f"{wish.name} {package.version} is part of {'the base' if isinstance(package.origin, BaseOrigin) else 'the operating system'}",
+            hint="build on another base (--base)",
+        )
+
+
+def _find(wish: Wish, package: LockedPackage, lock: EnvLock, releases: Releases) -> Release:
+    index = package.origin.index if isinstance(package.origin, IndexOrigin) else None
+    minor = ".".join(lock.python.version.split(".")[:2])
+    answer = releases.find(wish.name, wish.version, lockfile.supported_tags(lock), index=index, python=minor)
+    if isinstance(answer, NotAnswered):
+        raise EngineError(f"cannot ask for {wish.name} {wish.version}", why=answer.reason, hint="PIP_INDEX_URL names another index")
+    if isinstance(answer, NotThere):
+        hint = f"there are {', '.join(answer.near)}" if answer.near else "PIP_EXTRA_INDEX_URL names a further index"
+        raise PlanError(f"there is no {wish.name} {wish.version}", why=answer.reason, hint=hint)
+    return answer
+
+
+def _replacement(release: Release) -> lockfile.Replacement:
+    return lockfile.Replacement(
+        version=release.version,
+        file=release.file,
+        sha256=release.sha256,
+        tags=release.tags,
+        files=release.files,
+        index=release.index,
+        yanked=release.yanked,
+    )
+
+
+def _requires(lock: EnvLock, releases: Releases, blobs: BlobStore, progress: Progress) -> tuple[dict[str, tuple[str, ...]], set[str]]:
+    """What the lock's packages require, from their wheels; and those of which it is not known."""
+    known = [
+        Known(name=package.name, file=package.file, sha256=package.sha256, index=package.origin.index)
+        for package in lock.packages
+        if isinstance(package.origin, IndexOrigin) and package.file is not None and package.sha256 is not None and package.blob is None
+    ]
+    requires = releases.requires(known, progress)
+    for package in lock.packages:
+        if package.blob is not None and package.file is not None:
+            try:
+                with blobs.path(package.blob).open("rb") as wheel:
+                    lines = read_metadata(wheel)["requires"]
+                requires[package.name] = tuple(map(str, lines)) if isinstance(lines, list) else ()
+            except (OSError, Unreadable):
+                continue
+    return requires, {package.name for package in lock.packages} - requires.keys()
+
+
+def _was_there(conflict: lockfile.Conflict, before: frozenset[lockfile.Conflict]) -> bool:
+    return any((one.package, one.requirement) == (conflict.package, conflict.requirement) for one in before)
+
+
+def _way_out(conflicts: Sequence[lockfile.Conflict], wishes: Sequence[Wish]) -> str:
+    """The command line that would change all that is concerned; versions where the requirements leave no choice."""
+    asked = {wish.name: wish.version for wish in wishes}
+    more: dict[str, str] = {}
+    for conflict in conflicts:
+        if conflict.package not in asked:
+            more.setdefault(conflict.package, "VERSION")
+        elif conflict.found is not None:
+            required = Requirement(conflict.requirement)
+            exact = [one.version for one in required.specifier if one.operator == "==" and not one.version.endswith(".*")]
+            more[canonicalize_name(required.name)] = exact[0] if exact else "VERSION"
+    words = [
+        f"{name}=={version}" for name, version in {**asked, **{name: more[name] for name in sorted(more) if name not in asked}}.items()
+    ]
+    return f"envsnap relock … {' '.join(words)}   or   --allow-conflict"
+
+
+def _write(lock: EnvLock, blobs: BlobStore, target: Path) -> None:
+    named = places.named_blobs(lock)
+    kept = places.blobs_of(target)
+    for digest in sorted(named):
+        kept.adopt(blobs, digest)
+    places.write_lock(lock, target)
+    kept.keep_only(named)
