@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "workflows": LEAVES | EDGE_TOOLS | {"lockfile", "catalog", "plan", "render", "parity", "probes", "engines", "smoke"},
     "cli": LEAVES | EDGE_TOOLS | {"settings", "report", "workflows", "lockfile", "engines", "probes"},
 }
-HEAVY = {"torch", "ultralytics", "wandb", "docker", "pynvml", "requests", "jinja2", "rich", "pypi_simple"}
+HEAVY = {"torch", "ultralytics", "wandb", "docker", "pynvml", "requests", "jinja2", "rich", "pypi_simple", "detect_secrets"}
 
 
 def room(path: Path) -> str:

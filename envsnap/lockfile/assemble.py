@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from envsnap import redaction
 from envsnap.errors import TargetError
 from envsnap.lockfile import validate
 from envsnap.lockfile.conda import PackedTree, conda
@@ -120,6 +121,8 @@ def _env(env: Mapping[str, str | None]) -> tuple[dict[str, str | None], list[Pro
             problems.append(Problem(where="env", what=f"a variable was left out: {refused}"))
             continue
         unfit = validate.unfit_value(name, value)
+        if not unfit and value is not None and redaction.find_secrets(value):
+            unfit = "it looks like a secret; give it at run time"
         kept[name] = None if unfit else value
         if unfit:
             problems.append(Problem(where=f"env.{name}", what=f"value left out: {unfit}"))

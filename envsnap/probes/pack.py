@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from envsnap.storage import BlobStore
 from envsnap.target import Target
 
 Kind = Literal["installed", "editable", "working_tree"]
+_SEARCHED_BYTES = 16 << 20
 _FIELDS = ("name", "version", "location", "metadata_dir", "modified", "actual_files", "editable_paths", "modules", "tags")
 
 
@@ -76,8 +78,8 @@ def pack(target: Target, wanted: Sequence[tuple[Distribution, Kind]], blobs: Blo
         return {}
     with _run(target, [_asked(distribution, kind) for distribution, kind in wanted], progress) as results:
         return {
-            distribution.name: _kept(distribution, result, file, blobs)
-            for (distribution, _), (result, file) in zip(wanted, results, strict=True)
+            distribution.name: _kept(distribution, kind, result, file, blobs)
+            for (distribution, kind), (result, file) in zip(wanted, results, strict=True)
         }
 
 
@@ -112,13 +114,29 @@ def _asked(distribution: Distribution, kind: Kind) -> dict[str, object]:
     return {"kind": kind, **fields, "modified": distribution.modified or ()}
 
 
-def _kept(distribution: Distribution, result: _Result, wheel: Path, blobs: BlobStore) -> PackedWheel | str:
+def _kept(distribution: Distribution, kind: Kind, result: _Result, wheel: Path, blobs: BlobStore) -> PackedWheel | str:
     if result.refused:
         return result.refused
+    if found := _secret_in(wheel, distribution, kind):
+        return f"it holds what looks like a secret ({found}). If it is none, say so on that line: pragma: allowlist secret"
     blob = blobs.take(wheel)
     if blob != f"sha256:{result.sha256}":
         return "its wheel changed on its way from the target"
     return PackedWheel(file=wheel_file_name(distribution.name, distribution.version, result.tags), blob=blob, files=result.files)
+
+
+def _secret_in(wheel: Path, distribution: Distribution, kind: Kind) -> str:
+    """The first that was written here: in an edited or added file, or anywhere in a working tree; "" for none."""
+    written = {word.removeprefix("added: ").removeprefix("prefix:") for word in distribution.modified or ()}
+    with zipfile.ZipFile(wheel) as archive:
+        for info in archive.infolist():
+            path = re.sub(r"\A[^/]+\.data/data/", "", info.filename)
+            if info.file_size > _SEARCHED_BYTES or (kind == "installed" and path not in written):
+                continue
+            data = archive.read(info)
+            if b"\0" not in data[:8192] and (found := redaction.find_secrets(data.decode("latin-1"))):
+                return f"{path}, {found[0]}"
+    return ""
 
 
 def wheel_file_name(name: str, version: str, tags: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from envsnap.model.lock import LfsFile, LockedSource, LockedSubmodule
 from envsnap.probes.fetch import find_repository
 from envsnap.probes.git import GitError, Repository, names
 from envsnap.probes.tree import hash_file, lfs_content, manifest, manifest_digest, materialise, write_files
-from envsnap.probes.untracked import Packer, holds_token, ignored_modules, is_lock_path, is_secret_file, untracked
+from envsnap.probes.untracked import WAY_OUT, Packer, ignored_modules, is_lock_path, is_secret_file, secrets_in, untracked
 from envsnap.process import NotStarted
 from envsnap.progress import SILENT, Progress
 from envsnap.storage import BlobStore
@@ -31,6 +31,12 @@ __all__ = ["SourceProbe", "find_repository", "manifest", "manifest_digest", "mat
 
 Pointers: TypeAlias = Mapping[str, tuple[str, int]]
 """Path of a git-lfs pointer in a commit -> sha256 and size of its content."""
+
+# Finds the few files of a commit that are worth a closer look.
+_SUSPECT = (
+    r"gh[pousr]_[A-Za-z0-9]{30}|github_pat_|glpat-|hf_[A-Za-z0-9]{30}|nvapi-[A-Za-z0-9_-]{20}|A(KI|SI|BI|CC)A[0-9A-Z]{16}|xox[abprs]-"
+    r"|wandb_v1_|pypi-Ag|PRIVATE KEY|sk-[A-Za-z0-9_-]{30}|SG\.[A-Za-z0-9_-]{22}\.|[rs]k_live_|AccountKey=|eyJ[A-Za-z0-9_=-]{10}"
+)
 
 _UNKNOWN = "sha256:" + "0" * 64  # of a draft, until its files were written once
 
@@ -76,7 +82,7 @@ def read_source(project: Path, editables: Sequence[Path], blobs: BlobStore, name
     try:
         root = _root(project)
         commit = None if root is None else Repository(root).ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-        reader = _Reader(root or project, blobs, name)
+        reader = _Reader(root or project, blobs, name, progress)
         inside = [path for editable in editables if (path := editable.resolve()).is_relative_to(reader.root)]
         for path in filter(reader.packer.in_environment, inside):
             reader.packer.problem(str(path), "an editable package inside an environment: its files do not travel")
@@ -105,11 +111,11 @@ def _root(project: Path) -> Path | None:
 class _Reader:
     """Gathers the parts of one source, and what had to stay behind. A *member* is the repository or one of its submodules."""
 
-    def __init__(self, root: Path, blobs: BlobStore, name: LockName) -> None:
+    def __init__(self, root: Path, blobs: BlobStore, name: LockName, progress: Progress) -> None:
         self.root = root
         self.blobs = blobs
         self.name = name
-        self.packer = Packer(root, blobs)
+        self.packer = Packer(root, blobs, progress)
 
     def repository(self, commit: str, editables: Sequence[Path]) -> LockedSource:
         with tempfile.TemporaryDirectory(prefix="envsnap-index-") as scratch:
@@ -126,6 +132,8 @@ class _Reader:
             for owner, member in members.items()
             for path in sorted({*untracked(member), *ignored_modules(member, editables), *_edited(member, pointers[owner])})
         ]
+        for owner, member in members.items():
+            self._committed(member, owner)
         candidates = [self.packer.candidate(owner, path, members[owner].directory / path) for owner, path in paths]
         packed = self.packer.pack([candidate for candidate in candidates if candidate is not None])
         submodules = [
@@ -147,6 +155,15 @@ class _Reader:
             lfs=tuple(lfs),
         )
 
+    def _committed(self, member: Repository, owner: str) -> None:
+        """Name what a commit says to everybody who has it: an image with the project's files says it too."""
+        suspects = member.ask("grep", "-zlIE", _SUSPECT, "HEAD") or ""
+        for path in (name.partition(":")[2] for name in suspects.split("\0") if name):
+            found = secrets_in(member.run("cat-file", "blob", f"HEAD:{path}"))
+            if found:
+                what = f"is committed with what looks like a secret ({found[0]}), and the image will have it. {WAY_OUT}"
+                self.packer.problem(_joined(owner, path), what)
+
     def directory(self, editables: Sequence[Path]) -> LockedSource:
         """Without a commit: the files of the editable packages alone."""
         files = sorted({file for editable in editables for file in self.packer.walk(editable)})
@@ -164,13 +181,15 @@ class _Reader:
         changed = names(member.run("diff", "--name-only", "-z", "--no-renames", "--ignore-submodules=all", "HEAD"))
         travel_whole = set(_edited(member, pointers)) | {path for path in pointers if (member.directory / path).exists()}
         left_out = [path for path in changed if path in travel_whole or self.packer.own_output(member.directory / path)]
-        secret = [path for path in changed if is_secret_file(path)]
+        secret = dict.fromkeys(filter(is_secret_file, changed), "")
         patch = _diff(member, [*left_out, *secret])
-        if holds_token(patch):
-            secret += [path for path in changed if path not in {*left_out, *secret} and holds_token(_diff(member, only=path))]
+        if secrets_in(patch):
+            for path in changed:
+                if path not in {*left_out, *secret} and (found := secrets_in(_diff(member, only=path))):
+                    secret[path] = f" ({found[0].kind}). {WAY_OUT}"
             patch = _diff(member, [*left_out, *secret])
-        for path in secret:
-            self.packer.withhold(_joined(owner, path), "its change is left out, the image has it as committed")
+        for path, why in secret.items():
+            self.packer.withhold(_joined(owner, path), f"its change is left out, the image has it as committed{why}")
         return self.blobs.put(patch) if patch else None
 
     def _lfs(self, member: Repository, owner: str, pointers: Pointers) -> Iterator[LfsFile]:

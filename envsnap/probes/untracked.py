@@ -20,17 +20,19 @@ from envsnap.model.facts import Problem
 from envsnap.model.kinds import RelativePath
 from envsnap.model.lock import LockedFile
 from envsnap.probes.git import GitError, Repository, names
+from envsnap.progress import SILENT, Progress
 from envsnap.storage import BlobStore
 
 FILE_LIMIT_BYTES = 64 << 20
 TOTAL_LIMIT_BYTES = 256 << 20
-_SCANNED_BYTES = 4 << 20
+WAY_OUT = "If it is none, say so on that line: pragma: allowlist secret"
 
 _SECRET_FILES = (
     *(".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*"),
     *(".netrc", "_netrc", ".pypirc", ".pgpass", ".htpasswd", ".git-credentials", ".dockercfg", "credentials*", "kubeconfig"),
 )
 _HARMLESS_FILES = (".env.example", ".env.sample", ".env.template", "*.pub")
+_LISTED = 6
 _NEVER_PACKED = {
     ".git",
     ".hg",
@@ -70,8 +72,9 @@ class Packer:
         withheld: path of a file that looks like a secret -> how it gets to a run.
     """
 
-    def __init__(self, top: Path, blobs: BlobStore) -> None:
+    def __init__(self, top: Path, blobs: BlobStore, progress: Progress = SILENT) -> None:
         self.top = top
+        self.progress = progress
         self.blobs = blobs
         self.problems: list[Problem] = []
         self.withheld: dict[str, str] = {}
@@ -110,6 +113,7 @@ class Packer:
 
     def pack(self, candidates: Sequence[Candidate]) -> dict[str, tuple[LockedFile, ...]]:
         """Keep files as blobs, by owner. Over the limit the small ones go first: they are the code."""
+        self._list(candidates)
         packed: dict[str, list[LockedFile]] = {"": []}
         total, left_out = 0, 0
         for candidate in sorted(candidates, key=lambda each: (each.size_bytes, each.full_path)):
@@ -124,6 +128,17 @@ class Packer:
             )
         return {owner: tuple(sorted(files, key=lambda file: file.path)) for owner, files in packed.items()}
 
+    def _list(self, candidates: Sequence[Candidate]) -> None:
+        """Say what is about to travel, before it does: the names, and of many those that weigh most."""
+        if not candidates:
+            return
+        total = sum(candidate.size_bytes for candidate in candidates)
+        heavy = sorted(candidates, key=lambda candidate: (-candidate.size_bytes, candidate.full_path))
+        shown = ", ".join(f"{candidate.full_path} ({_size(candidate.size_bytes)})" for candidate in heavy[:_LISTED])
+        more = f" and {len(heavy) - _LISTED} more" if len(heavy) > _LISTED else ""
+        number = f"{len(candidates)} file{'s' if len(candidates) > 1 else ''}"
+        self.progress.note(f"not in git, and packed: {number}, {_size(total)}: {shown}{more}")
+
     def _keep(self, candidate: Candidate) -> LockedFile | None:
         try:
             if candidate.file.is_symlink():
@@ -134,8 +149,8 @@ class Packer:
         except OSError as error:
             self.problem(candidate.full_path, f"left out: {error.strerror}")
             return None
-        if len(data) <= _SCANNED_BYTES and holds_token(data):
-            self.withhold(candidate.full_path, "left out: it holds what looks like a token")
+        if found := secrets_in(data):
+            self.withhold(candidate.full_path, f"left out: {found[0]}. {WAY_OUT}")
             return None
         return LockedFile(path=candidate.path, blob=self.blobs.put(data), executable=executable)
 
@@ -200,6 +215,10 @@ def _is_build_output(directory: Path) -> bool:
     return directory.name in _NEVER_PACKED or directory.name.endswith(".egg-info")
 
 
+def _size(number: int) -> str:
+    return f"{number / 1e6:.1f} MB" if number >= 1e5 else f"{number / 1e3:.1f} kB"
+
+
 def is_secret_file(path: str) -> bool:
     """Whether files of this name hold keys or passwords."""
     name = PurePosixPath(path).name.lower()
@@ -208,11 +227,9 @@ def is_secret_file(path: str) -> bool:
     )
 
 
-def holds_token(data: bytes) -> bool:
-    """Whether a well-known token stands in it. URLs with a user part do not count: code is full of templates for them."""
-    if b"\0" in data[:8192]:
-        return False
-    return redaction.is_secret_value(data.decode("latin-1").replace("://", ": //"))
+def secrets_in(data: bytes) -> tuple[redaction.Secret, ...]:
+    """What looks like a secret in a file; nothing in one that is no text."""
+    return () if b"\0" in data[:8192] else redaction.find_secrets(data.decode("latin-1"))
 
 
 def is_lock_path(path: str) -> bool:

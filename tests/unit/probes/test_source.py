@@ -15,6 +15,7 @@ from envsnap.errors import InputError
 from envsnap.model.lock import LockedFile, LockedSource
 from envsnap.probes import source, untracked
 from envsnap.probes.git import GitError, Repository
+from envsnap.progress import Silent
 from envsnap.storage import BlobStore
 
 IDENTITY = {
@@ -446,6 +447,52 @@ def test_a_token_in_a_change_leaves_that_change_behind(project: Project, materia
     assert (out / "train.py").read_text() == "key = None\n"
     assert (out / "other.py").read_text() == "2\n"
     assert not any(TOKEN.encode() in path.read_bytes() for path in project.blobs.root.rglob("*") if path.is_file())
+
+
+def test_a_line_that_says_so_holds_no_secret(project: Project) -> None:
+    project.commit({"train.py": "key = None\n"})
+    allowed = f"key = '{TOKEN}'  # pragma: allowlist secret\n"
+    project.write({"train.py": allowed, "new.py": allowed})
+    probe = project.read()
+    assert probe.source is not None and not probe.withheld
+    assert probe.source.patch is not None and [file.path for file in probe.source.untracked] == ["new.py"]
+
+
+def test_a_removed_secret_is_in_the_patch_too(project: Project) -> None:
+    project.commit({"train.py": f"key = '{TOKEN}'\n"})
+    project.write({"train.py": "key = None\n"})
+    probe = project.read()
+    assert list(probe.withheld) == ["train.py"]
+    assert not any(TOKEN.encode() in path.read_bytes() for path in project.blobs.root.rglob("*") if path.is_file())
+
+
+def test_what_is_committed_is_named_and_stays(project: Project) -> None:
+    project.commit({"a.py": f"one = 1\nkey = '{TOKEN}'\n", "b.py": f"key = '{TOKEN}'  # pragma: allowlist secret\n", "c.py": ""})
+    problems = {problem.where: problem.what for problem in project.read().problems}
+    assert list(problems) == ["a.py"] and "line 2: GitHub Token" in problems["a.py"] and TOKEN not in problems["a.py"]
+
+
+def test_envsnapignore_keeps_files_out(project: Project) -> None:
+    project.commit({".envsnapignore": "data/\n*.bin\n!keep.bin\n", "a.py": ""})
+    project.write({"data/large.csv": "1", "x.bin": "x", "keep.bin": "x", "new.py": ""})
+    probe = project.read()
+    assert probe.source is not None
+    assert [file.path for file in probe.source.untracked] == ["keep.bin", "new.py"] and probe.problems == ()
+
+
+def test_what_is_not_in_git_is_listed_before_it_is_packed(project: Project) -> None:
+    notes: list[str] = []
+
+    class Noting(Silent):
+        def note(self, text: str) -> None:
+            assert notes or not any(project.blobs.root.rglob("*"))  # nothing is kept yet
+            notes.append(text)
+
+    project.commit({"a.py": ""})
+    project.write({f"f{number}.py": "x" * number for number in range(1, 9)} | {"big.csv": "x" * 200_000})
+    source.read_source(project.root, [], project.blobs, "x", Noting())
+    assert notes[0].startswith("not in git, and packed: 9 files, 0.2 MB: big.csv (0.2 MB), f8.py (0.0 kB)")
+    assert notes[0].endswith("and 3 more")
 
 
 def test_large_files_stay_behind_by_name_and_code_goes_first(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
