@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from envsnap.process import OnLine
 
-GuestScript = Literal["collect", "pack", "smoke"]
+GuestScript = Literal["collect", "gpu", "pack", "smoke"]
 GUEST_DIRECTORY = Path(__file__).parent / "guest"
 
 

@@ -1,185 +1,48 @@
-"""The GPUs of this host, through NVML.
-
-Three outcomes are kept apart: devices that answer, a host without an NVIDIA driver (one sentence, nothing wrong), and a driver
-that is there and does not work (the sentence, and a problem). NVML says NotSupported for many fields of many devices; that is
-an answer. Serials are never asked for, and a UUID leaves this module only as a salted hash.
-"""
+"""The GPUs of a target, by the guest script `gpu`, which brings NVIDIA's own binding along."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-from collections.abc import Callable, Mapping
-from itertools import combinations
-from typing import Any, TypeVar
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
 
-from envsnap.model.facts import GpuDevice, GpuFacts, GpuProbe, Problem
+import msgspec
 
-T = TypeVar("T")
-_MIB = 1 << 20
+from envsnap import redaction
+from envsnap.errors import TargetError
+from envsnap.model.facts import GpuFacts, GpuProbe, Problem
+from envsnap.target import Target
 
-_P2P_READ = 0  # nvmlGpuP2PCapsIndex_t; nvidia-ml-py 13 spells its NVML_P2P_CAPS_INDEX_READ as a tuple by mistake
-
-# Levels of nvmlGpuTopologyLevel_t, with the words of `nvidia-smi topo -m`.
-_PCIE_LEVELS = {0: "on one board", 10: "PCIe PIX", 20: "PCIe PXB", 30: "PCIe PHB", 40: "PCIe NODE", 50: "PCIe SYS"}
+_TIMEOUT_S = 60.0  # a driver that hangs must not hang a capture
 
 
-def read(salt: str) -> GpuProbe:
-    """Ask NVML for everything that is recorded of the GPUs.
+def read(target: Target, *, salt: str) -> GpuProbe:
+    """Everything that is recorded of the GPUs that `target` sees.
 
     Args:
         salt: mixed into the hash of each UUID; the same salt tells the same card.
+
+    Raises:
+        TargetError: nothing can be run there.
     """
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError_LibraryNotFound:
-        return GpuProbe(facts=GpuFacts(unavailable="no NVIDIA driver: libnvidia-ml.so.1 not found"), readings={})
-    except pynvml.NVMLError as error:
-        return _broken(f"the NVIDIA driver does not answer: {error}", GpuFacts())
-    try:
-        return _Host(pynvml, salt).probe()
-    finally:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
-
-
-def _broken(why: str, known: GpuFacts, problems: tuple[Problem, ...] = ()) -> GpuProbe:
-    facts = GpuFacts(unavailable=why, driver=known.driver, cuda_driver=known.cuda_driver)
-    return GpuProbe(facts=facts, readings={}, problems=(*problems, Problem(where="nvml", what=why)))
-
-
-class _Host:
-    """One initialised NVML. `nvml` is the module `pynvml`, which has no types."""
-
-    def __init__(self, nvml: Any, salt: str) -> None:
-        self.nvml = nvml
-        self.salt = salt
-        self.problems: list[Problem] = []
-        self.not_said = {nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND}
-        self.gone = {nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED, nvml.NVML_ERROR_DRIVER_NOT_LOADED}
-
-    def ask(self, where: str, question: Callable[..., T], *arguments: object, also_not_said: frozenset[int] = frozenset()) -> T | None:
-        """One answer of NVML; None where it has none, with a problem unless that is normal.
-
-        Raises:
-            NVMLError: the device is gone, and no further question about it can be answered.
-        """
-        try:
-            return question(*arguments)
-        except self.nvml.NVMLError as error:
-            if error.value in self.gone:
-                raise
-            if error.value not in self.not_said | also_not_said:
-                self.problems.append(Problem(where=f"nvml {where}", what=f"{question.__name__}: {error}"))
-            return None
-
-    def probe(self) -> GpuProbe:
-        nvml = self.nvml
-        try:
-            driver = self.ask("driver", nvml.nvmlSystemGetDriverVersion)
-            cuda = self.ask("driver", nvml.nvmlSystemGetCudaDriverVersion_v2)
-            known = GpuFacts(driver=driver, cuda_driver=None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}")
-            count = nvml.nvmlDeviceGetCount()
-        except nvml.NVMLError as error:
-            return _broken(f"the NVIDIA driver does not answer: {error}", GpuFacts(), tuple(self.problems))
-        handles = {index: handle for index in range(count) if (handle := self._handle(index)) is not None}
-        devices: list[GpuDevice] = []
-        readings: dict[str, float | int | str] = {}
-        for index in tuple(handles):
-            try:
-                devices.append(self._device(f"gpu{index}", handles[index]))
-                readings |= self._readings(f"gpu{index}", handles[index])
-            except nvml.NVMLError as error:
-                del handles[index]
-                self.problems.append(Problem(where=f"nvml gpu{index}", what=f"the device does not answer: {error}"))
-        if not devices:
-            why = f"none of the {count} NVIDIA devices answers" if count else "the NVIDIA driver is there and sees no device"
-            return _broken(why, known, tuple(self.problems))
-        facts = GpuFacts(driver=known.driver, cuda_driver=known.cuda_driver, devices=tuple(devices), topology=self._topology(handles))
-        return GpuProbe(facts=facts, readings=readings, problems=tuple(self.problems))
-
-    def _handle(self, index: int) -> Any | None:
-        try:
-            return self.nvml.nvmlDeviceGetHandleByIndex(index)
-        except self.nvml.NVMLError as error:
-            self.problems.append(Problem(where=f"nvml gpu{index}", what=f"the device does not answer: {error}"))
-            return None
-
-    def _device(self, where: str, handle: Any) -> GpuDevice:
-        nvml = self.nvml
-        capability = self.ask(where, nvml.nvmlDeviceGetCudaComputeCapability, handle)
-        memory = self.ask(where, nvml.nvmlDeviceGetMemoryInfo, handle)
-        limit_mw = self.ask(where, nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
-        uuid = self.ask(where, nvml.nvmlDeviceGetUUID, handle)
-        # Outside MIG most drivers call the question itself invalid.
-        attributes = self.ask(where, nvml.nvmlDeviceGetAttributes_v2, handle, also_not_said=frozenset({nvml.NVML_ERROR_INVALID_ARGUMENT}))
-        return GpuDevice(
-            name=self.ask(where, nvml.nvmlDeviceGetName, handle) or "",
-            compute_capability="" if capability is None else f"{capability[0]}.{capability[1]}",
-            memory_mib=0 if memory is None else memory.total // _MIB,
-            mig=self._mig(where, handle),
-            power_limit_w=None if limit_mw is None else round(limit_mw / 1000),
-            sm_count=None if attributes is None else attributes.multiprocessorCount,
-            identity="" if uuid is None else hashlib.sha256(f"{self.salt}\0{uuid}".encode()).hexdigest()[:16],
+    spec = find_spec("pynvml")
+    if spec is None or spec.origin is None:
+        raise TargetError("nvidia-ml-py is not installed", hint="install envsnap again, with what it needs")
+    with tempfile.TemporaryDirectory(prefix="envsnap-gpu-") as outputs:
+        result = target.run_guest(
+            "gpu",
+            ["--out", "{out}/gpu.json", "--salt", salt, "--pynvml", "{pynvml.py}"],
+            outputs=Path(outputs),
+            inputs={"pynvml.py": Path(spec.origin)},
+            timeout_s=_TIMEOUT_S,
         )
-
-    def _mig(self, where: str, handle: Any) -> str:
-        """Profile names of the MIG instances, "none" where MIG is on without any; "" where it is off or unknown."""
-        nvml = self.nvml
-        mode = self.ask(where, nvml.nvmlDeviceGetMigMode, handle)
-        if mode is None or mode[0] != nvml.NVML_DEVICE_MIG_ENABLE:
-            return ""
-        absent = frozenset({nvml.NVML_ERROR_NOT_FOUND})
-        profiles: list[str] = []
-        for index in range(self.ask(where, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
-            instance = self.ask(where, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index, also_not_said=absent)
-            name = None if instance is None else self.ask(where, nvml.nvmlDeviceGetName, instance)
-            if name is not None:  # "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
-                profiles.append(name.rpartition(" MIG ")[2])
-        return ",".join(profiles) or "none"
-
-    def _readings(self, where: str, handle: Any) -> Mapping[str, float | int | str]:
-        nvml = self.nvml
-        power_mw = self.ask(where, nvml.nvmlDeviceGetPowerUsage, handle)
-        since_boot = nvml.NVML_VOLATILE_ECC
-        values: dict[str, float | int | None] = {
-            "sm_clock_mhz": self.ask(where, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
-            "memory_clock_mhz": self.ask(where, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
-            "temperature_c": self.ask(where, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
-            "power_draw_w": None if power_mw is None else power_mw / 1000,
-            "ecc_corrected": self.ask(where, nvml.nvmlDeviceGetTotalEccErrors, handle, nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED, since_boot),
-            "ecc_uncorrected": self.ask(
-                where, nvml.nvmlDeviceGetTotalEccErrors, handle, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, since_boot
-            ),
-            "nvlinks_active": self._active_nvlinks(where, handle),
-        }
-        return {f"{where}.{name}": value for name, value in values.items() if value is not None}
-
-    def _active_nvlinks(self, where: str, handle: Any) -> int | None:
-        nvml = self.nvml
-        past_the_last = frozenset({nvml.NVML_ERROR_INVALID_ARGUMENT})
-        active = 0
-        for link in range(nvml.NVML_NVLINK_MAX_LINKS):
-            state = self.ask(where, nvml.nvmlDeviceGetNvLinkState, handle, link, also_not_said=past_the_last)
-            if state is None:
-                return active if link else None
-            active += state == nvml.NVML_FEATURE_ENABLED
-        return active
-
-    def _topology(self, handles: Mapping[int, Any]) -> tuple[str, ...]:
-        return tuple(f"{a}-{b} {self._link(f'gpu{a}-gpu{b}', handles[a], handles[b])}" for a, b in combinations(sorted(handles), 2))
-
-    def _link(self, where: str, one: Any, other: Any) -> str:
-        nvml = self.nvml
         try:
-            if self.ask(where, nvml.nvmlDeviceGetP2PStatus, one, other, nvml.NVML_P2P_CAPS_INDEX_NVLINK) == nvml.NVML_P2P_STATUS_OK:
-                return "NVLink"
-            level = self.ask(where, nvml.nvmlDeviceGetTopologyCommonAncestor, one, other)
-            read_status = self.ask(where, nvml.nvmlDeviceGetP2PStatus, one, other, _P2P_READ)
-        except nvml.NVMLError as error:
-            self.problems.append(Problem(where=f"nvml {where}", what=f"a device does not answer: {error}"))
-            return "unknown"
-        link = "unknown" if level is None else _PCIE_LEVELS.get(level, f"level {level}")
-        return link if read_status in (None, nvml.NVML_P2P_STATUS_OK) else f"{link}, no peer access"
+            return msgspec.json.decode(Path(outputs, "gpu.json").read_bytes(), type=GpuProbe)
+        except (OSError, msgspec.DecodeError):
+            why = f"the driver does not answer within {_TIMEOUT_S:.0f} s" if result.timed_out else _last_line(result.log)
+            return GpuProbe(facts=GpuFacts(unavailable=why), readings={}, problems=(Problem(where="nvml", what=why),))
+
+
+def _last_line(log: str) -> str:
+    lines = redaction.text(log).strip().splitlines()
+    return f"NVML could not be asked: {lines[-1]}" if lines else "NVML could not be asked"

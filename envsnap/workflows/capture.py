@@ -64,9 +64,7 @@ def _lock(request: CaptureRequest, name: str, ground: targets.Ground, blobs: Blo
     target = ground.target
     facts = interpreter.collect(target, torch=True, imports=True, integrity=True, progress=progress)
     wheels = _wheels(facts, offline=request.offline, cache=cache, progress=progress)
-    devices = (
-        gpu.read(salt=name) if ground.is_here else GpuProbe(facts=GpuFacts(unavailable=f"not asked: {target.description}"), readings={})
-    )
+    devices = gpu.read(target, salt=name) if ground.has_gpus else _no_gpu(target)
     project = source.SourceProbe()
     if ground.project is not None:
         project = source.read_source(ground.project, _editables(facts), blobs, places.lock_name(ground.project), progress)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.host import host_abilities
 from envsnap.model.host import Ability
 from envsnap.probes import gpu
+from envsnap.probes.local import LocalPython
 
 
 def abilities(env: Mapping[str, str]) -> tuple[Ability, ...]:
@@ -16,7 +19,7 @@ def abilities(env: Mapping[str, str]) -> tuple[Ability, ...]:
 
 
 def _gpu() -> Ability:
-    facts = gpu.read(salt="").facts
+    facts = gpu.read(LocalPython(Path(sys.executable)), salt="").facts
     if facts.unavailable:
         return Ability(name="GPU", state="missing", found=facts.unavailable, hint="not needed to capture, build, or verify on the CPU")
     names = ", ".join(f"{device.name} (sm_{device.compute_capability.replace('.', '')})" for device in facts.devices)

@@ -39,6 +39,7 @@ class Ground:
 
     Attributes:
         python: the interpreter, where its files are this host's; else None.
+        has_gpus: those that it sees are those of its environment; an image has none of its own.
         project: directory of this host whose source belongs to it; None for none.
         host: name of the machine.
     """
@@ -48,6 +49,7 @@ class Ground:
     project: Path | None
     default_name: str
     host: str
+    has_gpus: bool = True
 
     @property
     def is_here(self) -> bool:
@@ -80,8 +82,9 @@ def open_target(place: Place, project: Path | None, env: Mapping[str, str]) -> G
         return _elsewhere(engine.running(place.container, python=python_inside), here, place.container, host=platform.node())
     assert place.image is not None
     repository = place.image.partition("@")[0].rpartition("/")[2].partition(":")[0]
-    return _elsewhere(engine.target(place.image, python=python_inside), here, repository, host=platform.node())
+    return _elsewhere(engine.target(place.image, python=python_inside), here, repository, host=platform.node(), has_gpus=False)
 
 
-def _elsewhere(target: Target, project: Path | None, name: str, *, host: str) -> Ground:
-    return Ground(target=target, python=None, project=project, default_name=places.lock_name(project or Path(name)), host=host)
+def _elsewhere(target: Target, project: Path | None, name: str, *, host: str, has_gpus: bool = True) -> Ground:
+    default = places.lock_name(project or Path(name))
+    return Ground(target=target, python=None, project=project, default_name=default, host=host, has_gpus=has_gpus)

@@ -15,7 +15,7 @@ import pytest
 
 from envsnap import lockfile
 from envsnap.engines.docker import DockerEngine
-from tests.fakes import wheels
+from tests.fakes import nvml, wheels
 
 pytestmark = pytest.mark.engine
 
@@ -147,6 +147,24 @@ def test_what_is_edited_in_a_running_container_is_kept(root: Path, image: str) -
     assert demo.modified == ("demo_module.py",) and demo.blob is not None
     wheel = zipfile.ZipFile(root / "project/lockfiles/edited.blobs/sha256" / demo.blob.removeprefix("sha256:"))
     assert wheel.read("demo_module.py") == b"def main(): print('edited inside')\n"
+
+
+def test_the_gpus_are_those_that_the_container_sees(root: Path, image: str, tmp_path: Path) -> None:
+    """By the driver's library inside, which is a fake here; the engine's host has none."""
+    name = "envsnap-test-gpus"
+    nvml.write(nvml.host(*(nvml.h100(index) for index in range(2)), pairs=nvml.NVSWITCH), tmp_path / "scenario")
+    library = nvml.build_library(tmp_path) / "libnvidia-ml.so.1"
+    command = ["docker", "create", "--name", name, "-e", "FAKE_NVML=/scenario", image, "sleep", "600"]
+    subprocess.run(command, capture_output=True, check=True)
+    try:
+        for file, place in ((library, "/usr/lib/libnvidia-ml.so.1"), (tmp_path / "scenario", "/scenario")):
+            subprocess.run(["docker", "cp", str(file), f"{name}:{place}"], capture_output=True, check=True)
+        subprocess.run(["docker", "start", name], capture_output=True, check=True)
+        document = envsnap(root, "capture", "--container", name, "--name", "gpus")
+    finally:
+        subprocess.run(["docker", "rm", "--force", name], capture_output=True)
+    gpu = lockfile.loads((root / "project" / str(document["lock"])).read_bytes()).observed.gpu
+    assert [device.name for device in gpu.devices] == ["NVIDIA H100 80GB HBM3"] * 2 and gpu.topology == ("0-1 NVLink",)
 
 
 def test_a_container_that_does_not_run_is_said(root: Path, image: str) -> None:

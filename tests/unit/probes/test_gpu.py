@@ -12,10 +12,18 @@ import msgspec
 import pytest
 
 from envsnap.model.facts import GpuProbe
+from envsnap.probes import gpu
+from envsnap.probes.local import LocalPython
 from tests.fakes import nvml
 
 ROOT = Path(__file__).parents[3]
-PROBE = "import sys, msgspec; from envsnap.probes import gpu; print(msgspec.json.encode(gpu.read(sys.argv[1])).decode())"
+PROBE = """
+import sys, msgspec
+from pathlib import Path
+from envsnap.probes import gpu
+from envsnap.probes.local import LocalPython
+print(msgspec.json.encode(gpu.read(LocalPython(Path(sys.executable)), salt=sys.argv[1])).decode())
+"""
 SHUTDOWN_LOG = "shutdown.log"
 
 Probe = Callable[..., GpuProbe]
@@ -72,6 +80,31 @@ def test_no_uuid_leaves_the_probe_and_the_salt_decides_the_identity(probe: Probe
     identity = first.facts.devices[0].identity
     assert len(identity) == 16
     assert identity == again.facts.devices[0].identity != other.facts.devices[0].identity
+
+
+def test_mixed_cards_keep_their_order_and_their_own_facts(probe: Probe) -> None:
+    found = probe(nvml.host(nvml.h100(0), nvml.t4(), nvml.h100(2), pairs=nvml.PCIE)).facts
+    assert [(device.name, device.compute_capability, device.sm_count) for device in found.devices] == [
+        ("NVIDIA H100 80GB HBM3", "9.0", 132),
+        ("Tesla T4", "7.5", None),
+        ("NVIDIA H100 80GB HBM3", "9.0", 132),
+    ]
+    assert found.topology == ("0-1 PCIe PHB", "0-2 PCIe PHB", "1-2 PCIe PHB")
+
+
+def test_a_binding_that_cannot_be_loaded_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pynvml.py").write_text("raise RuntimeError('broken binding')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = gpu.read(LocalPython(Path(sys.executable)), salt="")
+    assert found.facts.unavailable == "NVML could not be asked: RuntimeError: broken binding"
+    assert [problem.where for problem in found.problems] == ["nvml"]
+
+
+def test_a_driver_that_hangs_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pynvml.py").write_text("import time; time.sleep(60)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(gpu, "_TIMEOUT_S", 1.0)
+    assert "does not answer within 1 s" in gpu.read(LocalPython(Path(sys.executable)), salt="").facts.unavailable
 
 
 def test_a_card_that_supports_little_is_no_problem(probe: Probe) -> None:
