@@ -22,6 +22,12 @@ from envsnap.cli.console import Console
 @click.option("--image", metavar="REF", help="Capture an image that the local engine has, in a container without network.")
 @click.option("--ssh", "host", metavar="HOST", help="Capture on another host, through the system's ssh.")
 @click.option(
+    "--wandb",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Make a lock of what a W&B run wrote down: wandb/run-… or wandb/offline-run-….",
+)
+@click.option(
     "--project",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
@@ -45,6 +51,7 @@ def command(
     container: str | None,
     image: str | None,
     host: str | None,
+    wandb: Path | None,
     project: Path | None,
     name: str | None,
     output: Path | None,
@@ -61,7 +68,7 @@ def command(
     from envsnap.workflows import targets
 
     request = workflow.CaptureRequest(
-        place=targets.Place(python=python, image=image, container=container, host=host),
+        place=targets.Place(python=python, image=image, container=container, host=host, wandb=wandb),
         project=project,
         name=name,
         output=output,

@@ -10,8 +10,12 @@ from envsnap.model.lock import LockedPackage, Observed
 
 def doubts(observed: Observed, packages: Sequence[LockedPackage]) -> tuple[Problem, ...]:
     """Each a sentence under "cuda"; in the order in which they matter."""
-    sentences = (*_driver(observed), *_runtimes(observed), *_shadowed(observed, packages))
-    return tuple(Problem(where="cuda", what=sentence) for sentence in sentences)
+    found = (
+        *((sentence, "update the driver, or train with an older CUDA") for sentence in _driver(observed)),
+        *((sentence, "keep one: the others come with packages that bring their own") for sentence in _runtimes(observed)),
+        *((sentence, "unset LD_LIBRARY_PATH, and capture again") for sentence in _shadowed(observed, packages)),
+    )
+    return tuple(Problem(where="cuda", what=sentence, hint=hint) for sentence, hint in found)
 
 
 def _driver(observed: Observed) -> Iterator[str]:

@@ -20,10 +20,12 @@ class Problem(Value, frozen=True, kw_only=True):
     Attributes:
         where: file, distribution or probe, for example "six-1.16.0.dist-info/METADATA" or "nvml".
         what: one sentence.
+        hint: what to do about it, "" where there is nothing honest to suggest.
     """
 
     where: str
     what: str
+    hint: str = ""
 
 
 class Interpreter(Value, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import re
 from envsnap.errors import PlanError
 from envsnap.model.lock import BaseOrigin, EnvLock, LockedConda, LockedPackage, UnknownOrigin, WheelOrigin
 
+_FEW = 8
 _NGC_BUILD = re.compile(r"\+.*\bnv\d+\.\d+")  # 2.7.0a0+7c8ec84dab.nv25.3
 
 
@@ -27,13 +28,14 @@ def refuse(lock: EnvLock, allow_unproven: frozenset[str]) -> None:
             why=_names(system),
             hint="capture a virtual environment, made without --system-site-packages",
         )
-    unproven = [package for package in _with(lock, "unproven") if package.name not in allow_unproven]
+    unproven = [package for package in _with(lock, "unproven") if not allow_unproven & {package.name, "all"}]
     if unproven:
+        flags = "   ".join(f"--allow-unproven {package.name}" for package in unproven) if len(unproven) <= _FEW else "--allow-unproven all"
         raise PlanError(
             f"nothing vouches for {_names(unproven)}",
-            why="; ".join(f"{package.name}: {_doubt(package)}" for package in unproven),
-            hint="capture again with --rescue NAME to keep what is installed as a wheel;   or   "
-            + "   ".join(f"--allow-unproven {package.name}" for package in unproven),
+            why="; ".join(f"{package.name}: {_doubt(package)}" for package in unproven[:_FEW])
+            + (f"; and {len(unproven) - _FEW} more" if len(unproven) > _FEW else ""),
+            hint=f"capture again with --rescue NAME to keep what is installed as a wheel;   or   {flags}",
         )
 
 
@@ -71,4 +73,5 @@ def _doubt(package: LockedPackage) -> str:
 
 
 def _names(packages: list[LockedPackage]) -> str:
-    return ", ".join(f"{package.name} {package.version}" for package in packages)
+    more = f" and {len(packages) - _FEW} more" if len(packages) > _FEW else ""
+    return ", ".join(f"{package.name} {package.version}" for package in packages[:_FEW]) + more

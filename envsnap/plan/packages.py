@@ -12,6 +12,8 @@ from envsnap.model.lock import CondaOrigin, EditableOrigin, EnvLock, IndexOrigin
 from envsnap.model.plan import WORKSPACE, AptInstall, InstallPacked, InstallWheels, MakeCondaEnvironment, PackedInstall, PinnedWheel
 from envsnap.plan.bases import distribution_of, unknown
 
+_FEW = 4
+
 
 class Installs(NamedTuple):
     wheels: InstallWheels | None
@@ -43,7 +45,7 @@ def installs(lock: EnvLock, *, source: bool, pyc: bool) -> Installs:
             f"{_count(wheels, index)} of {index}: if the default index lacks them, give the build a pip configuration"
             for index in elsewhere
         ),
-        *(f"{package.name} {package.version} is unproven and goes in because it was allowed" for package in packages if _allowed(package)),
+        *_allowed_note([f"{package.name} {package.version}" for package in packages if _allowed(package)]),
     )
     return Installs(
         wheels=InstallWheels(
@@ -56,6 +58,14 @@ def installs(lock: EnvLock, *, source: bool, pyc: bool) -> Installs:
         else None,
         notes=notes,
     )
+
+
+def _allowed_note(names: list[str]) -> list[str]:
+    if not names:
+        return []
+    if len(names) <= _FEW:
+        return [f"{name} is unproven and goes in because it was allowed" for name in names]
+    return [f"{len(names)} packages are unproven and go in because it was allowed ({', '.join(names[:_FEW])} and {len(names) - _FEW} more)"]
 
 
 def conda_install(conda: LockedConda, *, pyc: bool) -> MakeCondaEnvironment:

@@ -119,6 +119,18 @@ class Releases:
             return NotAnswered(reason="; ".join(dict.fromkeys(silent)))
         return NotThere(reason=f"no index has a wheel of {name} {version} that fits this interpreter", near=_near(fitting, version))
 
+    def find_all(
+        self, wanted: Sequence[tuple[str, str]], supported: Sequence[str], *, python: str, progress: Progress
+    ) -> dict[str, Release | NotThere | NotAnswered]:
+        """`find` for many names and versions at once, by name."""
+        with progress.task("ask the package indexes", total=len(wanted), unit="packages") as task, ThreadPoolExecutor(_THREADS) as pool:
+            found = {}
+            work = pool.map(lambda each: self.find(each[0], each[1], supported, index=None, python=python), wanted)
+            for (name, _), answer in zip(wanted, work, strict=True):
+                found[name] = answer
+                task.advance(1)
+        return found
+
     def requires(self, packages: Sequence[Known], progress: Progress) -> dict[str, tuple[str, ...]]:
         """Requires-Dist lines of each package, by name; those that cannot be read are left out."""
         with progress.task("what the packages require", total=len(packages), unit="packages") as task, ThreadPoolExecutor(_THREADS) as pool:

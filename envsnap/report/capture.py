@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from envsnap.model.facts import GpuFacts
-from envsnap.model.lock import EnvLock, LockedPackage, UnknownOrigin
+from envsnap.model.lock import EnvLock
 from envsnap.report import text
+from envsnap.report.troubles import lines as trouble_lines
+from envsnap.report.troubles import troubles
 
 _PROVENANCE = {
     "index": "proven against the index",
@@ -32,9 +34,9 @@ def screen(lock: EnvLock, path: str) -> str:
     if lock.capture.withheld:
         rows.append(("withheld", f"{text.listed(sorted(lock.capture.withheld))}    give them at run time"))
     lines += text.columns(rows)
-    troubles = warnings(lock)
-    if troubles:
-        lines += ["", *(f"  ! {trouble}" for trouble in troubles)]
+    found = troubles(lock)
+    if found:
+        lines += ["", *trouble_lines(found)]
     ask_next = f"envsnap plan {path}"
     return "\n".join([*lines, "", f"wrote {path}   {text.short(lock.digest)}              next: {ask_next}"])
 
@@ -54,22 +56,8 @@ def document(lock: EnvLock, path: str) -> dict[str, Any]:
 
 
 def warnings(lock: EnvLock) -> list[str]:
-    """What a person should know, gravest first: what stops a build, what does not run, what had to be rebuilt, the rest."""
-    said = {problem.where: problem.what for problem in lock.capture.problems}
-    graded = {grade: [p for p in lock.packages if p.provenance == grade] for grade in ("unproven", "rebuilt")}
-    told = {f"packages.{p.name}" for packages in graded.values() for p in packages}
-    doubts = [f"{p.name} {p.version} is unproven: {_doubt(p, said)}" for p in graded["unproven"]]
-    failed = [f"{module} does not import here: {error}" for module, error in sorted(lock.observed.imports_failed.items())]
-    rebuilt = [f"{p.name} {p.version} {said[place]}" for p in graded["rebuilt"] if (place := f"packages.{p.name}") in said]
-    return doubts + failed + rebuilt + [f"{where}: {what}" for where, what in said.items() if where not in told]
-
-
-def _doubt(package: LockedPackage, said: Mapping[str, str]) -> str:
-    match package.origin:
-        case UnknownOrigin(reason=reason):
-            return reason
-        case _:
-            return said.get(f"packages.{package.name}", "nothing vouches for its files").removeprefix("unproven: ")
+    """All of them, gravest first."""
+    return [f"{trouble.what}; {trouble.do}" if trouble.do else trouble.what for trouble in troubles(lock)]
 
 
 def _counts(lock: EnvLock) -> Counter[str]:
@@ -80,11 +68,24 @@ def _gpu(gpu: GpuFacts) -> str:
     if gpu.unavailable:
         return f"none: {gpu.unavailable}"
     kinds = Counter((d.name, d.compute_capability, d.memory_mib) for d in gpu.devices)
-    cards = ", ".join(
-        f"{count} × {name} (sm_{capability.replace('.', '')}, {memory * 1.048576 / 1000:.0f} GB)"
-        for (name, capability, memory), count in kinds.items()
-    )
-    return f"{cards or 'no device'}, driver {gpu.driver}, CUDA ≤ {gpu.cuda_driver}"
+    cards = ", ".join(f"{count} × {name}{_size(capability, memory)}" for (name, capability, memory), count in kinds.items())
+    known = (("driver", gpu.driver), ("CUDA ≤", gpu.cuda_driver))
+    return ", ".join([cards or "no device", *(f"{what} {value}" for what, value in known if value), *_links(gpu.topology)])
+
+
+def _size(capability: str, memory_mib: int) -> str:
+    parts = [f"sm_{capability.replace('.', '')}"] * bool(capability) + [f"{memory_mib * 1.048576 / 1000:.0f} GB"] * bool(memory_mib)
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _links(topology: Sequence[str]) -> list[str]:
+    """How the cards reach each other, in a word."""
+    linked = [pair for pair in topology if pair.endswith(" NVLink")]
+    if not topology:
+        return []
+    if len(linked) == len(topology):
+        return ["NVLink all-to-all" if len(topology) > 1 else "NVLink"]
+    return [f"NVLink between {len(linked)} of {len(topology)} pairs"] if linked else ["no NVLink"]
 
 
 def _cuda(lock: EnvLock) -> str:

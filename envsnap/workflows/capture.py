@@ -17,7 +17,7 @@ from envsnap.probes import gpu, index, interpreter, pack, source
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore
 from envsnap.target import Target
-from envsnap.workflows import places, reference, targets
+from envsnap.workflows import places, reference, targets, wandb_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,9 @@ class CaptureRequest:
 
 def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, progress: Progress) -> tuple[EnvLock, Path]:
     """Capture the target and write its lock, the blobs first; returns the lock and its path."""
+    targets.require_one(request.place)
+    if request.place.wandb is not None:
+        return _of_run(request, request.place.wandb, cache=cache, progress=progress)
     ground = targets.open_target(request.place, request.project, env)
     name = request.name or ground.default_name
     path = places.lock_path(name, request.output)
@@ -52,11 +55,17 @@ def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, pro
     with tempfile.TemporaryDirectory(prefix="envsnap-capture-") as scratch:
         blobs = BlobStore(Path(scratch))
         lock = _lock(request, name, ground, blobs, cache=cache, progress=progress)
-        kept = places.blobs_of(path)
-        for digest in sorted(places.named_blobs(lock)):
-            kept.adopt(blobs, digest)
-    places.write_lock(lock, path)
-    kept.keep_only(places.named_blobs(lock))
+        places.write_whole(lock, path, blobs)
+    return lock, path
+
+
+def _of_run(request: CaptureRequest, directory: Path, *, cache: Path, progress: Progress) -> tuple[EnvLock, Path]:
+    name = request.name or places.lock_name(request.project.resolve() if request.project is not None else Path.cwd())
+    path = places.lock_path(name, request.output)
+    with tempfile.TemporaryDirectory(prefix="envsnap-capture-") as scratch:
+        blobs = BlobStore(Path(scratch))
+        lock = wandb_run.lock_of_run(directory, name, request.project, blobs, offline=request.offline, cache=cache, progress=progress)
+        places.write_whole(lock, path, blobs)
     return lock, path
 
 

@@ -65,6 +65,15 @@ def write_lock(lock: EnvLock, path: Path) -> None:
     write_file(path, data)
 
 
+def write_whole(lock: EnvLock, path: Path, blobs: BlobStore) -> None:
+    """Write a lock, its blobs first; those that an earlier lock of that name kept and this one does not name go."""
+    named, kept = named_blobs(lock), blobs_of(path)
+    for digest in sorted(named):
+        kept.adopt(blobs, digest)
+    write_lock(lock, path)
+    kept.keep_only(named)
+
+
 def named_blobs(lock: EnvLock) -> set[str]:
     """The blobs that the lock names."""
     named = {package.blob for package in lock.packages}

@@ -108,7 +108,7 @@ def relock(
         )
     target = output or path
     if not dry_run:
-        _write(after, blobs, target)
+        places.write_whole(after, target, blobs)
     return Relocked(
         before=before,
         lock=after,
@@ -200,12 +200,3 @@ def _way_out(conflicts: Sequence[lockfile.Conflict], wishes: Sequence[Wish]) -> 
         f"{name}=={version}" for name, version in {**asked, **{name: more[name] for name in sorted(more) if name not in asked}}.items()
     ]
     return f"envsnap relock … {' '.join(words)}   or   --allow-conflict"
-
-
-def _write(lock: EnvLock, blobs: BlobStore, target: Path) -> None:
-    named = places.named_blobs(lock)
-    kept = places.blobs_of(target)
-    for digest in sorted(named):
-        kept.adopt(blobs, digest)
-    places.write_lock(lock, target)
-    kept.keep_only(named)

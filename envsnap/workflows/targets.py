@@ -21,6 +21,7 @@ class Place:
     """Attributes:
     python: interpreter, on this host also the directory of a venv or conda environment; None for the active one, or the one on the PATH
         of the image, container or host.
+    wandb: folder of a run of W&B.
     image: image of the local engine. container: running container of it. host: as `ssh` takes it. At most one of them.
     """
 
@@ -28,6 +29,7 @@ class Place:
     image: str | None = None
     container: str | None = None
     host: str | None = None
+    wandb: Path | None = None
 
 
 HERE = Place()
@@ -56,6 +58,12 @@ class Ground:
         return self.python is not None
 
 
+def require_one(place: Place) -> None:
+    """Raises UsageError: more than one place."""
+    if sum(name is not None for name in (place.image, place.container, place.host, place.wandb)) > 1:
+        raise UsageError("one environment at a time", hint="give one of --image, --container, --ssh and --wandb")
+
+
 def open_target(place: Place, project: Path | None, env: Mapping[str, str]) -> Ground:
     """Find the environment.
 
@@ -63,10 +71,8 @@ def open_target(place: Place, project: Path | None, env: Mapping[str, str]) -> G
         project: as in `CaptureRequest`.
 
     Raises:
-        UsageError: more than one place. TargetError: it is not there. EngineError: the engine does not answer.
+        TargetError: it is not there. EngineError: the engine does not answer.
     """
-    if sum(name is not None for name in (place.image, place.container, place.host)) > 1:
-        raise UsageError("one environment at a time", hint="give one of --image, --container and --ssh")
     here = project.resolve() if project is not None else None
     if place.host is not None:
         target: Target = SshPython(host=place.host, python=place.python or "python3")
