@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from envsnap.model.kinds import plain
@@ -38,16 +38,19 @@ def diff(left: EnvLock, right: EnvLock) -> tuple[Difference, ...]:
         for field, one, other in _compare("", _document(left), _document(right))
         for graded, why in [grade(field, one, other)]
     ]
-    versions = (item.field for item in found if item.field.startswith("packages.") and item.field.endswith(".version"))
-    moved = {field.removesuffix(".version") for field in versions}
-    found = [item for item in found if not _follows(item.field, moved)]
+    fields = {item.field for item in found}
+    found = [item for item in found if not _follows(item.field, fields)]
     return tuple(sorted(found, key=lambda difference: (_ORDER[difference.grade], difference.field)))
 
 
-def _follows(field: str, moved: set[str]) -> bool:
-    """Another version has another file, hash, tags and files: the version says it all."""
+def _follows(field: str, fields: Set[str]) -> bool:
+    """Another version has another file, hash, tags and files, and other files another packed wheel: the first says it all."""
     package, _, part = field.rpartition(".")
-    return package in moved and part in ("file", "sha256", "files", "tags", "blob")
+    if not package.startswith("packages."):
+        return False
+    if f"{package}.version" in fields:
+        return part in ("file", "sha256", "files", "tags", "blob")
+    return part == "blob" and f"{package}.files" in fields
 
 
 def _document(lock: EnvLock) -> dict[str, Any]:

@@ -58,7 +58,44 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site / "far_away.pth").write_text(f"{root / 'elsewhere'}\n")
     record = ["far_away.pth,,", *(f"far_away-1.0.dist-info/{name},," for name in ("METADATA", "WHEEL", "RECORD"))]
     (metadata / "RECORD").write_text("\n".join(record) + "\n")
+    wheels.install(environment, f"git+{repository(root / 'moving').as_uri()}@main")
+    (root / "moving/moving.py").write_text("WHERE = 'after'\n")  # the branch goes on
+    git(root / "moving", "commit", "-qam", "two")
     return root
+
+
+def git(place: Path, *words: str) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    return subprocess.run(["git", *identity, *words], cwd=place, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def repository(place: Path) -> Path:
+    """One with a package that brings its own build backend, so that pip needs nothing else."""
+    place.mkdir()
+    git(place, "init", "-q", "-b", "main")
+    (place / "pyproject.toml").write_text("[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n")
+    (place / "backend.py").write_text(BACKEND)
+    (place / "moving.py").write_text("WHERE = 'before'\n")
+    git(place, "add", ".")
+    git(place, "commit", "-qm", "one")
+    return place
+
+
+BACKEND = """
+import zipfile
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    info = "moving-1.0.dist-info"
+    files = {
+        "moving.py": open("moving.py").read(),
+        f"{info}/METADATA": "Metadata-Version: 2.1\\nName: moving\\nVersion: 1.0\\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }
+    with zipfile.ZipFile(f"{directory}/moving-1.0-py3-none-any.whl", "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\\n" for name in (*files, f"{info}/RECORD")))
+    return "moving-1.0-py3-none-any.whl"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +104,7 @@ def lock(root: Path) -> Path:
     document = envsnap(root, "capture", "--python", str(root / "env"), "--name", "rescue")
     assert files_below(root / "env") == before  # a capture changes nothing
     assert document["provenance"]["rebuilt"] == 2, document
-    assert document["provenance"]["unproven"] == 0, document
+    assert document["provenance"]["unproven"] == 0 and document["provenance"]["vcs"] == 1, document
     return root / "project" / str(document["lock"])
 
 
@@ -80,10 +117,26 @@ def image(engine: DockerEngine, root: Path, lock: Path, debian_base: str) -> Ite
         subprocess.run(["docker", "image", "rm", "--force", built.image_id], capture_output=True)
 
 
+def test_an_environment_that_did_not_change_has_no_drift(root: Path, lock: Path) -> None:
+    """Although some of it is edited, of no index, or elsewhere; and no index is asked."""
+    document = envsnap(root, "diff", str(lock), "--python", str(root / "env"))
+    assert document == {"equal": True, "differences": []}
+    module = wheels.site_of(root / "env") / "demo_module.py"
+    before = module.read_bytes()
+    module.write_text("def main(): print('edited again')\n")
+    try:
+        document = envsnap(root, "diff", str(lock), "--python", str(root / "env"), code=7)
+    finally:
+        module.write_bytes(before)
+    assert {difference["field"] for difference in document["differences"] if difference["grade"] == "breaking"} == {
+        "packages.demo-pkg.files"
+    }
+
+
 def test_the_image_has_the_edit_and_what_lay_elsewhere(image: str) -> None:
-    code = "import demo_module, demo_pkg.added, far_away; demo_module.main(); print(far_away.WHERE, demo_pkg.added.ADDED)"
+    code = "import demo_module, demo_pkg.added as a, far_away, moving; demo_module.main(); print(far_away.WHERE, a.ADDED, moving.WHERE)"
     done = subprocess.run(["docker", "run", "--rm", image, "python", "-c", code], capture_output=True, text=True)
-    assert done.stdout == "edited in place\nelsewhere 1\n", done.stderr
+    assert done.stdout == "edited in place\nelsewhere 1 before\n", done.stderr
 
 
 def test_the_image_is_the_lock(root: Path, image: str) -> None:
@@ -129,8 +182,8 @@ def test_a_running_container_has_the_same_packages_and_is_not_changed(root: Path
     expected = lockfile.loads(lock.read_bytes())
     found = lockfile.loads((root / "project" / str(document["lock"])).read_bytes())
     assert {p.name: (p.version, p.files) for p in found.packages} == {p.name: (p.version, p.files) for p in expected.packages}
-    # No index has them, here as there: both are kept as wheels, made in the container.
-    assert document["provenance"]["rebuilt"] == 2 and document["provenance"]["unproven"] == 0, document
+    # No index has them, here as there: they are kept as wheels, made in the container; that of the repository came as one.
+    assert document["provenance"]["rebuilt"] == 3 and document["provenance"]["unproven"] == 0, document
 
 
 def test_what_is_edited_in_a_running_container_is_kept(root: Path, image: str) -> None:

@@ -139,6 +139,20 @@ def test_diff_answers_no_with_seven(tmp_path: Path) -> None:
     assert {"field", "left", "right", "grade"} <= set(fields["packages.numpy.version"])
 
 
+GRADES = ("breaking", "numeric", "cosmetic")
+
+
+def test_diff_can_be_told_what_to_fail_on(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(lock_bytes())
+    lock = lockfile.loads(lock_bytes())
+    other = replace(lock, observed=replace(lock.observed, platform=replace(lock.observed.platform, kernel="6.99.0")))
+    (tmp_path / "b.yaml").write_bytes(lockfile.dumps(lockfile.seal(other)))
+    codes = {
+        grade: envsnap("diff", "a.yaml", "b.yaml", "-q", "--fail-on", grade, cwd=tmp_path) for grade in ("breaking", "numeric", "cosmetic")
+    }
+    assert {grade: done.returncode for grade, done in codes.items()} == {"breaking": 0, "numeric": 0, "cosmetic": 7}
+
+
 def test_settings_come_from_file_variable_and_flag_in_that_order(tmp_path: Path) -> None:
     (tmp_path / "envsnap.toml").write_text('[build]\nbase = "slim"\n')
 

@@ -1069,3 +1069,37 @@ def test_unreadable_inputs_are_wrong_arguments(environment: Environment, tmp_pat
     done = environment.run("--out", "-", option, str(tmp_path / "input.json"))
     assert done.returncode == 2 and done.stdout == ""
     assert f"cannot read {tmp_path / 'input.json'}" in done.stderr
+
+
+# ----------------------------------------------------------------------------------------------------
+# Whatever lies in a .dist-info
+
+CONTENTS = st.binary(max_size=300) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))
+NAMES = ("METADATA", "WHEEL", "RECORD", "direct_url.json", "INSTALLER", "top_level.txt", "REQUESTED")
+DIRECT_URL = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=30), lambda inner: st.dictionaries(st.text(max_size=8), inner, max_size=3)
+).map(lambda value: json.dumps({"url": value} if not isinstance(value, dict) else value).encode())
+
+
+@given(files=st.dictionaries(st.sampled_from(NAMES), CONTENTS), direct_url=DIRECT_URL, stem=st.sampled_from(["x-1.0", "x", "-", "ü-1"]))
+def test_no_metadata_ends_the_collector(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], direct_url: bytes, stem: str
+) -> None:
+    site = tmp_path_factory.mktemp("site")
+    info = site / f"{stem}.dist-info"
+    info.mkdir()
+    for name, content in {"direct_url.json": direct_url, **files}.items():
+        (info / name).write_bytes(content)
+    problems = Problems()
+    found = read_distributions([str(site)], problems)
+    msgspec.convert(problems.document(), tuple[Problem, ...])
+    for item in found:
+        msgspec.convert(clean({**item.facts, "conda": None}), Distribution)
+        json.dumps(clean(item.facts), ensure_ascii=True).encode("ascii")
+
+
+@given(value=DIRECT_URL)
+def test_a_direct_url_never_keeps_a_password(value: bytes) -> None:
+    document = {"url": "https://me:planted@host.example.com/x", "more": json.loads(value)}
+    read = metadata.read_direct_url(json.dumps(document), "x", Problems())
+    assert read is not None and "planted" not in read["url"]
