@@ -23,6 +23,19 @@ ROOT = Path(__file__).resolve().parent.parent
 GUEST = ROOT / "envsnap" / "guest"
 
 
+ORIGINS = """
+import sys
+from pathlib import Path
+from envsnap.probes import interpreter
+from envsnap.probes.local import LocalPython
+from envsnap.progress import SILENT
+from envsnap.workflows import capture
+facts = interpreter.collect(LocalPython(Path(sys.argv[1])), torch=False, imports=False, integrity=False, progress=SILENT)
+capture.origins(facts, offline=False, cache=Path(sys.argv[2]), progress=SILENT)
+"""
+TORCH = "import torch; torch.nn.functional.conv2d(torch.ones(2, 8, 16, 16), torch.ones(8, 8, 3, 3))"
+
+
 def seconds(work: Callable[[], object], times: int) -> float:
     """Median of `times` runs after one that does not count."""
     taken = []
@@ -87,6 +100,14 @@ def main() -> None:
             command(python, "-m", "pip", "freeze"),
             times=5,
             limit=3,
+        )
+        pair(
+            "facts and origins",  # the first run, which does not count, asks the indexes
+            command(sys.executable, "-c", ORIGINS, python, Path(scratch, "cache")),
+            "import torch, one convolution",
+            command(python, "-c", TORCH),
+            times=5,
+            limit=1.5,
         )
         pair(
             "facts and integrity",

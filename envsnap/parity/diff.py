@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from envsnap.model.kinds import plain
@@ -38,12 +38,12 @@ def diff(left: EnvLock, right: EnvLock) -> tuple[Difference, ...]:
         for field, one, other in _compare("", _document(left), _document(right))
         for graded, why in [grade(field, one, other)]
     ]
-    fields = {item.field for item in found}
+    fields = frozenset(item.field for item in found)
     found = [item for item in found if not _follows(item.field, fields)]
     return tuple(sorted(found, key=lambda difference: (_ORDER[difference.grade], difference.field)))
 
 
-def _follows(field: str, fields: Set[str]) -> bool:
+def _follows(field: str, fields: frozenset[str]) -> bool:
     """Another version has another file, hash, tags and files, and other files another packed wheel: the first says it all."""
     package, _, part = field.rpartition(".")
     if not package.startswith("packages."):

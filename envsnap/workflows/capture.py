@@ -72,7 +72,7 @@ def _of_run(request: CaptureRequest, directory: Path, *, cache: Path, progress: 
 def _lock(request: CaptureRequest, name: str, ground: targets.Ground, blobs: BlobStore, *, cache: Path, progress: Progress) -> EnvLock:
     target = ground.target
     facts = interpreter.collect(target, torch=True, imports=True, integrity=True, progress=progress)
-    wheels = _wheels(facts, offline=request.offline, cache=cache, progress=progress)
+    wheels = origins(facts, offline=request.offline, cache=cache, progress=progress)
     devices = gpu.read(target, salt=name) if ground.has_gpus else _no_gpu(target)
     project = source.SourceProbe()
     if ground.project is not None:
@@ -122,7 +122,7 @@ def _editables(facts: CollectedFacts) -> Sequence[Path]:
     return [Path(path) for distribution in facts.distributions for path in distribution.editable_paths]
 
 
-def _wheels(facts: CollectedFacts, *, offline: bool, cache: Path, progress: Progress) -> dict[str, lockfile.WheelAnswer | lockfile.Unfound]:
+def origins(facts: CollectedFacts, *, offline: bool, cache: Path, progress: Progress) -> dict[str, lockfile.WheelAnswer | lockfile.Unfound]:
     """Ask the indexes for every distribution that they may have."""
     wanted = [
         index.Wanted(
