@@ -1,7 +1,9 @@
 /* A libnvidia-ml.so.1 that answers from a text file, so that the real NVML client runs where there is no GPU.
  *
  * $FAKE_NVML names the file: one "key=value" per line. A key that is not there is "not supported"; a value "error:N" is the
- * NVML error N. Keys: init, driver, cuda, count, gpu3.<field>, gpu3.mig2.name, gpu0-gpu1.<field>. tests/fakes/nvml.py writes it.
+ * NVML error N. Keys: init, driver, cuda, count, gpu3.<field>, gpu3.mig2.name, gpu3.nvlink5.remote, gpu0-gpu1.<field>.
+ * $FAKE_NVML_LOST_AFTER=N lets N questions be answered; every later one is the NVML error $FAKE_NVML_LOST_AS.
+ * Built with -DOLD_DRIVER it lacks what came after the first drivers with NVLink. tests/fakes/nvml.py writes the file.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,11 +14,15 @@ enum { MIG = 1000 };
 
 static char scenario[1 << 18];
 static int initialised;
+static long answers_left; /* negative: no end */
+static int lost_as;
 
 /* The value of a key, or NULL; `status` becomes what NVML would return for it. */
 static const char *look_up(const char *key, int *status) {
     static char value[256];
     size_t length = strlen(key);
+    if (initialised && answers_left == 0) { *status = lost_as; return NULL; }
+    if (answers_left > 0) answers_left--;
     *status = initialised ? NOT_SUPPORTED : UNINITIALIZED;
     for (const char *line = scenario; initialised && line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
         if (strncmp(line, key, length) || line[length] != '=') continue;
@@ -65,9 +71,13 @@ int nvmlInitWithFlags(unsigned flags) {
     scenario[fread(scenario, 1, sizeof scenario - 1, file)] = 0;
     fclose(file);
     initialised = 1;
+    answers_left = -1;
     int status;
     look_up("init", &status);
     initialised = status == SUCCESS;
+    const char *after = getenv("FAKE_NVML_LOST_AFTER"), *as = getenv("FAKE_NVML_LOST_AS");
+    answers_left = after ? atol(after) : -1;
+    lost_as = as ? atoi(as) : 0;
     return status;
 }
 
@@ -79,10 +89,11 @@ int nvmlShutdown(void) {
     return SUCCESS;
 }
 
-
 int nvmlSystemGetDriverVersion(char *out, unsigned size) { int s; const char *v = look_up("driver", &s); return text(v, s, out, size); }
 
+#ifndef OLD_DRIVER
 int nvmlSystemGetCudaDriverVersion_v2(int *out) { int s; const char *v = look_up("cuda", &s); if (v) *out = atoi(v); return s; }
+#endif
 
 int nvmlDeviceGetCount_v2(unsigned *out) { int s; const char *v = look_up("count", &s); if (v) *out = (unsigned)atoi(v); return s; }
 
@@ -116,6 +127,8 @@ int nvmlDeviceGetPowerUsage(void *d, unsigned *out) { return number(d, "power_mw
 int nvmlDeviceGetTemperature(void *d, int sensor, unsigned *out) { (void)sensor; return number(d, "temperature_c", out); }
 int nvmlDeviceGetClockInfo(void *d, int type, unsigned *out) { return number(d, type == 1 ? "sm_mhz" : "memory_mhz", out); }
 
+int nvmlDeviceGetEccMode(void *d, unsigned *current, unsigned *pending) { int s = number(d, "ecc", current); *pending = *current; return s; }
+
 int nvmlDeviceGetTotalEccErrors(void *d, int type, int counter, unsigned long long *out) {
     unsigned count;
     (void)counter;
@@ -124,20 +137,58 @@ int nvmlDeviceGetTotalEccErrors(void *d, int type, int counter, unsigned long lo
     return status;
 }
 
+#ifndef OLD_DRIVER
 int nvmlDeviceGetAttributes_v2(void *d, unsigned *out) {
     int status = number(d, "sm_count", out);
     return status == NOT_SUPPORTED ? INVALID_ARGUMENT : status;
 }
+#endif
 
 int nvmlDeviceGetNvLinkState(void *d, unsigned link, unsigned *out) {
     unsigned links;
     int status = number(d, "nvlinks", &links);
     if (status == SUCCESS && link >= links) return INVALID_ARGUMENT;
-    *out = 1;
+    char off[32];
+    snprintf(off, sizeof off, "nvlink%u.off", link);
+    unsigned is_off = 0;
+    if (status == SUCCESS) number(d, off, &is_off);
+    *out = !is_off;
+    return status;
+}
+
+static const char *remote(void *d, unsigned link, int *status) {
+    char what[32];
+    snprintf(what, sizeof what, "nvlink%u.remote", link);
+    return field(d, what, status);
+}
+
+/* The first member is the old, shorter name of the bus; nvmlPciInfo_t is 68 bytes, and the name now in use is its last 32. */
+static void bus(const char *gpu, char *out) {
+    memset(out, 0, 68);
+    snprintf(out + 36, 32, "00000000:%02X:00.0", 0x10 + atoi(gpu + strlen("gpu")));
+}
+
+int nvmlDeviceGetPciInfo_v3(void *d, char *out) { bus(name_of(d), out); return SUCCESS; }
+
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(void *d, unsigned link, char *out) {
+    int status;
+    const char *value = remote(d, link, &status);
+    if (value && !strncmp(value, "gpu", 3)) bus(value, out);
+    else if (value) memset(out, 0, 68), snprintf(out + 36, 32, "00000000:FF:00.0");
+    return status;
+}
+
+#ifndef OLD_DRIVER
+int nvmlDeviceGetNvLinkRemoteDeviceType(void *d, unsigned link, int *out) {
+    int status;
+    const char *value = remote(d, link, &status);
+    if (value) *out = strcmp(value, "switch") ? 0 : 2;
     return status;
 }
 
 int nvmlDeviceGetMigMode(void *d, unsigned *current, unsigned *pending) { int s = number(d, "mig_mode", current); *pending = *current; return s; }
+#endif
+
 int nvmlDeviceGetMaxMigDeviceCount(void *d, unsigned *out) { return number(d, "mig_slots", out); }
 
 int nvmlDeviceGetMigDeviceHandleByIndex(void *d, unsigned index, void **out) {

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
 Scenario = Mapping[str, object]
 
+NO_PERMISSION = "error:4"
 GPU_IS_LOST = "error:15"
 UNKNOWN_ERROR = "error:999"
 NO_PEER_ACCESS = 1
 
 
-def build_library(directory: Path) -> Path:
+def build_library(directory: Path, *defines: str) -> Path:
     """Compile nvml.c to DIRECTORY/libnvidia-ml.so.1; returns the directory. Raises FileNotFoundError without a C compiler."""
+    compile_library(Path(__file__).with_name("nvml.c"), directory / "libnvidia-ml.so.1", *(f"-D{define}" for define in defines))
+    return directory
+
+
+def compile_library(source: Path, library: Path, *options: str) -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise FileNotFoundError("no C compiler")
-    source = Path(__file__).with_name("nvml.c")
-    command = [compiler, "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o", str(directory / "libnvidia-ml.so.1"), str(source)]
-    subprocess.run(command, check=True)
-    return directory
+    subprocess.run([compiler, "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *options, "-o", library, source], check=True)
+    return library
 
 
 def host(*devices: Scenario, pairs: Scenario | None = None, driver: str = "580.159.04", cuda: int = 13000) -> Scenario:
@@ -47,12 +51,36 @@ def h100(index: int) -> Scenario:
         "temperature_c": 30 + index,
         "sm_mhz": 1980,
         "memory_mhz": 2619,
+        "ecc": 1,
         "ecc_corrected": 0,
         "ecc_uncorrected": 0,
         "sm_count": 132,
-        "nvlinks": 18,
         "mig_mode": 0,
+        **nvlinks(["switch"] * 18),
     }
+
+
+def nvlinks(remotes: Sequence[str]) -> Scenario:
+    """The NVLinks of a card, each to "switch" or to a card: "gpu3"."""
+    return {"nvlinks": len(remotes)} | {f"nvlink{link}.remote": remote for link, remote in enumerate(remotes)}
+
+
+def v100(index: int, remotes: Sequence[str]) -> Scenario:
+    return {
+        "name": "Tesla V100-SXM2-16GB",
+        "uuid": f"GPU-77777777-2222-3333-4444-{index:012d}",
+        "capability": "7.0",
+        "memory_mib": 16384,
+        "power_limit_mw": 300000,
+        "ecc": 0,
+        **nvlinks(remotes),
+    }
+
+
+def mig(card: Scenario, *profiles: str) -> Scenario:
+    """The card cut into instances, in every second of its slots, as after some were taken away."""
+    slots = {f"mig{2 * slot}.name": f"{card['name']} MIG {profile}" for slot, profile in enumerate(profiles)}
+    return {**card, **nvlinks([]), "mig_mode": 1, "mig_slots": 7, **slots}
 
 
 def t4() -> Scenario:
