@@ -263,7 +263,7 @@ class Host:
         faults = len(self.problems)
         try:
             if self.ask(where, nvml.nvmlDeviceGetP2PStatus, one, other, nvml.NVML_P2P_CAPS_INDEX_NVLINK) == nvml.NVML_P2P_STATUS_OK:
-                return f"NVLink x{nvlinks}" if nvlinks else "NVLink"
+                return f"{nvlinks}x NVLink" if nvlinks else "NVLink"
             if len(self.problems) > faults:
                 return "unknown"
             level = self.ask(where, nvml.nvmlDeviceGetTopologyCommonAncestor, one, other)

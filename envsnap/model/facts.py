@@ -277,7 +277,7 @@ class GpuFacts(Value, frozen=True, kw_only=True):
         unavailable: "" when the rest holds; else the reason ("no NVIDIA driver: libnvidia-ml.so.1 not found").
         driver: "580.159.04".
         cuda_driver: highest CUDA version that the driver supports, "13.0".
-        topology: each pair's link, sorted: "0-1 NVLink x18" (its active links; without the number where they do not say), "0-2 PCIe PHB",
+        topology: each pair's link, sorted: "0-1 18x NVLink" (its active links; without the number where they do not say), "0-2 PCIe PHB",
             "0-3 PCIe SYS, no peer access", "0-4 unknown". The numbers are NVML's indices.
     """
 

@@ -109,8 +109,75 @@ def test_a_driver_that_is_too_old_for_what_is_loaded_is_said(ground: Ground) -> 
 
     lock, warnings = with_driver("550.54.15", 12040)
     assert len(lock.observed.gpu.devices) == 8 and len(lock.observed.gpu.topology) == 28
-    assert all(link.endswith("NVLink") for link in lock.observed.gpu.topology)
+    assert {link.split(" ", 1)[1] for link in lock.observed.gpu.topology} == {"18x NVLink"}
     (warning,) = warnings
     assert warning.startswith("driver 550.54.15 supports CUDA up to 12.4, and the runtime that is loaded is 13.0")
     assert "update the driver" in warning
     assert with_driver("580.65.06", 13000)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("before_the_variable", "variable", "version", "warned"),
+    [
+        (True, True, "9.20.0", False),  # as PyTorch's wheels are linked
+        (False, True, "9.19.0", True),
+        (False, False, "9.20.0", False),
+    ],
+)
+def test_the_linker_decides_which_cudnn_torch_gets(
+    ground: Ground, before_the_variable: bool, variable: bool, version: str, warned: bool
+) -> None:
+    of_pip = cuda_libraries.cudnn(ground.site / "nvidia/cudnn/lib/libcudnn.so.9", 92000)
+    ground.installed("nvidia-cudnn-cu12", "9.20.0.48", of_pip)
+    of_system = cuda_libraries.cudnn(ground.root / "système, old/libcudnn.so.9", 91900)
+    torch = cuda_libraries.torch_library(
+        ground.site / "kernels/lib/libtorch_cuda.so", of_pip, "$ORIGIN/../../nvidia/cudnn/lib", before_the_variable=before_the_variable
+    )
+    ground.installed("kernels", "1.0", torch)
+    lock, warnings = ground.capture(torch, env={"LD_LIBRARY_PATH": str(of_system.parent)} if variable else {})
+    assert lock.observed.cuda.cudnn == version
+    (cudnn,) = (library for library in lock.observed.cuda.loaded if library.soname == "libcudnn.so.9")
+    assert (cudnn.owner, cudnn.path) == (
+        (None, str(of_system)) if warned else ("nvidia-cudnn-cu12", f"<prefix>/{of_pip.relative_to(ground.root / 'env')}")
+    )
+    assert [warning.startswith(f"libcudnn.so.9 {version} of {of_system} is loaded") for warning in warnings] == [True] * warned
+
+
+def test_the_drivers_own_library_is_listed_and_never_compared(ground: Ground) -> None:
+    of_driver = cuda_libraries.driver(ground.root / "driver/libcuda.so.1", 12040)
+    lock, warnings = ground.capture(of_driver)
+    (library,) = lock.observed.cuda.loaded
+    assert (library.soname, library.version, library.owner, library.injected) == ("libcuda.so.1", "12.4", None, True)
+    assert lock.observed.cuda.runtime is None and warnings == []
+
+
+@pytest.mark.xfail(strict=True, reason="LockedCuda.runtime is the first libcudart by name, and the driver is held against that one alone")
+def test_of_two_runtimes_the_one_that_the_driver_cannot_serve_is_said(ground: Ground) -> None:
+    twelve = cuda_libraries.runtime(ground.root / "system/libcudart.so.12", 12080)
+    thirteen = cuda_libraries.runtime(ground.root / "system/libcudart.so.13", 13000)
+    nvml.build_library(ground.root)
+    scenario = nvml.write(nvml.host(nvml.h100(0), driver="550.54.15", cuda=12040), ground.root / "scenario")
+    _, warnings = ground.capture(twelve, thirteen, env={"LD_LIBRARY_PATH": str(ground.root), "FAKE_NVML": str(scenario)})
+    assert [warning for warning in warnings if "supports CUDA up to 12.4, and the runtime that is loaded is 13.0" in warning]
+
+
+@pytest.mark.xfail(strict=True, reason="LockedCuda.cudnn is the first libcudnn by path, not the one that torch says it uses")
+def test_of_two_cudnn_the_one_that_torch_uses_is_named(ground: Ground) -> None:
+    of_pip = cuda_libraries.cudnn(ground.site / "nvidia/cudnn/lib/libcudnn.so.9", 92000)
+    ground.installed("nvidia-cudnn-cu12", "9.20.0.48", of_pip)
+    of_system = cuda_libraries.cudnn(ground.root / "system/libcudnn.so.9", 91900)
+    lock, warnings = ground.capture(of_pip, of_system, env={"TORCH_CUDNN": "92000"})
+    assert [library.version for library in lock.observed.cuda.loaded] == ["9.19.0", "9.20.0"]
+    assert len(warnings) == 1
+    assert lock.observed.cuda.cudnn == "9.20.0"
+
+
+def test_the_screen_names_the_cards_and_their_links(ground: Ground) -> None:
+    nvml.build_library(ground.root)
+    scenario = nvml.write(nvml.host(*(nvml.h100(index) for index in range(8)), pairs=nvml.NVSWITCH), ground.root / "scenario")
+    (ground.root / "project").mkdir()
+    variables = {**os.environ, "LOADED": "", "LD_LIBRARY_PATH": str(ground.root), "FAKE_NVML": str(scenario)}
+    command = [sys.executable, "-m", "envsnap.cli.main", "capture", "--python", str(ground.root / "env"), "--offline"]
+    done = subprocess.run(command, cwd=ground.root / "project", env=variables, capture_output=True, text=True, check=True)
+    (line,) = (line for line in done.stdout.splitlines() if line.strip().startswith("GPU "))
+    assert "8 × NVIDIA H100 80GB HBM3" in line and "driver 580.159.04" in line and line.endswith("NVLink all-to-all")

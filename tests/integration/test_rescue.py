@@ -217,7 +217,7 @@ def test_the_gpus_are_those_that_the_container_sees(root: Path, image: str, tmp_
     finally:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True)
     gpu = lockfile.loads((root / "project" / str(document["lock"])).read_bytes()).observed.gpu
-    assert [device.name for device in gpu.devices] == ["NVIDIA H100 80GB HBM3"] * 2 and gpu.topology == ("0-1 NVLink x18",)
+    assert [device.name for device in gpu.devices] == ["NVIDIA H100 80GB HBM3"] * 2 and gpu.topology == ("0-1 18x NVLink",)
 
 
 def test_a_container_that_does_not_run_is_said(root: Path, image: str) -> None:

@@ -80,7 +80,7 @@ def test_eight_cards_behind_a_switch(probe: Probe, tmp_path: Path) -> None:
     assert (first.power_limit_w, first.sm_count, first.mig) == (700, 132, "")
     assert len({device.identity for device in found.facts.devices}) == 8
     assert len(found.facts.topology) == 28
-    assert {link.split(" ", 1)[1] for link in found.facts.topology} == {"NVLink x18"}
+    assert {link.split(" ", 1)[1] for link in found.facts.topology} == {"18x NVLink"}
     assert found.facts.topology == tuple(sorted(found.facts.topology))
     assert found.readings["gpu3.temperature_c"] == 33
     assert found.readings["gpu0.power_draw_w"] == pytest.approx(71.504)
@@ -177,14 +177,14 @@ def test_a_mesh_counts_the_links_of_each_pair(probe: Probe) -> None:
 
     cards = (nvml.v100(0, ["gpu1", "gpu2", "gpu2"]), nvml.v100(1, ["gpu0"]), nvml.v100(2, ["gpu0", "gpu0"]))
     found = probe({**nvml.host(*cards, pairs=nvml.PCIE), **joined(0, 1), **joined(0, 2)})
-    assert found.facts.topology == ("0-1 NVLink x1", "0-2 NVLink x2", "1-2 PCIe PHB")
+    assert found.facts.topology == ("0-1 1x NVLink", "0-2 2x NVLink", "1-2 PCIe PHB")
     assert (found.readings["gpu0.nvlinks_active"], found.readings["gpu0.ecc"]) == (3, "off")
 
 
 def test_links_that_are_down_are_not_counted(probe: Probe) -> None:
     hurt = {**nvml.h100(1), "nvlink3.off": 1, "nvlink17.off": 1}
     found = probe(nvml.host(nvml.h100(0), hurt, nvml.h100(2), pairs=nvml.NVSWITCH))
-    assert found.facts.topology == ("0-1 NVLink x16", "0-2 NVLink x18", "1-2 NVLink x16")
+    assert found.facts.topology == ("0-1 16x NVLink", "0-2 18x NVLink", "1-2 16x NVLink")
     assert found.readings["gpu1.nvlinks_active"] == 16
 
 
@@ -215,7 +215,7 @@ def test_a_lost_card_leaves_the_others(probe: Probe) -> None:
 
     assert found.facts.unavailable == ""
     assert len(found.facts.devices) == 2
-    assert found.facts.topology == ("0-2 NVLink x18",)
+    assert found.facts.topology == ("0-2 18x NVLink",)
     assert [(p.where, p.what) for p in found.problems] == [("nvml gpu1", "the device does not answer: GPU is lost")]
     assert not any(name.startswith("gpu1.") for name in found.readings)
 
@@ -252,7 +252,7 @@ def test_a_driver_lost_in_the_middle_leaves_a_part_of_the_truth_and_says_so(libr
         for device, complete in zip(part.facts.devices, whole.facts.devices, strict=False):
             said = {field: value for field in device.__struct_fields__ if (value := getattr(device, field))}
             assert said.items() <= {field: getattr(complete, field) for field in complete.__struct_fields__}.items()
-        assert set(part.facts.topology) <= {"0-1 NVLink x2", "0-1 NVLink", "0-1 unknown"}
+        assert set(part.facts.topology) <= {"0-1 2x NVLink", "0-1 NVLink", "0-1 unknown"}
     late = [part for part in parts if part.facts.unavailable and part.facts.driver]
     assert late, "what was known of the driver is kept when its devices are lost"
 
