@@ -22,7 +22,7 @@ from envsnap.model.lock import LfsFile, LockedSource, LockedSubmodule
 from envsnap.probes.fetch import find_repository
 from envsnap.probes.git import GitError, Repository, names
 from envsnap.probes.tree import hash_file, lfs_content, manifest, manifest_digest, materialise, write_files
-from envsnap.probes.untracked import WAY_OUT, Packer, ignored_modules, is_lock_path, is_secret_file, secrets_in, untracked
+from envsnap.probes.untracked import WAY_OUT, Packer, ignored_modules, is_lock_path, is_secret_file, untracked
 from envsnap.process import NotStarted
 from envsnap.progress import SILENT, Progress
 from envsnap.storage import BlobStore
@@ -159,7 +159,7 @@ class _Reader:
         """Name what a commit says to everybody who has it: an image with the project's files says it too."""
         suspects = member.ask("grep", "-zlIE", _SUSPECT, "HEAD") or ""
         for path in (name.partition(":")[2] for name in suspects.split("\0") if name):
-            found = secrets_in(member.run("cat-file", "blob", f"HEAD:{path}"))
+            found = redaction.find_secrets_in(member.run("cat-file", "blob", f"HEAD:{path}"))
             if found:
                 what = f"is committed with what looks like a secret ({found[0]}), and the image will have it. {WAY_OUT}"
                 self.packer.problem(_joined(owner, path), what)
@@ -183,9 +183,9 @@ class _Reader:
         left_out = [path for path in changed if path in travel_whole or self.packer.own_output(member.directory / path)]
         secret = dict.fromkeys(filter(is_secret_file, changed), "")
         patch = _diff(member, [*left_out, *secret])
-        if secrets_in(patch):
+        if redaction.find_secrets_in(patch):
             for path in changed:
-                if path not in {*left_out, *secret} and (found := secrets_in(_diff(member, only=path))):
+                if path not in {*left_out, *secret} and (found := redaction.find_secrets_in(_diff(member, only=path))):
                     secret[path] = f" ({found[0].kind}). {WAY_OUT}"
             patch = _diff(member, [*left_out, *secret])
         for path, why in secret.items():

@@ -149,7 +149,7 @@ class Packer:
         except OSError as error:
             self.problem(candidate.full_path, f"left out: {error.strerror}")
             return None
-        if found := secrets_in(data):
+        if found := redaction.find_secrets_in(data):
             self.withhold(candidate.full_path, f"left out: {found[0]}. {WAY_OUT}")
             return None
         return LockedFile(path=candidate.path, blob=self.blobs.put(data), executable=executable)
@@ -225,11 +225,6 @@ def is_secret_file(path: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in _SECRET_FILES) and not any(
         fnmatch.fnmatchcase(name, pattern) for pattern in _HARMLESS_FILES
     )
-
-
-def secrets_in(data: bytes) -> tuple[redaction.Secret, ...]:
-    """What looks like a secret in a file; nothing in one that is no text."""
-    return () if b"\0" in data[:8192] else redaction.find_secrets(data.decode("latin-1"))
 
 
 def is_lock_path(path: str) -> bool:
