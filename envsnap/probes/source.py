@@ -21,6 +21,7 @@ from envsnap.model.kinds import LockName
 from envsnap.model.lock import LfsFile, LockedSource, LockedSubmodule
 from envsnap.probes.fetch import find_repository
 from envsnap.probes.git import GitError, Repository, names
+from envsnap.probes.secrets import secrets_below
 from envsnap.probes.tree import hash_file, lfs_content, manifest, manifest_digest, materialise, write_files
 from envsnap.probes.untracked import WAY_OUT, Packer, ignored_modules, is_lock_path, is_secret_file, untracked
 from envsnap.process import NotStarted
@@ -32,12 +33,7 @@ __all__ = ["SourceProbe", "find_repository", "manifest", "manifest_digest", "mat
 Pointers: TypeAlias = Mapping[str, tuple[str, int]]
 """Path of a git-lfs pointer in a commit -> sha256 and size of its content."""
 
-# Finds the few files of a commit that are worth a closer look.
-_SUSPECT = (
-    r"gh[pousr]_[A-Za-z0-9]{30}|github_pat_|glpat-|hf_[A-Za-z0-9]{30}|nvapi-[A-Za-z0-9_-]{20}|A(KI|SI|BI|CC)A[0-9A-Z]{16}|xox[abprs]-"
-    r"|wandb_v1_|pypi-Ag|PRIVATE KEY|sk-[A-Za-z0-9_-]{30}|SG\.[A-Za-z0-9_-]{22}\.|[rs]k_live_|AccountKey=|eyJ[A-Za-z0-9_=-]{10}"
-)
-
+_BINARY = b"\nGIT binary patch\n"
 _UNKNOWN = "sha256:" + "0" * 64  # of a draft, until its files were written once
 
 # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md: at most 1024 bytes, keys after the first sorted.
@@ -125,15 +121,16 @@ class _Reader:
 
     def _read(self, members: Mapping[str, Repository], commit: str, editables: Sequence[Path]) -> LockedSource:
         pointers = {path: dict(_pointers(member)) for path, member in members.items()}
-        patches = {path: self._patch(member, path, pointers[path]) for path, member in members.items()}
+        changes = {path: self._patch(member, path, pointers[path]) for path, member in members.items()}
+        patches = {path: patch for path, (patch, _) in changes.items()}
         lfs = [pointer for path, member in members.items() for pointer in self._lfs(member, path, pointers[path])]
         paths = [
             (owner, path)
             for owner, member in members.items()
-            for path in sorted({*untracked(member), *ignored_modules(member, editables), *_edited(member, pointers[owner])})
+            for path in sorted(
+                {*untracked(member), *ignored_modules(member, editables), *_edited(member, pointers[owner]), *changes[owner][1]}
+            )
         ]
-        for owner, member in members.items():
-            self._committed(member, owner)
         candidates = [self.packer.candidate(owner, path, members[owner].directory / path) for owner, path in paths]
         packed = self.packer.pack([candidate for candidate in candidates if candidate is not None])
         submodules = [
@@ -155,15 +152,6 @@ class _Reader:
             lfs=tuple(lfs),
         )
 
-    def _committed(self, member: Repository, owner: str) -> None:
-        """Name what a commit says to everybody who has it: an image with the project's files says it too."""
-        suspects = member.ask("grep", "-zlIE", _SUSPECT, "HEAD") or ""
-        for path in (name.partition(":")[2] for name in suspects.split("\0") if name):
-            found = redaction.find_secrets_in(member.run("cat-file", "blob", f"HEAD:{path}"))
-            if found:
-                what = f"is committed with what looks like a secret ({found[0]}), and the image will have it. {WAY_OUT}"
-                self.packer.problem(_joined(owner, path), what)
-
     def directory(self, editables: Sequence[Path]) -> LockedSource:
         """Without a commit: the files of the editable packages alone."""
         files = sorted({file for editable in editables for file in self.packer.walk(editable)})
@@ -174,23 +162,34 @@ class _Reader:
     def _finish(self, draft: LockedSource, repository: Path | None) -> LockedSource:
         with tempfile.TemporaryDirectory(prefix="envsnap-source-") as scratch:
             write_files(draft, self.blobs, repository, Path(scratch))
+            for path, secret in secrets_below(Path(scratch)):  # of the commit: all else was searched before it was kept
+                what = f"is committed with what looks like a secret ({secret}), and the image will have it. {WAY_OUT}"
+                self.packer.problem(path, what)
             return msgspec.structs.replace(draft, files=manifest_digest(manifest(Path(scratch))))
 
-    def _patch(self, member: Repository, owner: str, pointers: Pointers) -> str | None:
-        """Blob of the difference between commit and work tree; None where there is none."""
+    def _patch(self, member: Repository, owner: str, pointers: Pointers) -> tuple[str | None, Sequence[str]]:
+        """Blob of the difference between commit and work tree, None where there is none; and the changed files that travel whole,
+        since a patch of them would hold a secret that they do not.
+        """
         changed = names(member.run("diff", "--name-only", "-z", "--no-renames", "--ignore-submodules=all", "HEAD"))
         travel_whole = set(_edited(member, pointers)) | {path for path in pointers if (member.directory / path).exists()}
         left_out = [path for path in changed if path in travel_whole or self.packer.own_output(member.directory / path)]
         secret = dict.fromkeys(filter(is_secret_file, changed), "")
+        whole: list[str] = []
         patch = _diff(member, [*left_out, *secret])
-        if redaction.find_secrets_in(patch):
+        if redaction.find_secrets(patch.decode("latin-1")) or _BINARY in patch:
             for path in changed:
-                if path not in {*left_out, *secret} and (found := redaction.find_secrets_in(_diff(member, only=path))):
+                if path in left_out or path in secret or not (found := _secrets_of_change(member, path)):
+                    continue
+                here = member.directory / path
+                if here.is_file() and not here.is_symlink() and not redaction.find_secrets_in(here.read_bytes()):
+                    whole.append(path)  # the secret was in what the change took away, or beside it
+                else:
                     secret[path] = f" ({found[0].kind}). {WAY_OUT}"
-            patch = _diff(member, [*left_out, *secret])
+            patch = _diff(member, [*left_out, *secret, *whole])
         for path, why in secret.items():
             self.packer.withhold(_joined(owner, path), f"its change is left out, the image has it as committed{why}")
-        return self.blobs.put(patch) if patch else None
+        return (self.blobs.put(patch) if patch else None), whole
 
     def _lfs(self, member: Repository, owner: str, pointers: Pointers) -> Iterator[LfsFile]:
         """The git-lfs files of a commit whose content is at hand."""
@@ -246,6 +245,18 @@ def _edited(member: Repository, pointers: Pointers) -> Iterator[str]:
 def _diff(member: Repository, left_out: Sequence[str] = (), *, only: str | None = None) -> bytes:
     places = [f":(top,literal){only}"] if only is not None else [":(top)", *(f":(top,exclude,literal){path}" for path in left_out)]
     return member.run(*_DIFF_SETTINGS, *_DIFF, "HEAD", "--", *places)
+
+
+def _secrets_of_change(member: Repository, path: str) -> Sequence[redaction.Secret]:
+    """In a file's patch; where that is compressed, in the file before and after."""
+    patch = _diff(member, only=path)
+    if _BINARY not in patch:
+        return redaction.find_secrets(patch.decode("latin-1"))
+    committed = {os.fsdecode(file.path): file for file in member.tree("HEAD")}
+    before = b"".join(data for _, data in member.contents([committed[path]])) if path in committed else b""
+    here = member.directory / path
+    after = here.read_bytes() if here.is_file() and not here.is_symlink() else b""
+    return (*redaction.find_secrets_in(before), *redaction.find_secrets_in(after))
 
 
 def _head(member: Repository) -> str:

@@ -17,6 +17,7 @@ from envsnap.probes import source, untracked
 from envsnap.probes.git import GitError, Repository
 from envsnap.progress import Silent
 from envsnap.storage import BlobStore
+from tests.fakes.secrets import PLANTED
 
 IDENTITY = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -458,12 +459,49 @@ def test_a_line_that_says_so_holds_no_secret(project: Project) -> None:
     assert probe.source.patch is not None and [file.path for file in probe.source.untracked] == ["new.py"]
 
 
-def test_a_removed_secret_is_in_the_patch_too(project: Project) -> None:
-    project.commit({"train.py": f"key = '{TOKEN}'\n"})
-    project.write({"train.py": "key = None\n"})
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (f"key = '{TOKEN}'\n", "key = None\n"),
+        (b"\0" + TOKEN.encode(), b"\0none"),
+        (f"key = '{TOKEN}'\n".encode("utf-16"), "key = None\n".encode("utf-16")),
+    ],
+)
+def test_a_change_that_takes_a_secret_away_travels_without_it(
+    project: Project, materialised: Materialised, before: str | bytes, after: str | bytes
+) -> None:
+    project.commit({"train.py": before, "other.py": "1\n"})
+    project.write({"train.py": after, "other.py": "2\n"})
     probe = project.read()
-    assert list(probe.withheld) == ["train.py"]
-    assert not any(TOKEN.encode() in path.read_bytes() for path in project.blobs.root.rglob("*") if path.is_file())
+    assert (probe.withheld, probe.problems) == ({}, ())
+    assert files_of(materialised(probe)) == files_of(project.root)
+    assert not tokens_below(project.blobs.root) and not tokens_below(materialised(probe))
+
+
+def test_a_secret_beside_a_change_leaves_it_behind(project: Project) -> None:
+    project.commit({"train.py": f"key = '{TOKEN}'\nrate = 1\n"})
+    project.write({"train.py": f"key = '{TOKEN}'\nrate = 2\n"})
+    assert list(project.read().withheld) == ["train.py"] and not tokens_below(project.blobs.root)
+
+
+def test_a_secret_in_a_compressed_change_leaves_it_behind(project: Project) -> None:
+    project.commit({"state.bin": b"\0" * 99, "fine.bin": b"\0" * 99})
+    project.write({"state.bin": b"\0" * 99 + TOKEN.encode(), "fine.bin": b"\0" * 98})
+    probe = project.read()
+    assert probe.source is not None and probe.source.patch is not None
+    assert list(probe.withheld) == ["state.bin"]
+    assert b"fine.bin" in project.blobs.read(probe.source.patch) and b"state.bin" not in project.blobs.read(probe.source.patch)
+
+
+def tokens_below(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("value", PLANTED.values(), ids=PLANTED)
+def test_every_kind_is_found_in_a_commit(project: Project, value: str) -> None:
+    project.commit({"a.py": "", "b.py": f"one = 1\nkey = '{value}'\n"})
+    [problem] = project.read().problems
+    assert problem.where == "b.py" and "line 2" in problem.what
 
 
 def test_what_is_committed_is_named_and_stays(project: Project) -> None:
