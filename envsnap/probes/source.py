@@ -20,7 +20,7 @@ from envsnap.model.facts import Problem
 from envsnap.model.kinds import LockName
 from envsnap.model.lock import LfsFile, LockedSource, LockedSubmodule
 from envsnap.probes.fetch import find_repository
-from envsnap.probes.git import GitError, Repository, names
+from envsnap.probes.git import GitError, Repository, names, new_repository
 from envsnap.probes.secrets import secrets_below
 from envsnap.probes.tree import hash_file, lfs_content, manifest, manifest_digest, materialise, write_files
 from envsnap.probes.untracked import WAY_OUT, Packer, ignored_modules, is_lock_path, is_secret_file, untracked
@@ -153,8 +153,12 @@ class _Reader:
         )
 
     def directory(self, editables: Sequence[Path]) -> LockedSource:
-        """Without a commit: the files of the editable packages alone."""
-        files = sorted({file for editable in editables for file in self.packer.walk(editable)})
+        """Without a commit: the files of the editable packages alone, by git's rules of what to ignore all the same."""
+        with tempfile.TemporaryDirectory(prefix="envsnap-git-") as scratch:
+            new_repository(Path(scratch))
+            member = Repository(self.root, {"GIT_DIR": scratch, "GIT_WORK_TREE": str(self.root)})
+            wanted = {self.root / path for path in (*untracked(member, editables), *ignored_modules(member, editables))}
+        files = sorted(wanted & {file for editable in editables for file in self.packer.walk(editable)})
         candidates = [self.packer.candidate("", str(file.relative_to(self.root)), file) for file in files]
         packed = self.packer.pack([candidate for candidate in candidates if candidate is not None])
         return self._finish(LockedSource(name=self.name, files=_UNKNOWN, dirty=True, untracked=packed[""]), None)

@@ -178,11 +178,10 @@ class Packer:
         return self._environments[directory]
 
 
-def untracked(member: Repository) -> Iterator[str]:
-    """Files that git neither tracks nor ignores, those of nested repositories included."""
-    excludes = member.directory / ".envsnapignore"
-    options = ("--others", "--exclude-standard", *((f"--exclude-from={excludes}",) if excludes.is_file() else ()), "-z")
-    for path in names(member.run("ls-files", *options)):
+def untracked(member: Repository, within: Sequence[Path] = ()) -> Iterator[str]:
+    """Files that git neither tracks nor ignores, those of nested repositories included. Args: within: directories; none for all."""
+    options = ("--others", "--exclude-standard", *_envsnapignore(member), "-z")
+    for path in names(member.run("ls-files", *options, "--", *_places(member, within))):
         if not path.endswith("/"):
             yield path
             continue
@@ -200,13 +199,28 @@ def ignored_modules(member: Repository, editables: Sequence[Path]) -> Iterator[s
     roots = [path for path in editables if path.is_relative_to(member.directory)]
     if not roots:
         return
-    places = [f":(top,literal){path.relative_to(member.directory)}" for path in roots if path != member.directory]
-    listed = member.run("ls-files", "--others", "--ignored", "--exclude-standard", "-z", "--", *(places or [":(top)"]))
-    for path in names(listed):
+
+    def ignored(*rules: str) -> list[str]:
+        return names(member.run("ls-files", "--others", "--ignored", *rules, "-z", "--", *_places(member, roots)))
+
+    unwanted = frozenset(ignored(*rules) if (rules := _envsnapignore(member)) else ())
+    for path in ignored("--exclude-standard"):
         file = member.directory / path
         module = path.endswith(".so") or (path.endswith(".py") and (file.parent / "__init__.py").exists())
-        if module and not any(_is_build_output(member.directory / parent) for parent in PurePosixPath(path).parents[:-1]):
+        if module and path not in unwanted and not any(_is_build_output(member.directory / up) for up in PurePosixPath(path).parents[:-1]):
             yield path
+
+
+def _envsnapignore(member: Repository) -> tuple[str, ...]:
+    file = member.directory / ".envsnapignore"
+    return (f"--exclude-from={file}",) if file.is_file() else ()
+
+
+def _places(member: Repository, directories: Sequence[Path]) -> list[str]:
+    """As pathspecs; the whole work tree where one of them is that."""
+    if member.directory in directories or not directories:
+        return [":(top)"]
+    return [f":(top,literal){path.relative_to(member.directory)}" for path in directories]
 
 
 def _is_build_output(directory: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -516,6 +517,21 @@ def test_envsnapignore_keeps_files_out(project: Project) -> None:
     probe = project.read()
     assert probe.source is not None
     assert [file.path for file in probe.source.untracked] == ["keep.bin", "new.py"] and probe.problems == ()
+
+
+@pytest.mark.parametrize("kind", ["no git", "no commit", "commit"])
+def test_what_to_ignore_is_the_same_with_and_without_git(project: Project, kind: str) -> None:
+    ignore = {".gitignore": "data/\n*.so\ngen*.py\n", ".envsnapignore": "out/\ngen_large.py\n"}
+    if kind == "commit":
+        project.commit({"README": ""})
+    elif kind == "no git":
+        shutil.rmtree(project.root / ".git")
+    project.write({"pkg/pyproject.toml": "", "pkg/mod/__init__.py": ""} | ignore)
+    project.write(dict.fromkeys(["pkg/data/big.csv", "pkg/out/x", "pkg/mod/fast.so", "pkg/mod/gen.py", "pkg/mod/gen_large.py"], ""))
+    probe = project.read(project.root / "pkg")
+    assert probe.source is not None and probe.problems == ()
+    files = [file.path for file in probe.source.untracked if file.path not in ignore]
+    assert files == ["pkg/mod/__init__.py", "pkg/mod/fast.so", "pkg/mod/gen.py", "pkg/pyproject.toml"]
 
 
 def test_what_is_not_in_git_is_listed_before_it_is_packed(project: Project) -> None:
