@@ -24,7 +24,8 @@ from envsnap.storage import BlobStore
 from envsnap.target import Target
 
 Kind = Literal["installed", "editable", "working_tree"]
-_SEARCHED_BYTES = 16 << 20
+_SEARCHED_BYTES = 16 << 20  # at once
+_LONGEST_BYTES = 1 << 12  # of a secret that lies across two pieces
 _FIELDS = ("name", "version", "location", "metadata_dir", "modified", "actual_files", "editable_paths", "modules", "tags")
 
 
@@ -126,16 +127,28 @@ def _kept(distribution: Distribution, kind: Kind, result: _Result, wheel: Path, 
 
 
 def _secret_in(wheel: Path, distribution: Distribution, kind: Kind) -> str:
-    """The first that was written here: in an edited or added file, or anywhere in a working tree; "" for none."""
+    """The first in what was written here: anywhere in a working tree and in what no index gave, else in edited and added files; ""
+    for none.
+    """
+    by_hand = kind != "installed" or distribution.direct_url is not None
     written = {word.removeprefix("added: ").removeprefix("prefix:") for word in distribution.modified or ()}
     with zipfile.ZipFile(wheel) as archive:
         for info in archive.infolist():
-            path = re.sub(r"\A[^/]+\.data/data/", "", info.filename)
-            if info.file_size > _SEARCHED_BYTES or (kind == "installed" and path not in written):
-                continue
-            data = archive.read(info)
-            if b"\0" not in data[:8192] and (found := redaction.find_secrets(data.decode("latin-1"))):
-                return f"{path}, {found[0]}"
+            path = re.sub(r"\A[^/]+\.data/(data|scripts)/", lambda match: "" if match[1] == "data" else "bin/", info.filename)
+            if (by_hand or path in written) and (found := _secret_of(archive, info)):
+                return f"{path}, {found}"
+    return ""
+
+
+def _secret_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
+    if info.file_size <= _SEARCHED_BYTES:
+        return next(map(str, redaction.find_secrets_in(archive.read(info))), "")
+    before = b""
+    with archive.open(info) as file:
+        while piece := file.read(_SEARCHED_BYTES):  # of which the lines are not counted
+            if found := redaction.find_secrets_in(before + piece):
+                return found[0].kind
+            before = piece[-_LONGEST_BYTES:]
     return ""
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from envsnap.errors import TargetError
@@ -16,7 +18,9 @@ from envsnap.probes.local import LocalPython
 from envsnap.progress import SILENT
 from envsnap.storage import BlobStore
 from envsnap.target import GuestResult, Target
+from tests import samples
 from tests.fakes import wheels
+from tests.fakes.secrets import PLANTED
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="this interpreter has no pip")
 
@@ -78,3 +82,55 @@ def test_a_script_that_ends_early_is_an_error(demo: Distribution, tmp_path: Path
 
 def test_nothing_asked_is_nothing_run(tmp_path: Path) -> None:
     assert pack.pack(LocalPython(tmp_path / "gone"), [], BlobStore(tmp_path), SILENT) == {}
+
+
+# Secrets
+
+TOKEN = PLANTED["GitHub Token"]
+
+
+def packed_with(place: Path, files: dict[str, str | bytes], **changes: Any) -> pack.PackedWheel | str:
+    """The demo package with other files, which the collector named."""
+    environment = wheels.make_environment(place / "env")
+    wheels.install(environment, wheels.write_wheel(place / wheels.DEMO_FILE, wheels.DEMO))
+    site = wheels.site_of(environment)
+    for path, content in files.items():
+        (site / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    target = LocalPython(environment / "bin/python")
+    facts = interpreter.collect(target, torch=False, imports=False, integrity=True, progress=SILENT)
+    found = next(found for found in facts.distributions if found.name == "demo-pkg")
+    packed = pack.pack(target, [(msgspec.structs.replace(found, **changes), "installed")], BlobStore(place / "blobs"), SILENT)["demo-pkg"]
+    kept = [path for path in (place / "blobs").rglob("*") if path.is_file()]
+    assert bool(kept) == isinstance(packed, pack.PackedWheel)
+    return packed
+
+
+@pytest.mark.parametrize("path", ["demo_module.py", "demo_pkg/added.py"])
+def test_a_secret_that_was_written_into_a_package_keeps_it_out(tmp_path: Path, path: str) -> None:
+    packed = packed_with(tmp_path, {path: f"def main(): ...\nkey = '{TOKEN}'\n"}, direct_url=None)
+    assert isinstance(packed, str) and f"{path}, line 2: GitHub Token" in packed and TOKEN not in packed
+
+
+def test_a_secret_far_into_a_large_file_keeps_it_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "_SEARCHED_BYTES", 1000)
+    lies_across = b"x" * 985 + b"\n" + TOKEN.encode() + b"\n" + b"x" * 5000
+    packed = packed_with(tmp_path, {"demo_pkg/added.txt": lies_across})
+    assert isinstance(packed, str) and "demo_pkg/added.txt, GitHub Token" in packed
+
+
+@pytest.mark.parametrize(("direct_url", "searched"), [(None, False), ({"url": "file:///home/me/demo", "dir_info": {}}, True)])
+def test_what_no_index_gave_is_searched_as_a_whole(tmp_path: Path, direct_url: dict[str, Any] | None, searched: bool) -> None:
+    wheel = tmp_path / "demo-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("demo/settings.py", f"key = '{TOKEN}'\n")
+    found = samples.distribution("demo", "1", direct_url=direct_url)
+    assert pack._secret_in(wheel, found, "installed") == ("demo/settings.py, line 1: GitHub Token" if searched else "")
+
+
+def test_an_edited_script_is_searched(tmp_path: Path) -> None:
+    wheel = tmp_path / "demo-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("demo-1.data/scripts/demo-run", f"#!python\nkey = '{TOKEN}'\n")
+        archive.writestr("demo-1.data/data/share/demo.cfg", "")
+    found = samples.distribution("demo", "1", modified=("prefix:bin/demo-run", "prefix:share/demo.cfg"))
+    assert pack._secret_in(wheel, found, "installed") == "bin/demo-run, line 2: GitHub Token"
