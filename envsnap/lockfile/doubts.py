@@ -22,7 +22,9 @@ def _driver(observed: Observed) -> Iterator[str]:
     """CUDA's own rule: within a major version any driver of it will do ("minor version compatibility"), a newer major needs a newer
     driver or, on data-centre cards, the forward-compatibility package.
     """
-    driver, runtime = observed.gpu.cuda_driver, observed.cuda.runtime
+    driver = observed.gpu.cuda_driver
+    versions = {observed.cuda.runtime, *(library.version for library in observed.cuda.loaded if library.soname.startswith("libcudart"))}
+    runtime = max((version for version in versions if version is not None), key=_major, default=None)
     if driver is not None and runtime is not None and _major(runtime) > _major(driver):
         yield (
             f"driver {observed.gpu.driver} supports CUDA up to {driver}, and the runtime that is loaded is {runtime}: "

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from envsnap import __version__, lockfile
+from envsnap import __version__, lockfile, redaction
 from envsnap.errors import EngineError, InputError, TargetError
 from envsnap.lockfile.requirements import FromVcs, Lost, Pinned, requirement
 from envsnap.model.facts import GpuDevice, GpuFacts, Platform, Problem
@@ -34,7 +34,6 @@ from envsnap.probes.index import PipConfig
 from envsnap.probes.local import LocalPython
 from envsnap.probes.releases import NotAnswered, NotThere, Release, Releases
 from envsnap.probes.tree import write_files
-from envsnap.probes.untracked import secrets_in
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore
 
@@ -174,7 +173,7 @@ def _source(
             problems.append(Problem(where="diff.patch", what="is left out: the run names no commit that it applies to"))
         return None
     patch = run.patch
-    if patch and (found := secrets_in(patch)):
+    if patch and (found := redaction.find_secrets_in(patch)):
         problems.append(Problem(where="diff.patch", what=f"is left out: it holds what looks like a secret ({found[0]})"))
         patch = None
     elif patch is None:

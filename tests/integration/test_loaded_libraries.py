@@ -151,7 +151,6 @@ def test_the_drivers_own_library_is_listed_and_never_compared(ground: Ground) ->
     assert lock.observed.cuda.runtime is None and warnings == []
 
 
-@pytest.mark.xfail(strict=True, reason="LockedCuda.runtime is the first libcudart by name, and the driver is held against that one alone")
 def test_of_two_runtimes_the_one_that_the_driver_cannot_serve_is_said(ground: Ground) -> None:
     twelve = cuda_libraries.runtime(ground.root / "system/libcudart.so.12", 12080)
     thirteen = cuda_libraries.runtime(ground.root / "system/libcudart.so.13", 13000)
@@ -161,7 +160,6 @@ def test_of_two_runtimes_the_one_that_the_driver_cannot_serve_is_said(ground: Gr
     assert [warning for warning in warnings if "supports CUDA up to 12.4, and the runtime that is loaded is 13.0" in warning]
 
 
-@pytest.mark.xfail(strict=True, reason="LockedCuda.cudnn is the first libcudnn by path, not the one that torch says it uses")
 def test_of_two_cudnn_the_one_that_torch_uses_is_named(ground: Ground) -> None:
     of_pip = cuda_libraries.cudnn(ground.site / "nvidia/cudnn/lib/libcudnn.so.9", 92000)
     ground.installed("nvidia-cudnn-cu12", "9.20.0.48", of_pip)
