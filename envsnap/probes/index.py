@@ -192,7 +192,7 @@ def _ask(wanted: Wanted, location: Location, links: Sequence[ListedFile] | Broke
 
 def _proven(wanted: Wanted, file: ListedFile, location: Location, records: Records) -> Answer:
     """The file, if what is installed is what it installs."""
-    answer = _found(file, location)
+    answer = published(file, location)
     if not isinstance(answer, Found) or wanted.files is None:
         return answer
     try:
@@ -229,7 +229,8 @@ class Records:
         return digest
 
 
-def _found(file: ListedFile, location: Location) -> Answer:
+def published(file: ListedFile, location: Location) -> Answer:
+    """A file by the hash that its place publishes, or by its own where it lies on this machine."""
     sha256, size_bytes = file.sha256, file.size_bytes
     if file.local is not None:
         try:

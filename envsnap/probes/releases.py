@@ -7,24 +7,25 @@ import re
 import zipfile
 import zlib
 from bisect import bisect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from email.message import Message
 from email.parser import HeaderParser
+from itertools import product
 from pathlib import Path
 from typing import IO, cast
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from envsnap.probes.index import PipConfig
+from envsnap.probes.index import Broken, Found, PipConfig, published
 from envsnap.probes.pages import ListedFile, Location, NoProject, Pages, Unanswered
 from envsnap.probes.wheel_record import PiecewiseFile, Unreadable, installed_files
 from envsnap.progress import Progress
 from envsnap.storage import write_file
 
 _THREADS = 12
-_METADATA = re.compile(r"[^/]+\.dist-info/METADATA\Z")
 _METADATA_LIMIT_BYTES = 16 << 20
 _SHOWN = 5
 
@@ -35,7 +36,8 @@ class Release:
 
     Attributes:
         index: as in the lock's IndexOrigin.
-        tags: of its name, expanded.
+        version: as its METADATA writes it, which is what an installation says too.
+        tags: of its WHEEL, expanded, in WHEEL's order: as a capture finds them.
         files: as in `LockedPackage.files`.
         requires: its Requires-Dist lines; requires_python: "" where it does not say.
     """
@@ -101,6 +103,7 @@ class Releases:
         ranks = {tag: rank for rank, tag in enumerate(supported)}
         silent: list[str] = []
         fitting: set[str] = set()
+        refused: list[str] = []
         for location in sorted(self._locations, key=lambda each: each.label != index):
             try:
                 files = self._files(location, name)
@@ -110,14 +113,19 @@ class Releases:
             candidates = [(rank, file) for file in files if (rank := _rank(file.name, name, ranks)) is not None]
             fitting |= {_version(file.name) for _, file in candidates}
             same = sorted(((rank, file) for rank, file in candidates if _is(file.name, version)), key=lambda pair: pair[0])
-            if same and same[0][1].sha256:
-                try:
-                    return self._release(location, same[0][1], python)
-                except Unanswered as error:
-                    silent.append(str(error))
+            for _, file in same:
+                answer = published(file, location)
+                if isinstance(answer, Found):
+                    try:
+                        return self._release(location, file, answer, python)
+                    except Unanswered as error:
+                        silent.append(str(error))
+                        break
+                (silent if isinstance(answer, Broken) else refused).append(answer.reason)
         if silent:
             return NotAnswered(reason="; ".join(dict.fromkeys(silent)))
-        return NotThere(reason=f"no index has a wheel of {name} {version} that fits this interpreter", near=_near(fitting, version))
+        none = f"no index has a wheel of {name} {version} that fits this interpreter"
+        return NotThere(reason="; ".join(dict.fromkeys(refused)) or none, near=_near(fitting - {str(Version(version))}, version))
 
     def find_all(
         self, wanted: Sequence[tuple[str, str]], supported: Sequence[str], *, python: str, progress: Progress
@@ -142,39 +150,45 @@ class Releases:
         return found
 
     def _requires_of(self, package: Known) -> tuple[str, ...] | None:
-        def read() -> dict[str, object]:
-            for location in self._locations:
-                if location.label == package.index:
-                    for file in self._files(location, package.name):
-                        if (file.name, file.sha256) == (package.file, package.sha256):
-                            with self._pages.opened(location, file) as wheel:
-                                return read_metadata(wheel)
-            raise Unanswered("no longer there")
-
+        kept = self._kept / package.sha256
+        if (known := _read_kept(kept)) is not None:
+            return known
         try:
-            return _lines(self._remembered(package.sha256, read))
+            requires = self._read_requires(package)
         except (Unanswered, Unreadable):
             return None
+        write_file(kept, json.dumps({"requires": requires}).encode("ascii"))
+        return requires
 
-    def _release(self, location: Location, file: ListedFile, python: str) -> Release:
-        assert file.sha256 is not None
+    def _read_requires(self, package: Known) -> tuple[str, ...]:
+        for location in self._locations:
+            if location.label == package.index:
+                for file in self._files(location, package.name):
+                    if file.name == package.file and _is_published(file, location, package.sha256):
+                        with self._pages.opened(location, file) as wheel:
+                            return read_requires(wheel)
+        raise Unanswered("no longer there")
+
+    def _release(self, location: Location, file: ListedFile, found: Found, python: str) -> Release:
         try:
             with self._pages.opened(location, file) as wheel:
                 files = installed_files(wheel, python)
-                metadata = self._remembered(file.sha256, lambda: read_metadata(wheel))
+                metadata, tags = _headers(wheel, "METADATA"), _tags(_headers(wheel, "WHEEL"))
         except Unreadable as error:
             raise Unanswered(f"{location.shown} has {file.name}, and {error}") from error
-        _, version, _, tags = parse_wheel_filename(file.name)
+        version = str(metadata.get("Version", ""))
+        if not _is(file.name, version):
+            raise Unanswered(f"{location.shown} has {file.name}, and its METADATA says version {version or 'none'}")
         return Release(
             file=file.name,
-            version=str(version),
-            sha256=file.sha256,
-            index=location.label,
-            yanked=file.yanked,
-            tags=tuple(sorted(map(str, tags))),
+            version=version,
+            sha256=found.sha256,
+            index=found.index,
+            yanked=found.yanked,
+            tags=tags,
             files=files,
-            requires=_lines(metadata),
-            requires_python=str(metadata.get("requires_python") or ""),
+            requires=_requires_dist(metadata),
+            requires_python=str(metadata.get("Requires-Python", "")),
         )
 
     def _files(self, location: Location, name: str) -> Sequence[ListedFile]:
@@ -183,42 +197,51 @@ class Releases:
         except NoProject:
             return ()
 
-    def _remembered(self, sha256: str, read: Callable[[], dict[str, object]]) -> dict[str, object]:
-        kept = self._kept / sha256
-        try:
-            known = json.loads(kept.read_text(encoding="ascii"))
-            if isinstance(known, dict):
-                return known
-        except (OSError, ValueError):
-            pass
-        metadata = read()
-        write_file(kept, json.dumps(metadata).encode("ascii"))
-        return metadata
+
+def read_requires(wheel: IO[bytes] | PiecewiseFile) -> tuple[str, ...]:
+    """Requires-Dist lines of a wheel's METADATA. Raises Unreadable."""
+    return _requires_dist(_headers(wheel, "METADATA"))
 
 
-def read_metadata(wheel: IO[bytes] | PiecewiseFile) -> dict[str, object]:
-    """`requires`: Requires-Dist lines, and `requires_python` of a wheel's METADATA. Raises Unreadable."""
+def _requires_dist(metadata: Message) -> tuple[str, ...]:
+    return tuple(str(line) for line in metadata.get_all("Requires-Dist", []))
+
+
+def _headers(wheel: IO[bytes] | PiecewiseFile, part: str) -> Message:
+    """METADATA or WHEEL."""
     try:
         with zipfile.ZipFile(cast("IO[bytes]", wheel)) as archive:
-            names = [info for info in archive.infolist() if _METADATA.match(info.filename)]
+            names = [info for info in archive.infolist() if re.fullmatch(rf"[^/]+\.dist-info/{part}", info.filename)]
             if len(names) != 1:
-                raise Unreadable(f"it has {len(names) or 'no'} METADATA")
+                raise Unreadable(f"it has {len(names) or 'no'} {part}")
             with archive.open(names[0]) as file:
                 data = file.read(_METADATA_LIMIT_BYTES + 1)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         raise Unreadable(f"it is not a wheel that can be read ({type(error).__name__})") from error
     if len(data) > _METADATA_LIMIT_BYTES:
-        raise Unreadable(f"its METADATA has more than {_METADATA_LIMIT_BYTES >> 20} MiB")
-    headers = HeaderParser().parsestr(data.decode("utf-8", "replace"))
-    return {
-        "requires": [str(line) for line in headers.get_all("Requires-Dist", [])],
-        "requires_python": str(headers.get("Requires-Python", "")),
-    }
+        raise Unreadable(f"its {part} has more than {_METADATA_LIMIT_BYTES >> 20} MiB")
+    return HeaderParser().parsestr(data.decode("utf-8", "replace"))
 
 
-def _lines(metadata: Mapping[str, object]) -> tuple[str, ...]:
-    lines = metadata.get("requires")
-    return tuple(str(line) for line in lines) if isinstance(lines, list) else ()
+def _tags(wheel: Message) -> tuple[str, ...]:
+    lines = [str(line).split("-") for line in wheel.get_all("Tag", [])]
+    expanded = ("-".join(parts) for line in lines if len(line) == 3 for parts in product(*(part.split(".") for part in line)))
+    return tuple(dict.fromkeys(expanded))
+
+
+def _read_kept(kept: Path) -> tuple[str, ...] | None:
+    """None where nothing usable is kept."""
+    try:
+        known = json.loads(kept.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    lines = known.get("requires") if isinstance(known, dict) else None
+    return tuple(map(str, lines)) if isinstance(lines, list) else None
+
+
+def _is_published(file: ListedFile, location: Location, sha256: str) -> bool:
+    answer = published(file, location)
+    return isinstance(answer, Found) and answer.sha256 == sha256
 
 
 def _rank(file: str, name: str, ranks: Mapping[str, int]) -> int | None:
@@ -236,7 +259,10 @@ def _version(file: str) -> str:
 
 
 def _is(file: str, version: str) -> bool:
-    return parse_wheel_filename(file)[1] == Version(version)
+    try:
+        return parse_wheel_filename(file)[1] == Version(version)
+    except InvalidVersion:
+        return False
 
 
 def _near(versions: Iterable[str], wanted: str) -> tuple[str, ...]:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from envsnap import lockfile, parity
 from envsnap.errors import EngineError, InputError, PlanError, UsageError
@@ -19,7 +21,7 @@ from envsnap.model.parity import Difference
 from envsnap.probes import interpreter
 from envsnap.probes.index import PipConfig
 from envsnap.probes.local import LocalPython
-from envsnap.probes.releases import Known, NotAnswered, NotThere, Release, Releases, read_metadata
+from envsnap.probes.releases import Known, NotAnswered, NotThere, Release, Releases, read_requires
 from envsnap.probes.wheel_record import Unreadable
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore
@@ -87,6 +89,7 @@ def relock(
     """
     before = places.read_lock(path)
     packages = {package.name: package for package in before.packages}
+    _require_each_once(wishes)
     for wish in wishes:
         _require_changeable(wish, packages)
     # The indexes that pip asks for whoever runs this: where the lock was captured nobody can be asked.
@@ -119,6 +122,13 @@ def relock(
     )
 
 
+def _require_each_once(wishes: Sequence[Wish]) -> None:
+    names = [wish.name for wish in wishes]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{twice[0]} is named twice", why="a lock has exactly one version of a package")
+
+
 def _require_changeable(wish: Wish, packages: Mapping[str, LockedPackage]) -> None:
     package = packages.get(wish.name)
     if package is None:
@@ -127,8 +137,8 @@ def _require_changeable(wish: Wish, packages: Mapping[str, LockedPackage]) -> No
             f"the lock has no package {wish.name}",
             hint=f"did you mean {' or '.join(near)}?" if near else "install it, and capture again: relock changes what is there",
         )
-    if package.version == wish.version and package.provenance == "index":
-        raise UsageError(f"{wish.name} is {wish.version} already")
+    if package.provenance == "index" and _same(package.version, wish.version):
+        raise UsageError(f"{wish.name} is {package.version} already")
     if isinstance(package.origin, CondaOrigin):
         raise InputError(f"{wish.name} is of a package of conda", hint="change it with conda, and capture again")
     if isinstance(package.origin, BaseOrigin | SystemOrigin):
@@ -136,6 +146,14 @@ def _require_changeable(wish: Wish, packages: Mapping[str, LockedPackage]) -> No
             f"{wish.name} {package.version} is part of {'the base' if isinstance(package.origin, BaseOrigin) else 'the operating system'}",
             hint="build on another base (--base)",
         )
+
+
+def _same(version: str, wanted: str) -> bool:
+    """2.0 is 2.0.0, and is not 2.0+cu1."""
+    try:
+        return Version(version) == Version(wanted)
+    except InvalidVersion:
+        return False  # what is installed may call itself anything
 
 
 def _find(wish: Wish, package: LockedPackage, lock: EnvLock, releases: Releases) -> Release:
@@ -147,7 +165,21 @@ def _find(wish: Wish, package: LockedPackage, lock: EnvLock, releases: Releases)
     if isinstance(answer, NotThere):
         hint = f"there are {', '.join(answer.near)}" if answer.near else "PIP_EXTRA_INDEX_URL names a further index"
         raise PlanError(f"there is no {wish.name} {wish.version}", why=answer.reason, hint=hint)
+    if not _takes(answer.requires_python, lock.python.version):
+        raise PlanError(
+            f"{wish.name} {wish.version} is not for Python {lock.python.version}",
+            why=f"{answer.file} requires Python {answer.requires_python}",
+            hint="another version of it; or another Python, which is another environment: make it, and capture that",
+        )
     return answer
+
+
+def _takes(requires_python: str, python: str) -> bool:
+    """As pip sees it: what is no specifier asks for nothing."""
+    try:
+        return SpecifierSet(requires_python).contains(python, prereleases=True)
+    except InvalidSpecifier:
+        return True
 
 
 def _replacement(release: Release) -> lockfile.Replacement:
@@ -174,8 +206,7 @@ def _requires(lock: EnvLock, releases: Releases, blobs: BlobStore, progress: Pro
         if package.blob is not None and package.file is not None:
             try:
                 with blobs.path(package.blob).open("rb") as wheel:
-                    lines = read_metadata(wheel)["requires"]
-                requires[package.name] = tuple(map(str, lines)) if isinstance(lines, list) else ()
+                    requires[package.name] = read_requires(wheel)
             except (OSError, Unreadable):
                 continue
     return requires, {package.name for package in lock.packages} - requires.keys()
@@ -186,7 +217,14 @@ def _was_there(conflict: lockfile.Conflict, before: frozenset[lockfile.Conflict]
 
 
 def _way_out(conflicts: Sequence[lockfile.Conflict], wishes: Sequence[Wish]) -> str:
-    """The command line that would change all that is concerned; versions where the requirements leave no choice."""
+    """The command line that would change all that is concerned; versions where the requirements leave no choice.
+
+    No command line helps where something is required that the lock has not: what is added is installed and captured.
+    """
+    missing = sorted({canonicalize_name(Requirement(one.requirement).name) for one in conflicts if one.found is None})
+    if missing:
+        few = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        return f"relock adds no package: install {few} along with it, and capture that;   or   --allow-conflict"
     asked = {wish.name: wish.version for wish in wishes}
     more: dict[str, str] = {}
     for conflict in conflicts:

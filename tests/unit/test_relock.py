@@ -23,13 +23,16 @@ from tests.fakes import index_server, wheels
 from tests.fakes.index_server import IndexServer
 
 
-def wheel(directory: Path, name: str, version: str, *requires: str, tag: str = "py3-none-any") -> Path:
+def wheel(directory: Path, name: str, version: str, *requires: str, tag: str = "py3-none-any", python: str = "", written: str = "") -> Path:
+    """Args: written: the version as METADATA has it, where that is another spelling."""
     stem = f"{name}-{version}"
-    lines = "".join(f"Requires-Dist: {line}\n" for line in requires)
+    lines = "".join(f"Requires-Dist: {line}\n" for line in requires) + (f"Requires-Python: {python}\n" if python else "")
+    interpreters, *others = tag.split("-")
+    tags = "".join(f"Tag: {'-'.join((interpreter, *others))}\n" for interpreter in interpreters.split(".")[::-1])
     files = {
         f"{name}.py": f"VERSION = {version!r}\n",
-        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{lines}",
-        f"{stem}.dist-info/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
+        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {written or version}\n{lines}",
+        f"{stem}.dist-info/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n{tags}",
     }
     return wheels.write_wheel(directory / f"{stem}-{tag}.whl", files)
 
@@ -68,18 +71,25 @@ def lock(index: IndexServer, tmp_path: Path) -> Path:
     return path
 
 
+def listed(server: IndexServer, name: str, *paths: Path, hashes: bool = True) -> None:
+    """The index has these wheels of the project, and no others."""
+    digests = [(path.name, server.wheel(path.name, path.read_bytes())) for path in paths]
+    server.json(name, *(index_server.entry(file, sha256=digest if hashes else "") for file, digest in digests))
+
+
 def labelled(lock: EnvLock, server: IndexServer) -> EnvLock:
     """With the packages of that index, as a capture calls it."""
     label = index_label(server.url)
     return lockfile.seal(replace(lock, packages=tuple(replace(p, origin=replace(p.origin, index=label)) for p in lock.packages)))
 
 
-def relock(server: IndexServer, lock: Path, *words: str, code: int = 0) -> dict[str, Any]:
+def relock(server: IndexServer, lock: Path, *words: str, code: int = 0, find_links: Path | None = None) -> dict[str, Any]:
     env = {
         **os.environ,
         "PIP_INDEX_URL": server.url,
         "PIP_CONFIG_FILE": os.devnull,
         "ENVSNAP_CACHE": str(lock.parent / "cache"),
+        "PIP_FIND_LINKS": str(find_links or ""),
     }
     command = [sys.executable, "-m", "envsnap.cli.main", "relock", str(lock), *words, "--json"]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
@@ -111,6 +121,7 @@ def test_a_change_that_breaks_another_package_is_refused_and_nothing_written(ind
     # The other one as well would need a third.
     error = relock(index, lock, "alpha==2.0", "beta==2.0", code=5)["error"]
     assert "beta 2.0 requires gamma, and the lock has none" in error["what"]
+    assert "install gamma" in error["hint"] and "gamma==" not in error["hint"]  # relock could not
 
 
 def test_what_did_not_fit_before_stops_nothing(index: IndexServer, lock: Path) -> None:
@@ -138,6 +149,8 @@ def test_a_dry_run_writes_nothing_and_another_file_leaves_the_lock(index: IndexS
     [
         (["alfa==1"], 4, "the lock has no package alfa"),
         (["alpha==1.0"], 2, "alpha is 1.0 already"),
+        (["alpha==1.0.0"], 2, "alpha is 1.0 already"),
+        (["alpha==2.0", "Alpha==2.0+cu1"], 2, "alpha is named twice"),
         (["alpha"], 2, "is not NAME==VERSION"),
         (["alpha>=2"], 2, "is not NAME==VERSION"),
         (["alpha==2.*"], 2, "is not NAME==VERSION"),
@@ -161,3 +174,35 @@ def test_a_package_of_conda_is_condas_to_change(index: IndexServer, lock: Path) 
     conda = replace(found.packages[0], origin=CondaOrigin(url="https://example.com/a-1-0.conda", build="0"), provenance="conda")
     lock.write_bytes(lockfile.dumps(lockfile.seal(replace(found, packages=(conda, found.packages[1])))))
     assert "conda" in relock(index, lock, "alpha==2.0", code=4)["error"]["what"]
+
+
+def test_there_and_back_again_is_the_same_lock(index: IndexServer, lock: Path, tmp_path: Path) -> None:
+    """Version and tags are said as an installation says them: METADATA's spelling, and WHEEL's order, which is not the file name's."""
+    old = wheel(tmp_path, "alpha", "2024.7.4", tag="py2.py3-none-any", written="2024.07.04")
+    listed(index, "alpha", old, wheel(tmp_path, "alpha", "2025.1"))
+    relock(index, lock, "alpha==2024.7.4", "--allow-conflict")
+    alpha, digest = lockfile.loads(lock.read_bytes()).packages[0], lockfile.loads(lock.read_bytes()).digest
+    assert (alpha.version, alpha.tags) == ("2024.07.04", ("py3-none-any", "py2-none-any"))
+    assert relock(index, lock, "alpha==2025.1", "--allow-conflict")["digest"] != digest
+    assert relock(index, lock, "alpha==2024.07.04", "--allow-conflict")["digest"] == digest
+
+
+def test_a_wheel_for_another_python_is_refused(index: IndexServer, lock: Path, tmp_path: Path) -> None:
+    listed(index, "alpha", wheel(tmp_path, "alpha", "1.5", python=">=3.999"), wheel(tmp_path, "alpha", "1.6", python=">=3,<4"))
+    error = relock(index, lock, "alpha==1.5", "--allow-conflict", code=5)["error"]  # pip would not install it
+    assert "alpha 1.5 is not for Python" in error["what"] and "requires Python >=3.999" in error["why"]
+    assert relock(index, lock, "alpha==1.6")["changed"]
+
+
+def test_a_wheel_that_says_another_version_of_itself_is_not_taken(index: IndexServer, lock: Path, tmp_path: Path) -> None:
+    listed(index, "alpha", wheel(tmp_path, "alpha", "1.5", written="1.7"))
+    error = relock(index, lock, "alpha==1.5", code=6)["error"]
+    assert "METADATA says version 1.7" in error["why"]
+
+
+def test_without_a_hash_of_the_index_there_is_no_proof(index: IndexServer, lock: Path, tmp_path: Path) -> None:
+    path = wheel(tmp_path, "alpha", "1.5")
+    listed(index, "alpha", path, hashes=False)
+    assert "publishes no sha256 for alpha-1.5" in relock(index, lock, "alpha==1.5", code=5)["error"]["why"]
+    relock(index, lock, "alpha==1.5", find_links=tmp_path)  # a folder's file is hashed here
+    assert lockfile.loads(lock.read_bytes()).packages[0].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
