@@ -97,14 +97,17 @@ class Releases:
 
         Args:
             supported: tags that the interpreter takes, best first.
-            index: where the package came from, which is asked first.
+            index: where the package came from; None for the default index, or where that is not known.
             python: "3.11".
         """
         ranks = {tag: rank for rank, tag in enumerate(supported)}
         silent: list[str] = []
         fitting: set[str] = set()
         refused: list[str] = []
-        for location in sorted(self._locations, key=lambda each: each.label != index):
+        locations = self._where(index)
+        if not locations:
+            return NotAnswered(reason=f"{index}, where it came from, is not in pip's configuration here")
+        for location in locations:
             try:
                 files = self._files(location, name)
             except Unanswered as error:
@@ -126,6 +129,16 @@ class Releases:
             return NotAnswered(reason="; ".join(dict.fromkeys(silent)))
         none = f"no index has a wheel of {name} {version} that fits this interpreter"
         return NotThere(reason="; ".join(dict.fromkeys(refused)) or none, near=_near(fitting - {str(Version(version))}, version))
+
+    def _where(self, index: str | None) -> list[Location]:
+        """Where a package of that index is looked for. A name that a private index has may be anybody's elsewhere: for such a package
+        no other index is asked, but for folders that are named on purpose.
+        """
+        if index is None:
+            return sorted(self._locations, key=lambda each: each.label is not None)
+        same = [location for location in self._locations if location.label == index]
+        links = [location for location in self._locations if location.kind == "find-links" and location not in same]
+        return [*same, *links] if same else links
 
     def find_all(
         self, wanted: Sequence[tuple[str, str]], supported: Sequence[str], *, python: str, progress: Progress

@@ -164,6 +164,14 @@ def test_what_cannot_be_done_is_said(index: IndexServer, lock: Path, words: list
     assert lock.read_bytes() == before
 
 
+def test_a_package_of_another_index_is_not_taken_from_this_one(index: IndexServer, lock: Path) -> None:
+    found = lockfile.loads(lock.read_bytes())
+    private = replace(found.packages[0], origin=replace(found.packages[0].origin, index="vision@pkgs.example.com"))
+    lock.write_bytes(lockfile.dumps(lockfile.seal(replace(found, packages=(private, found.packages[1])))))
+    error = relock(index, lock, "alpha==2.0", code=6)["error"]
+    assert error["why"] == "vision@pkgs.example.com, where it came from, is not in pip's configuration here"
+
+
 def test_an_index_that_does_not_answer_is_no_answer(index: IndexServer, lock: Path) -> None:
     index.pages["/simple/alpha/"] = (503, "text/plain", b"busy")
     assert "cannot ask for alpha" in relock(index, lock, "alpha==2.0", code=6)["error"]["what"]

@@ -39,7 +39,7 @@ def test_a_driver_below_the_runtimes_major_version(driver: str | None, runtime: 
 
 def test_two_runtimes_are_both_named_with_their_owners() -> None:
     loaded = (library("libcudart.so.12", "nvidia-cuda-runtime-cu12", "12.4"), library("libcudart.so.13", None, "13.0"))
-    (problem,) = doubts(observed(loaded=loaded), ())
+    (problem,) = doubts(observed(driver="13.0", loaded=loaded), ())
     assert "libcudart.so.12 12.4 of nvidia-cuda-runtime-cu12, libcudart.so.13 13.0 of /usr/lib/libcudart.so.13" in problem.what
     assert doubts(observed(loaded=loaded[:1]), ()) == ()
 
