@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 
-from msgspec import Struct
+from msgspec import Struct, ValidationError, convert
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from envsnap import redaction
+from envsnap.model import kinds
 
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?P<extras>\[[^\]]*\])?\s*(?P<rest>.*)\Z")
 _VCS = re.compile(r"(?P<vcs>git|hg|svn|bzr)\+(?P<url>[^\s#]+?)(?:@(?P<revision>[^@/\s#]+))?(?:#(?P<fragment>\S*))?\Z")
+_MOST_CHARACTERS = 400
+"""Of one line. Nothing that an index has is longer, and Python refuses to read numbers of thousands of digits."""
+_MOST_OF_NAME = 200
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 
 
@@ -46,12 +50,16 @@ def requirement(line: str) -> Pinned | FromVcs | Lost | None:
     line = line.strip()
     if not line or line.startswith("#"):
         return None
+    if len(line) > _MOST_CHARACTERS:
+        return Lost(name=None, reason=f"{len(line)} characters are no requirement")
     if line.startswith(("-e ", "--editable ")):
         return _from_vcs(None, line.partition(" ")[2].strip(), editable=True)
     match = _NAMED.match(line)
     if match is None:
         return Lost(name=None, reason="it names no package")
     name, rest = canonicalize_name(match["name"]), match["rest"].strip()
+    if len(name) > _MOST_OF_NAME:
+        return Lost(name=None, reason=f"{len(name)} characters are no name")
     if rest.startswith("@"):
         return _from_vcs(name, rest[1:].strip(), editable=False)
     if not rest:
@@ -66,7 +74,8 @@ def _pinned(name: str, version: str) -> Pinned | Lost:
     try:
         Version(version)
         Requirement(f"{name}=={version}")
-    except (InvalidVersion, InvalidRequirement):
+        convert(version, kinds.Version)
+    except (InvalidVersion, InvalidRequirement, ValidationError):
         return Lost(name=name, reason=f"{redaction.text(version)!r} is no version of Python's: a distribution's own package, perhaps")
     return Pinned(name=name, version=version)
 

@@ -21,12 +21,15 @@ _SCP_LIKE = re.compile(r"(?!-)(?:[A-Za-z0-9._-]+@)?(?!-)(?:[A-Za-z0-9._-]+|\[[0-
 _URL = re.compile(r"(?:https|ssh|git|file)://(?!-)[^\x00-\x20]*\Z")
 
 
-def find_repository(source: LockedSource, candidates: Sequence[Path], cache: Path, progress: Progress = SILENT) -> Path:
+def find_repository(
+    source: LockedSource, candidates: Sequence[Path], cache: Path, progress: Progress = SILENT, *, offline: bool = False
+) -> Path:
     """A local repository that has the source's commits, fetched from its remote where none of the candidates has them.
 
     Args:
         source: one with a commit.
         cache: where fetched commits are kept.
+        offline: ask no remote.
 
     Raises:
         InputError: no candidate has them, and the remote cannot or must not be asked.
@@ -43,6 +46,8 @@ def find_repository(source: LockedSource, candidates: Sequence[Path], cache: Pat
         wanted = [(source.remote, source.commit), *((submodule.remote, submodule.commit) for submodule in source.submodules)]
         for remote, commit in wanted:
             if not Repository(store).has_commit(commit):
+                if offline:
+                    raise GitError(f"no remote is asked offline, and no clone at hand has {commit[:12]}")
                 progress.note(f"fetching {commit[:12]} from {redaction.url(remote or 'nowhere')}")
                 _fetch(store, remote, commit)
     except (GitError, NotStarted) as error:

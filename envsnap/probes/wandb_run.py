@@ -8,7 +8,9 @@ here is untrusted, and a log may end in the middle: the run may have, too.
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +29,9 @@ _HEADER = struct.Struct("<4sHB")
 _PIECE = struct.Struct("<IHB")
 _BLOCK = 32 << 10
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+_MOST_GPUS = 64
+_UPSTREAM = re.compile(r"diff_([0-9a-f]{40}|[0-9a-f]{64})\.patch\Z")
+_ENTRY = re.compile(r"\s*-\s+([^#]*)")
 
 # wandb/proto/wandb_internal.proto: numbers of the fields that are read.
 _RUN, _ENVIRONMENT, _RUN_GIT = 17, 26, 21
@@ -49,8 +54,11 @@ class WandbRun:
     remote, commit: of the project's git repository; remote without credentials.
     arguments_hold_secrets: some argument of the command line looked like one; none of them is kept.
     requirements: the lines of requirements.txt, with their numbers from 1.
-    patch: of the uncommitted work.
-    conda: an environment file of conda is there.
+    patch: of the uncommitted work; kept only where the run saved its code (`save_code`).
+    upstream: the newest commit that the tracked branch had, and the patch from there to the working tree; kept where commits
+        were not pushed.
+    cuda: the newest that the driver supports, as NVML says; not what was loaded.
+    conda: what conda-environment.yaml lists, but for pip's part.
     """
 
     os: str = ""
@@ -64,7 +72,8 @@ class WandbRun:
     arguments_hold_secrets: bool = False
     requirements: tuple[tuple[int, str], ...] = ()
     patch: bytes | None = None
-    conda: bool = False
+    upstream: tuple[str, bytes] | None = None
+    conda: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
@@ -92,19 +101,39 @@ def read(directory: Path) -> WandbRun:
         )
     if requirements is None:
         problems.append(Problem(where="requirements.txt", what="is not there: no package of the run is known"))
-    lines = (requirements or b"").decode("utf-8", "replace").splitlines()
+    lines = (requirements or b"").decode("utf-8-sig", "replace").splitlines()
+    conda = _read(files / "conda-environment.yaml", problems) or b""
     return replace(
         run,
         requirements=tuple((number, line.strip()) for number, line in enumerate(lines, 1)),
         patch=_read(files / "diff.patch", problems),
-        conda=(files / "conda-environment.yaml").is_file(),
+        upstream=_upstream(files, problems),
+        conda=_entries(conda.decode("utf-8-sig", "replace")),
         problems=tuple(problems),
     )
 
 
+def _upstream(files: Path, problems: list[Problem]) -> tuple[str, bytes] | None:
+    for path in sorted(files.glob("diff_*.patch")):
+        if (match := _UPSTREAM.match(path.name)) and (patch := _read(path, problems)) is not None:
+            return match[1], patch
+    return None
+
+
+def _entries(text: str) -> tuple[str, ...]:
+    """What an environment file of conda lists under `dependencies`, up to pip's own list: "numpy=2.2.6=py311_0"."""
+    _, _, dependencies = text.partition("dependencies:")
+    ours = (match[1].strip() for line in dependencies.partition("- pip:")[0].splitlines() if (match := _ENTRY.match(line)))
+    return tuple(_text(entry) for entry in ours if entry)
+
+
 def _read(path: Path, problems: list[Problem]) -> bytes | None:
+    """A file's bytes; None without it. A link would bring in what is not of the run: none is followed."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                problems.append(Problem(where=path.name, what="is left out: it is no file"))
+                return None
             data = file.read(FILE_LIMIT_BYTES + 1)
     except FileNotFoundError:
         return None
@@ -131,11 +160,11 @@ def _from_metadata(run: WandbRun, data: bytes, problems: list[Problem]) -> Wandb
     listed = document.get("gpu_nvidia") or document.get("gpuNvidia") or document.get("gpu_devices")
     gpus = [
         Gpu(name=_text(item.get("name")), memory_bytes=_number(item.get("memoryTotal") or item.get("memory_total")))
-        for item in _list(listed)
+        for item in _list(listed)[:_MOST_GPUS]
         if isinstance(item, dict)
     ]
     if not gpus and document.get("gpu"):
-        gpus = [Gpu(name=_text(document["gpu"]))] * max(1, min(_number(document.get("gpu_count")), 64))
+        gpus = [Gpu(name=_text(document["gpu"]))] * max(1, min(_number(document.get("gpu_count")), _MOST_GPUS))
     cpu = document.get("cpu") if isinstance(document.get("cpu"), dict) else {}
     return _with(
         run,
@@ -165,18 +194,20 @@ def _with(
         cuda=cuda or run.cuda,
         remote=redaction.text(redaction.url(remote)) if remote else run.remote,
         commit=commit or run.commit,
-        arguments_hold_secrets=run.arguments_hold_secrets or any(map(_is_secret, arguments)),
+        arguments_hold_secrets=run.arguments_hold_secrets or any(map(_is_secret, arguments, [*arguments[1:], ""])),
     )
 
 
-def _is_secret(argument: str) -> bool:
+def _is_secret(argument: str, following: str) -> bool:
+    """Whether `--token=VALUE` or `--token VALUE` gives one, or the argument is one by its look."""
     name, equals, _ = argument.lstrip("-").partition("=")
-    return redaction.is_secret_value(argument) or bool(equals and redaction.is_secret_name(name.replace("-", "_")))
+    is_given = equals or (argument.startswith("-") and following and not following.startswith("-"))
+    return redaction.is_secret_value(argument) or bool(is_given and redaction.is_secret_name(name.replace("-", "_")))
 
 
 def _text(value: Any) -> str:
-    """One line of printable text."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", value).strip()[:500] if isinstance(value, str) else ""
+    """One line of text that any file can hold: JSON can spell half of a surrogate pair."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", " ", value).strip()[:500] if isinstance(value, str) else ""
 
 
 def _list(value: Any) -> list[Any]:
@@ -198,6 +229,8 @@ def _from_log(run: WandbRun, path: Path, problems: list[Problem]) -> WandbRun:
             raise Damaged(f"more than {LOG_LIMIT_BYTES >> 30} GiB")
         for record in records(path):
             run = _from_record(run, record)
+    except CutOff as error:
+        problems.append(Problem(where=path.name, what=f"{error}: the run was ended, or is still going"))
     except Damaged as error:
         problems.append(Problem(where=path.name, what=f"is read up to where it is damaged: {error}"))
     except OSError as error:
@@ -209,11 +242,15 @@ class Damaged(Exception):
     """A log or message that is not what it should be; its text is a clause."""
 
 
+class CutOff(Exception):
+    """A log that ends in the middle; its text is a clause."""
+
+
 def records(path: Path) -> Iterator[bytes]:
     """The messages of a log, in order; one that was being written when the run ended is left out.
 
     Raises:
-        Damaged: a checksum is wrong, or it is no such log. OSError.
+        Damaged: a checksum is wrong, or it is no such log. CutOff: after the last whole message. OSError.
     """
     with path.open("rb") as file:
         header = file.read(_HEADER.size)
@@ -227,8 +264,10 @@ def records(path: Path) -> Iterator[bytes]:
                 place += left
                 continue
             head = file.read(_PIECE.size)
-            if len(head) < _PIECE.size:
+            if not head and not started:
                 return
+            if len(head) < _PIECE.size:
+                raise CutOff(f"ends in the middle of a record, at byte {place}")
             checksum, length, kind = _PIECE.unpack(head)
             if (checksum, length, kind) == (0, 0, 0):  # the rest of the block is padding
                 file.seek(left - _PIECE.size, 1)
@@ -236,7 +275,7 @@ def records(path: Path) -> Iterator[bytes]:
                 continue
             data = file.read(length)
             if len(data) < length:
-                return
+                raise CutOff(f"ends in the middle of a record, at byte {place}")
             if length > left - _PIECE.size or zlib.crc32(bytes((kind,)) + data) != checksum:
                 raise Damaged(f"wrong checksum at byte {place}")
             place += _PIECE.size + length
@@ -263,9 +302,9 @@ def _from_record(run: WandbRun, record: bytes) -> WandbRun:
         for git in found.get(_GIT, ()):
             run = _with_git(run, message(_bytes(git)))
         nvidia = [message(_bytes(item)) for item in found.get(_NVIDIA, ())]
-        gpus = tuple(Gpu(name=_string(item, 1), memory_bytes=_integer(item, 2)) for item in nvidia)
+        gpus = tuple(Gpu(name=_string(item, 1), memory_bytes=_integer(item, 2)) for item in nvidia[:_MOST_GPUS])
         if not gpus and _string(found, _GPU_TYPE):
-            gpus = (Gpu(name=_string(found, _GPU_TYPE)),) * max(1, min(_integer(found, _GPU_COUNT), 64))
+            gpus = (Gpu(name=_string(found, _GPU_TYPE)),) * max(1, min(_integer(found, _GPU_COUNT), _MOST_GPUS))
         cpu = [message(_bytes(item)) for item in found.get(_CPU, ())]
         run = _with(
             run,

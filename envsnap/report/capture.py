@@ -110,7 +110,10 @@ def _source(lock: EnvLock) -> str:
         return f"{text.plural(len(source.untracked), 'file')} of {source.name}, not in git (kept beside the lock)"
     where = f"{source.remote or source.name}@{source.commit[:7]}"
     if not source.dirty:
-        return f"{where}, clean"
+        doubted = any(problem.where == "source" for problem in lock.capture.problems)
+        return where if doubted else f"{where}, clean"
+    if source.patch is None and not source.untracked:
+        return f"{where}, without its uncommitted changes"
     return f"{where}, dirty: changes kept as a patch, {text.plural(len(source.untracked), 'new file')}"
 
 

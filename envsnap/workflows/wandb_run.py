@@ -39,6 +39,7 @@ from envsnap.storage import BlobStore
 
 _OS = re.compile(r"Linux-(?P<kernel>.+?)-(?P<machine>x86_64|aarch64)(?:-with-(?P<libc>glibc|musl)(?P<version>[0-9.]*))?")
 _PYTHON = re.compile(r"3\.\d{1,2}\.\d{1,2}(?:(?:a|b|rc)\d+)?\Z")
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 _UNSEALED = "sha256:" + "0" * 64
 
 
@@ -57,7 +58,7 @@ def lock_of_run(
     problems = [*run.problems]
     python, platform = _python(run), _platform(run)
     if run.conda:
-        what = "is not read: what conda installed beside Python's packages is not in the lock"
+        what = f"{len(run.conda)} entries of conda are not in the lock: {', '.join(run.conda)}"
         problems.append(Problem(where="conda-environment.yaml", what=what))
     draft = EnvLock(
         envsnap=1,
@@ -65,12 +66,13 @@ def lock_of_run(
         digest=_UNSEALED,
         python=python,
         packages=(),
-        observed=Observed(digest=_UNSEALED, platform=platform, gpu=_gpu(run), cuda=LockedCuda(runtime=run.cuda or None)),
+        observed=Observed(digest=_UNSEALED, platform=platform, gpu=_gpu(run), cuda=LockedCuda()),
         capture=Capture(at=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), tool=f"envsnap {__version__}"),
     )
     packages = _packages(run.requirements, draft, problems, offline=offline, cache=cache, progress=progress)
-    project_source = _source(run, name, project, blobs, problems, cache=cache, progress=progress)
     withheld = {"arguments of the command line": "not kept: one looks like a secret"} if run.arguments_hold_secrets else {}
+    places = [project or Path.cwd()]
+    project_source = _source(run, name, places, blobs, problems, withheld, offline=offline, cache=cache, progress=progress)
     capture = replace(draft.capture, target=f"W&B run {directory.resolve().name}", withheld=withheld, problems=tuple(problems))
     return lockfile.seal(replace(draft, packages=tuple(packages), source=project_source, capture=capture))
 
@@ -165,28 +167,47 @@ def _of_vcs(wanted: FromVcs) -> LockedPackage | None:
 
 
 def _source(
-    run: wandb_run.WandbRun, name: str, project: Path | None, blobs: BlobStore, problems: list[Problem], *, cache: Path, progress: Progress
+    run: wandb_run.WandbRun,
+    name: str,
+    places: Sequence[Path],
+    blobs: BlobStore,
+    problems: list[Problem],
+    withheld: dict[str, str],
+    *,
+    offline: bool,
+    cache: Path,
+    progress: Progress,
 ) -> LockedSource | None:
-    """The run's commit with its patch, where the commit can be had."""
-    if run.commit is None or not re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", run.commit):
-        if run.patch:
-            problems.append(Problem(where="diff.patch", what="is left out: the run names no commit that it applies to"))
-        return None
-    patch = run.patch
-    if patch and (found := redaction.find_secrets_in(patch)):
-        problems.append(Problem(where="diff.patch", what=f"is left out: it holds what looks like a secret ({found[0]})"))
-        patch = None
-    elif patch is None:
-        problems.append(Problem(where="source", what="the run kept no diff.patch: whether anything was uncommitted is not known"))
-    draft = LockedSource(
-        name=name, files=_UNSEALED, remote=run.remote, commit=run.commit, dirty=bool(patch), patch=blobs.put(patch) if patch else None
-    )
-    try:
-        repository = source.find_repository(draft, [project or Path.cwd()], cache, progress)
-        with tempfile.TemporaryDirectory(prefix="envsnap-source-") as scratch:
-            write_files(draft, blobs, repository, Path(scratch))
-            return replace(draft, files=source.manifest_digest(source.manifest(Path(scratch))))
-    except (InputError, EngineError) as error:
-        what = f"commit {run.commit[:12]} of {run.remote or 'a repository without a remote'} is not in the lock: {error.why or error.what}"
-        problems.append(Problem(where="source", what=what))
-        return None
+    """The run's commit with its patch, else the one of its upstream branch with the patch from there: whichever can be had."""
+    bases: list[tuple[str, str, bytes | None]] = []
+    if run.commit is not None and _COMMIT.match(run.commit):
+        bases.append((run.commit, "diff.patch", run.patch))
+    elif run.patch:
+        problems.append(Problem(where="diff.patch", what="is left out: the run names no commit that it applies to"))
+    if run.upstream is not None:
+        bases.append((run.upstream[0], f"diff_{run.upstream[0]}.patch", run.upstream[1]))
+    misses = []
+    for commit, file, patch in bases:
+        secret = redaction.find_secrets_in(patch or b"")
+        kept = None if secret else patch
+        draft = LockedSource(
+            name=name, files=_UNSEALED, remote=run.remote, commit=commit, dirty=bool(patch), patch=blobs.put(kept) if kept else None
+        )
+        try:
+            repository = source.find_repository(draft, places, cache, progress, offline=offline)
+            with tempfile.TemporaryDirectory(prefix="envsnap-source-") as scratch:
+                write_files(draft, blobs, repository, Path(scratch))
+                found = replace(draft, files=source.manifest_digest(source.manifest(Path(scratch))))
+        except (InputError, EngineError) as error:
+            misses.append(f"commit {commit[:12]} of {run.remote or 'a repository without a remote'}: {error.why or error.what}")
+            continue
+        if misses:
+            problems.append(Problem(where="source", what=f"{misses[0]}; taken instead: {commit[:12]} with {file}, the same files"))
+        if secret:
+            withheld[file] = f"what looks like a secret is in it ({secret[0]}): the source is the commit without it"
+            problems.append(Problem(where=file, what=f"is left out: it holds what looks like a secret ({secret[0]})"))
+        elif patch is None:
+            problems.append(Problem(where="source", what="the run kept no diff.patch: whether anything was uncommitted is not known"))
+        return found
+    problems += [Problem(where="source", what=f"is not in the lock: {miss}") for miss in misses]
+    return None

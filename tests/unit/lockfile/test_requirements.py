@@ -50,6 +50,9 @@ def test_lines_that_say_what_to_get(line: str, meaning: object) -> None:
         (f"-e {GIT}@{COMMIT}", None, "does not say which package"),
         ("thop @ file:///home/me/thop", "thop", "nobody else has"),
         ("-e .", None, "nobody else has"),
+        ("numpy==" + "1" * 5000, None, "5007 characters"),
+        ("a" * 300 + "==1", None, "300 characters"),
+        ("numpy==1." + "1" * 300, "numpy", "is no version of Python's"),
     ],
 )
 def test_lines_that_name_nothing_to_be_had(line: str, name: str | None, reason: str) -> None:

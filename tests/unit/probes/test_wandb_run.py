@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envsnap.errors import InputError
+from envsnap.model.facts import Problem
 from envsnap.probes import wandb_run
 from envsnap.probes.wandb_run import Damaged, Gpu
 from tests.fakes import wandb_log
 
+SAMPLES = Path(__file__).parents[2] / "data/wandb"
+"""What wandb 0.31.0 itself wrote; paths, kernel and host are others, of the same length, and the log's checksums were made anew."""
+OFFLINE = SAMPLES / "offline-run-20261121_072205-jeye0ti6"
 OS = "Linux-6.1.0-x86_64-with-glibc2.36"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 METADATA = {
@@ -66,6 +71,13 @@ def test_an_argument_that_looks_like_a_secret_is_told_and_not_kept(tmp_path: Pat
     assert run.arguments_hold_secrets and argument not in repr(run)
 
 
+def test_a_secret_as_the_next_argument_is_told(tmp_path: Path) -> None:
+    run = wandb_run.read(offline(tmp_path, wandb_log.log(environment((5, "--api_key"), (5, "abc")))))
+    assert run.arguments_hold_secrets
+    flag = wandb_run.read(offline(tmp_path, wandb_log.log(environment((5, "--auth"), (5, "--fast")))))
+    assert not flag.arguments_hold_secrets
+
+
 @pytest.mark.parametrize("older", [{"python": "3.9.7", "gpu_nvidia": None}, {"gpu_nvidia": "x"}, {"gpu_count": None, "gpu_nvidia": []}])
 def test_names_of_older_releases(tmp_path: Path, older: dict[str, Any]) -> None:
     (tmp_path / "wandb-metadata.json").write_text(json.dumps({**METADATA, **older}))
@@ -74,10 +86,77 @@ def test_names_of_older_releases(tmp_path: Path, older: dict[str, Any]) -> None:
     assert [problem.where for problem in run.problems] == ["requirements.txt"]
 
 
-def test_a_log_that_ends_in_the_middle_says_what_it_says(tmp_path: Path) -> None:
-    whole = wandb_log.log(environment(), wandb_log.message([(2, b"x" * 50_000)]))
-    run = wandb_run.read(offline(tmp_path, whole[:-100]))
-    assert run.python == "3.11.7" and run.problems == ()
+def test_what_wandb_writes() -> None:
+    offline, online = wandb_run.read(OFFLINE), wandb_run.read(SAMPLES / "run-20261121_072726-q3v1b609")
+    for run in (offline, online):
+        assert (run.os, run.python, run.cpu) == ("Linux-6.12.44-generic-x86_64-with-glibc2.36", "3.11.7", "AMD EPYC")
+        assert run.remote == "https://git.example.com/demo.git" and run.gpus == () and run.problems == ()
+        assert (5, "torch==2.12.1") in run.requirements and len(run.requirements) == 8
+    assert offline.commit == "ead82bb04e8aad8746dae0e30de99a8c323e018e" and offline.arguments_hold_secrets
+    assert online.commit == "9ee0ba03c133f8867fa073d1c95d41b18eeb3c36" and not online.arguments_hold_secrets
+
+
+def test_a_log_cut_off_anywhere_is_read_so_far_and_named(tmp_path: Path) -> None:
+    (log,) = OFFLINE.glob("*.wandb")
+    whole, path = log.read_bytes(), tmp_path / log.name
+    ends, place = {7, len(whole)}, 7
+    while place < len(whole):
+        place += 7 + int.from_bytes(whole[place + 4 : place + 6], "little")
+        ends.add(place)
+    run = wandb_run.WandbRun()
+    for size in sorted({*ends, *range(7, len(whole), 9)}):
+        path.write_bytes(whole[:size])
+        problems: list[Problem] = []
+        run = wandb_run._from_log(wandb_run.WandbRun(), path, problems)
+        assert (problems == []) is (size in ends) and all("ends in the middle" in problem.what for problem in problems)
+        assert run.python in ("", "3.11.7")
+    assert run.python == "3.11.7"
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_bit_that_flipped_is_named(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    (log,) = OFFLINE.glob("*.wandb")
+    whole = bytearray(log.read_bytes())
+    whole[data.draw(st.integers(7, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path = tmp_path_factory.mktemp("log") / log.name
+    path.write_bytes(whole)
+    problems: list[Problem] = []
+    wandb_run._from_log(wandb_run.WandbRun(), path, problems)
+    assert [problem.where for problem in problems] == [log.name]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_nothing_but_the_runs_own_files_is_read(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "private").write_text("-----BEGIN")
+    offline(tmp_path, wandb_log.log(environment()))
+    place = tmp_path / "files/diff.patch"
+    match kind:
+        case "link":
+            place.symlink_to(tmp_path / "private")
+        case "pipe":
+            os.mkfifo(place)
+        case _:
+            place.mkdir()
+    run = wandb_run.read(tmp_path)
+    assert run.patch is None and [problem.where for problem in run.problems] == ["diff.patch"]
+
+
+def test_half_a_character_does_not_reach_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "wandb-metadata.json").write_text(json.dumps({**METADATA, "gpu_nvidia": [{"name": "a\ud800b"}] * 1000}))
+    run = wandb_run.read(tmp_path)
+    assert len(run.gpus) == 64 and run.gpus[0].name == "a b"
+
+
+def test_conda_and_the_patch_from_upstream_are_read(tmp_path: Path) -> None:
+    offline(tmp_path, wandb_log.log(environment()))
+    conda = "name: x\nchannels:\n  - defaults\ndependencies:\n  - python=3.11.7=h1\n  - mkl=2024.0=h2\n  - pip:\n    - numpy==2.2.6\n"
+    (tmp_path / "files/conda-environment.yaml").write_text(conda)
+    (tmp_path / f"files/diff_{COMMIT}.patch").write_text("diff")
+    (tmp_path / "files/requirements.txt").write_bytes(b"\xef\xbb\xbfnumpy==2.2.6\n")
+    run = wandb_run.read(tmp_path)
+    assert run.conda == ("python=3.11.7=h1", "mkl=2024.0=h2") and run.upstream == (COMMIT, b"diff")
+    assert run.requirements == ((1, "numpy==2.2.6"),) and run.problems == ()
 
 
 @pytest.mark.parametrize("place", [3, 9, 20, 200])
@@ -113,7 +192,7 @@ def test_a_message_is_read_or_damaged(data: bytes) -> None:
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text()
-JSON = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+JSON = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
 
 
 @given(st.dictionaries(st.sampled_from(list(METADATA)), JSON))
