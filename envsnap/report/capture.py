@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
-from envsnap.model.facts import GpuFacts
 from envsnap.model.lock import EnvLock
 from envsnap.report import text
+from envsnap.report.gpus import gpu_line
 from envsnap.report.troubles import lines as trouble_lines
 from envsnap.report.troubles import troubles
 
@@ -26,7 +25,7 @@ _PROVENANCE = {
 
 def screen(lock: EnvLock, path: str) -> str:
     lines = [f"{lock.name}  ·  {lock.capture.target}  ·  Python {lock.python.version}"]
-    rows = [("GPU", _gpu(lock.observed.gpu)), ("CUDA", _cuda(lock)), ("packages", _packages(lock)), ("source", _source(lock))]
+    rows = [("GPU", gpu_line(lock.observed.gpu)), ("CUDA", _cuda(lock)), ("packages", _packages(lock)), ("source", _source(lock))]
     if lock.observed.reference is not None:
         rows.append(("smoke", _smoke(lock)))
     elif lock.observed.cuda.torch is None:
@@ -62,30 +61,6 @@ def warnings(lock: EnvLock) -> list[str]:
 
 def _counts(lock: EnvLock) -> Counter[str]:
     return Counter(package.provenance for package in lock.packages)
-
-
-def _gpu(gpu: GpuFacts) -> str:
-    if gpu.unavailable:
-        return f"none: {gpu.unavailable}"
-    kinds = Counter((d.name, d.compute_capability, d.memory_mib) for d in gpu.devices)
-    cards = ", ".join(f"{count} × {name}{_size(capability, memory)}" for (name, capability, memory), count in kinds.items())
-    known = (("driver", gpu.driver), ("CUDA ≤", gpu.cuda_driver))
-    return ", ".join([cards or "no device", *(f"{what} {value}" for what, value in known if value), *_links(gpu.topology)])
-
-
-def _size(capability: str, memory_mib: int) -> str:
-    parts = [f"sm_{capability.replace('.', '')}"] * bool(capability) + [f"{memory_mib * 1.048576 / 1000:.0f} GB"] * bool(memory_mib)
-    return f" ({', '.join(parts)})" if parts else ""
-
-
-def _links(topology: Sequence[str]) -> list[str]:
-    """How the cards reach each other, in a word."""
-    linked = [pair for pair in topology if pair.endswith(" NVLink")]
-    if not topology:
-        return []
-    if len(linked) == len(topology):
-        return ["NVLink all-to-all" if len(topology) > 1 else "NVLink"]
-    return [f"NVLink between {len(linked)} of {len(topology)} pairs"] if linked else ["no NVLink"]
 
 
 def _cuda(lock: EnvLock) -> str:

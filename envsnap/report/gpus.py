@@ -13,12 +13,16 @@ _MOST_PAIRS = 4
 
 
 def gpu_line(facts: GpuFacts) -> str:
-    """As "8 x NVIDIA H100 80GB HBM3 · sm_90 · 80 GiB · NVLink all-to-all"; cards of a kind counted together, what is unknown left out."""
+    """As "8 × NVIDIA H100 80GB HBM3 (sm_90, 86 GB), driver 580.159.04, CUDA ≤ 13.0, NVLink all-to-all": cards of a kind counted
+    together, what is unknown left out.
+    """
     if facts.unavailable:
         return f"none: {facts.unavailable}"
     kinds = Counter(_kind(device) for device in facts.devices)
-    cards = " + ".join(f"{count} x {kind}" for kind, count in kinds.items())
-    return " · ".join(filter(None, (cards or "no device", links(facts.topology, len(facts.devices)))))
+    cards = ", ".join(f"{count} × {kind}" for kind, count in kinds.items())
+    driver = f"driver {facts.driver}" if facts.driver else ""
+    cuda = f"CUDA ≤ {facts.cuda_driver}" if facts.cuda_driver else ""
+    return ", ".join(filter(None, (cards or "no device", driver, cuda, links(facts.topology, len(facts.devices)))))
 
 
 def links(topology: Sequence[str], devices: int) -> str:
@@ -52,15 +56,15 @@ def _nvlink(joined: Sequence[re.Match[str]], known: Sequence[str], pairs: int) -
 
 def _kind(device: GpuDevice) -> str:
     parts = (
-        device.name,
         f"sm_{device.compute_capability.replace('.', '')}" if device.compute_capability else "",
-        f"{device.memory_mib / 1024:.0f} GiB" if device.memory_mib else "",
+        f"{device.memory_mib * 1.048576 / 1000:.0f} GB" if device.memory_mib else "",
         _mig(device.mig),
     )
-    return " · ".join(filter(None, parts))
+    known = ", ".join(filter(None, parts))
+    return f"{device.name} ({known})" if known else device.name
 
 
 def _mig(mig: str) -> str:
     if mig in ("", "none"):
         return "MIG without instances" if mig else ""
-    return "MIG " + ", ".join(f"{count} x {profile}" if count > 1 else profile for profile, count in Counter(mig.split(",")).items())
+    return "MIG " + " + ".join(f"{count} × {profile}" if count > 1 else profile for profile, count in Counter(mig.split(",")).items())

@@ -29,36 +29,38 @@ def sliced(mig: str) -> GpuDevice:
 
 def test_eight_cards_behind_a_switch() -> None:
     said = line(*[H100] * 8, topology=every_pair(8, "18x NVLink"))
-    assert said == "8 x NVIDIA H100 80GB HBM3 · sm_90 · 80 GiB · NVLink all-to-all"
+    assert said == "8 × NVIDIA H100 80GB HBM3 (sm_90, 86 GB), driver 580.159.04, CUDA ≤ 13.0, NVLink all-to-all"
 
 
 def test_one_card_has_no_links() -> None:
-    assert line(T4) == "1 x Tesla T4 · sm_75 · 15 GiB"
+    assert line(T4) == "1 × Tesla T4 (sm_75, 16 GB), driver 580.159.04, CUDA ≤ 13.0"
 
 
 def test_mixed_cards_are_counted_by_kind_in_their_order() -> None:
     said = line(H100, T4, H100, topology=every_pair(3, "PCIe PHB"))
-    assert said == "2 x NVIDIA H100 80GB HBM3 · sm_90 · 80 GiB + 1 x Tesla T4 · sm_75 · 15 GiB · no NVLink"
+    cards = "2 × NVIDIA H100 80GB HBM3 (sm_90, 86 GB), 1 × Tesla T4 (sm_75, 16 GB)"
+    assert said == f"{cards}, driver 580.159.04, CUDA ≤ 13.0, no NVLink"
 
 
 @pytest.mark.parametrize(
     ("mig", "said"),
     [
         ("1g.10gb", "MIG 1g.10gb"),
-        ("3g.40gb,1g.10gb,1g.10gb", "MIG 3g.40gb, 2 x 1g.10gb"),
+        ("3g.40gb,1g.10gb,1g.10gb", "MIG 3g.40gb + 2 × 1g.10gb"),
         ("none", "MIG without instances"),
     ],
 )
 def test_slices(mig: str, said: str) -> None:
-    assert line(sliced(mig)) == f"1 x NVIDIA H100 80GB HBM3 · sm_90 · 80 GiB · {said}"
+    assert line(sliced(mig)).startswith(f"1 × NVIDIA H100 80GB HBM3 (sm_90, 86 GB, {said}), driver")
 
 
 def test_a_sliced_card_is_another_kind_than_a_whole_one() -> None:
-    assert line(H100, sliced("1g.10gb")).count("1 x NVIDIA H100") == 2
+    assert line(H100, sliced("1g.10gb")).count("1 × NVIDIA H100") == 2
 
 
 def test_what_is_unknown_is_left_out() -> None:
-    assert line(GpuDevice(name="NVIDIA GB10", compute_capability="", memory_mib=0)) == "1 x NVIDIA GB10"
+    bare = GpuDevice(name="NVIDIA GB10", compute_capability="", memory_mib=0)
+    assert gpu_line(GpuFacts(devices=(bare,))) == "1 × NVIDIA GB10"
 
 
 def test_why_there_is_none() -> None:

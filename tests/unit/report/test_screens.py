@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from msgspec.structs import replace
 
 from envsnap import parity
 from envsnap.model.facts import GpuDevice, GpuFacts, Problem
 from envsnap.model.host import Ability
-from envsnap.model.lock import EnvLock, UnknownOrigin
+from envsnap.model.lock import UnknownOrigin
 from envsnap.model.parity import CheckResult, Difference, Verdict
 from envsnap.report import capture, diff, doctor, text, verify
 from tests import samples
@@ -39,26 +38,6 @@ def test_cards_of_a_kind_are_counted_together() -> None:
     gpu = GpuFacts(driver="580.159.04", cuda_driver="13.0", devices=(card, card))
     screen = capture.screen(replace(LOCK, observed=replace(LOCK.observed, gpu=gpu)), "x.yaml")
     assert "2 × NVIDIA H200 (sm_90, 151 GB), driver 580.159.04, CUDA ≤ 13.0" in screen
-
-
-@pytest.mark.parametrize(
-    ("topology", "said"),
-    [
-        ((), ""),
-        (("0-1 NVLink",), ", NVLink"),
-        (("0-1 NVLink", "0-2 NVLink", "1-2 NVLink"), ", NVLink all-to-all"),
-        (("0-1 NVLink", "0-2 PCIe PHB", "1-2 PCIe PHB"), ", NVLink between 1 of 3 pairs"),
-        (("0-1 PCIe PHB",), ", no NVLink"),
-    ],
-)
-def test_how_cards_reach_each_other_in_a_word(topology: tuple[str, ...], said: str) -> None:
-    gpu = replace(samples.gpu_facts(), topology=topology)
-    (line,) = [line for line in capture.screen(with_gpu(gpu), "x").splitlines() if line.startswith("  GPU")]
-    assert line.endswith(f"CUDA ≤ {gpu.cuda_driver}{said}")
-
-
-def with_gpu(gpu: GpuFacts) -> EnvLock:
-    return replace(LOCK, observed=replace(LOCK.observed, gpu=gpu))
 
 
 def test_an_unproven_package_is_named_with_its_reason_and_comes_first() -> None:
