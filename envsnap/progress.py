@@ -1,7 +1,7 @@
 """How long work talks to whoever watches: a protocol with a silent default.
 
 Nothing outside `cli/` knows what progress looks like. Work is a *task* with an optional total in a named unit; a *note* is
-one line for a person ("base resolved to sha256:…"), a *warning* is one that should not be missed.
+one line for a person ("base resolved to sha256:…"), a *detail* one for who asks for more, a *warning* is one that should not be missed.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """One line worth reading."""
 
+    def detail(self, text: str) -> None:
+        """One line for who asks for more (`-v`)."""
+
     def warning(self, text: str) -> None:
         """One line that should not be missed."""
 
@@ -56,6 +59,7 @@ class Silent:
         return self._task()
 
     def note(self, text: str) -> None: ...
+    def detail(self, text: str) -> None: ...
     def warning(self, text: str) -> None: ...
 
 

@@ -62,6 +62,10 @@ class Console:
         if self.verbosity >= 0:
             sys.stderr.write(redaction.text(text) + "\n")
 
+    def detail(self, text: str) -> None:
+        if self.verbosity >= 1:
+            sys.stderr.write(redaction.text(text) + "\n")
+
     def warning(self, text: str) -> None:
         self.warnings.append(redaction.text(text))
         sys.stderr.write(f"warning: {redaction.text(text)}\n")

@@ -70,10 +70,20 @@ def assemble(
             observed=observed,
             capture=replace(
                 capture,
-                problems=(*capture.problems, *doubts(observed, locked), *conda_problems, *problems, *system_problems, *env_problems),
+                target=redaction.text(capture.target),
+                problems=tuple(
+                    map(
+                        _public, (*capture.problems, *doubts(observed, locked), *conda_problems, *problems, *system_problems, *env_problems)
+                    )
+                ),
             ),
         )
     )
+
+
+def _public(problem: Problem) -> Problem:
+    """What went wrong is often said in somebody else's words."""
+    return Problem(where=redaction.text(problem.where), what=redaction.text(problem.what))
 
 
 def _python(interpreter: Interpreter, of_conda: LockedConda | None) -> LockedPython:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from envsnap import redaction
 from envsnap.model.facts import CollectedFacts, GpuProbe, LoadedLibrary
 from envsnap.model.lock import LockedCuda, LockedTorch, Observed, Reference
 
@@ -17,7 +18,7 @@ def observe(facts: CollectedFacts, gpu: GpuProbe, reference: Reference | None) -
         gpu=gpu.facts,
         cuda=_cuda(facts),
         imports=tuple(sorted(module for module, error in imports.items() if not error)),
-        imports_failed={module: error for module, error in imports.items() if error},
+        imports_failed={module: redaction.text(error) for module, error in imports.items() if error},
         reference=reference,
     )
 

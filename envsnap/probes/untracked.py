@@ -138,6 +138,8 @@ class Packer:
         more = f" and {len(heavy) - _LISTED} more" if len(heavy) > _LISTED else ""
         number = f"{len(candidates)} file{'s' if len(candidates) > 1 else ''}"
         self.progress.note(f"not in git, and packed: {number}, {_size(total)}: {shown}{more}")
+        for candidate in heavy[_LISTED:]:
+            self.progress.detail(f"  {candidate.full_path} ({_size(candidate.size_bytes)})")
 
     def _keep(self, candidate: Candidate) -> LockedFile | None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from envsnap import lockfile
+from envsnap import lockfile, redaction
 from envsnap.errors import InputError, UsageError
 from envsnap.model.lock import EnvLock, LockedSource, LockedSubmodule
 from envsnap.storage import BlobStore, write_file
@@ -59,8 +59,19 @@ def read_lock(path: Path) -> EnvLock:
 
 
 def write_lock(lock: EnvLock, path: Path) -> None:
-    """Write a lock that the strict reader accepts, or nothing."""
+    """Write a lock that the strict reader accepts, or nothing.
+
+    Raises:
+        InputError: something in it looks like a secret: what names it (a branch, a file) must not.
+    """
     data = lockfile.dumps(lock)
+    if found := redaction.find_secrets(data.decode()):
+        line = data.decode().split("\n")[found[0].line - 1]
+        raise InputError(
+            f"{path} would hold what looks like a secret, and was not written",
+            why=f"{line.partition(':')[0].strip(' -')}: {found[0].kind}",
+            hint="rename what has it in its name (a branch, a file), and capture again",
+        )
     lockfile.loads(data, place=str(path))
     write_file(path, data)
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from envsnap.errors import TargetError
 from envsnap.lockfile import Packed, PackedTree, Unfound, WheelAnswer, assemble, dumps, loads, needs_tree, to_pack
-from envsnap.model.facts import CollectedFacts, CondaPackage, Distribution, SystemLibrary
+from envsnap.model.facts import CollectedFacts, CondaPackage, Distribution, Problem, SystemLibrary
 from envsnap.model.lock import (
     BaseOrigin,
     DirectoryOrigin,
@@ -22,6 +22,7 @@ from envsnap.model.lock import (
     WheelOrigin,
 )
 from tests import samples
+from tests.fakes.secrets import PLANTED
 from tests.samples import PROJECT, distribution, hex64
 
 COMMIT = "9b1c4f0e77d25a83c0ffee00aa11bb22cc33dd44"
@@ -412,6 +413,14 @@ def test_variables_that_no_lock_may_hold_lose_their_value() -> None:
     assert lock.env == {"NCCL_X": None, "HF_TOKEN": None, "LANG": None, "OMP_NUM_THREADS": "2", "WANDB_API_KEY": None}
     assert [problem.where for problem in lock.capture.problems] == ["env.HF_TOKEN", "env.LANG", "env.NCCL_X"]
     assert b"hunter2" not in dumps(lock)
+
+
+def test_what_others_said_loses_its_secrets() -> None:
+    said = f"https://me:hunter2@git.example.com/x says {PLANTED['GitHub Token']}"
+    capture = replace(samples.capture(), problems=(Problem(where=said, what=said),))
+    lock = assembled(samples.facts(imports={"a": f"ImportError: {said}"}), capture=capture)
+    assert [problem.where for problem in lock.capture.problems] == ["https://****@git.example.com/x says ****"]
+    assert lock.observed.imports_failed == {"a": "ImportError: https://****@git.example.com/x says ****"}
 
 
 def test_what_was_loaded_is_told_by_the_libraries_themselves() -> None:

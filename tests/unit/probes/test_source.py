@@ -537,7 +537,12 @@ def test_what_to_ignore_is_the_same_with_and_without_git(project: Project, kind:
 def test_what_is_not_in_git_is_listed_before_it_is_packed(project: Project) -> None:
     notes: list[str] = []
 
+    details: list[str] = []
+
     class Noting(Silent):
+        def detail(self, text: str) -> None:
+            details.append(text.split(maxsplit=1)[0])
+
         def note(self, text: str) -> None:
             assert notes or not any(project.blobs.root.rglob("*"))  # nothing is kept yet
             notes.append(text)
@@ -546,7 +551,7 @@ def test_what_is_not_in_git_is_listed_before_it_is_packed(project: Project) -> N
     project.write({f"f{number}.py": "x" * number for number in range(1, 9)} | {"big.csv": "x" * 200_000})
     source.read_source(project.root, [], project.blobs, "x", Noting())
     assert notes[0].startswith("not in git, and packed: 9 files, 0.2 MB: big.csv (0.2 MB), f8.py (0.0 kB)")
-    assert notes[0].endswith("and 3 more")
+    assert notes[0].endswith("and 3 more") and details == ["f3.py", "f2.py", "f1.py"]
 
 
 def test_large_files_stay_behind_by_name_and_code_goes_first(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,38 @@
+"""Locks on their way to the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from envsnap import redaction
+from envsnap.errors import InputError
+from envsnap.workflows import places
+from tests import samples
+from tests.fakes.secrets import PLANTED
+
+NAMES = ("GitHub Token", "AWS Access Key", "token")
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_lock_that_would_hold_a_secret_is_not_written(tmp_path: Path, kind: str) -> None:
+    lock = samples.lock(source=msgspec.structs.replace(samples.source(), branch=f"me/{PLANTED[kind]}"))
+    with pytest.raises(InputError) as error:
+        places.write_lock(lock, tmp_path / "x.yaml")
+    assert error.value.why == f"branch: {kind}" and PLANTED[kind] not in str(error.value.__dict__)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_last_look_it_would_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_searches", tuple)
+    lock = samples.lock(source=msgspec.structs.replace(samples.source(), branch=f"me/{PLANTED['token']}"))
+    places.write_lock(lock, tmp_path / "x.yaml")
+    assert PLANTED["token"] in (tmp_path / "x.yaml").read_text()
+
+
+def test_an_ordinary_lock_is_written(tmp_path: Path) -> None:
+    lock = samples.lock()
+    places.write_lock(lock, tmp_path / "x.yaml")
+    assert msgspec.to_builtins(places.read_lock(tmp_path / "x.yaml")) == msgspec.to_builtins(lock)
