@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envsnap.errors import InputError
@@ -195,6 +195,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.text()
 JSON = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first text that is drawn in a fresh checkout takes a second
 @given(st.dictionaries(st.sampled_from(list(METADATA)), JSON))
 def test_no_metadata_ends_the_reader(document: dict[str, Any]) -> None:
     problems: list[Any] = []
