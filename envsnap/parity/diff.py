@@ -44,13 +44,17 @@ def diff(left: EnvLock, right: EnvLock) -> tuple[Difference, ...]:
 
 
 def _follows(field: str, fields: frozenset[str]) -> bool:
-    """Another version has another file, hash, tags and files, and other files another packed wheel: the first says it all."""
-    package, _, part = field.rpartition(".")
-    if not package.startswith("packages."):
+    """What another difference says already: another version is another file, and other files are another packed wheel."""
+    thing, _, part = field.rpartition(".")
+    if thing.startswith("observed.cuda.loaded."):
+        return part == "sha256" and f"{thing}.version" in fields
+    if not thing.startswith(("packages.", "python.conda.packages.")):
         return False
-    if f"{package}.version" in fields:
-        return part in ("file", "sha256", "files", "tags", "blob")
-    return part == "blob" and f"{package}.files" in fields
+    if f"{thing}.version" in fields:
+        return part in ("file", "sha256", "md5", "url", "build", "files", "tags", "blob")
+    if f"{thing}.build" in fields:
+        return part in ("sha256", "md5", "url", "files")
+    return part in ("file", "sha256", "tags", "blob") and f"{thing}.files" in fields
 
 
 def _document(lock: EnvLock) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from envsnap.model.parity import Grade
+from envsnap.parity.causes import cause
 from envsnap.parity.steering import steers
 
 _NUMERIC_PACKAGES = (
@@ -12,14 +13,24 @@ _NUMERIC_PACKAGES = (
     r"|paddlepaddle(?:-gpu)?|jax|jaxlib|flash-attn|xformers|transformer-engine|apex|mkl|intel-openmp|onednn\w*|nvidia-[a-z0-9-]+)"
 )
 _REMOVED_OR_ADDED = r"packages\.[^.]+"
+_CONDA = r"python\.conda\.packages\."
+_CONDA_PART = r"\.(?:version|build|url|sha256|md5|files|requested|modified)"
 
 _TABLE: tuple[tuple[str, Grade, str], ...] = (
+    # Of what may change numbers `cause` says how, where it knows more than stands here.
     # What runs at all, and which code it is.
     (r"python\.version", "breaking", "extensions are compiled for one minor version"),
     (r"python\.(?:abi|implementation|interpreter\..*)", "breaking", "compiled extensions do not load"),
     (r"python\.kind", "cosmetic", ""),
+    (rf"{_CONDA}{_NUMERIC_PACKAGES}\.version", "numeric", "its kernels or their defaults may differ"),
+    (rf"{_CONDA}.+\.(?:version|build)", "breaking", "other code runs"),
+    (rf"{_CONDA}.+\.(?:files|modified)", "breaking", "the same version, but other code"),
+    (rf"{_CONDA}.+{_CONDA_PART}", "cosmetic", ""),
+    (rf"{_CONDA}.+", "breaking", "only one side has it"),
+    (r"python\.conda\.tree", "cosmetic", "how the files are kept, not which"),
+    (r"python\.conda", "breaking", "conda made one side only"),
     (_REMOVED_OR_ADDED, "breaking", "only one side has it"),
-    (rf"packages\.{_NUMERIC_PACKAGES}\.version", "numeric", "its kernels or their defaults may differ: numbers change"),
+    (rf"packages\.{_NUMERIC_PACKAGES}\.version", "numeric", "its kernels or their defaults may differ"),
     (r"packages\.[^.]+\.version", "breaking", "other code runs"),
     (r"packages\.[^.]+\.(?:files|modified|blob)", "breaking", "the same version, but other code"),
     (r"packages\.[^.]+\.provenance", "cosmetic", "says how well it is proven, not what it is"),
@@ -33,10 +44,14 @@ _TABLE: tuple[tuple[str, Grade, str], ...] = (
     (r"source\..*", "cosmetic", ""),
     # Where it worked.
     (r"observed\.platform\.machine", "breaking", "another instruction set architecture"),
-    (r"observed\.platform\.(?:cpu|instruction_sets)", "numeric", "math libraries pick their kernels by instruction set"),
+    (r"observed\.platform\.(?:cpu|instruction_sets)", "numeric", ""),
     (r"observed\.platform\.libc", "numeric", "exp, log and their like come from it"),
     (r"observed\.platform\..*", "cosmetic", ""),
-    (r"observed\.gpu\.(?:driver|cuda_driver)", "numeric", "the driver compiles PTX and may choose other code: numbers can change"),
+    (
+        r"observed\.gpu\.(?:driver|cuda_driver)",
+        "numeric",
+        "the driver compiles PTX, and libraries ask for its version before they choose kernels",
+    ),
     (r"observed\.gpu\.(?:devices(?:\[\d+\])?|unavailable)", "numeric", "other devices compute"),
     (
         r"observed\.gpu\.devices\[\d+\]\.(?:name|compute_capability|mig|sm_count)",
@@ -45,13 +60,9 @@ _TABLE: tuple[tuple[str, Grade, str], ...] = (
     ),
     (r"observed\.gpu\.topology", "numeric", "NCCL adds in another order over other links"),
     (r"observed\.gpu\..*", "cosmetic", ""),
-    (r"observed\.cuda\.cudnn", "numeric", "cuDNN picks other kernels for convolutions: numbers change"),
-    (r"observed\.cuda\.cublas", "numeric", "cuBLAS picks other kernels for matrix products: numbers change"),
-    (r"observed\.cuda\.nccl", "numeric", "NCCL may reduce in another order"),
-    (r"observed\.cuda\.runtime", "numeric", "another CUDA runtime"),
+    (r"observed\.cuda\.(?:cudnn|cublas|nccl|runtime)", "numeric", ""),
     (r"observed\.cuda\.toolkit", "cosmetic", "nothing was loaded from it"),
-    (r"observed\.cuda\.torch\.flags\..*", "numeric", "a flag of torch decides precision or kernels"),
-    (r"observed\.cuda\.torch.*", "numeric", "another build of torch"),
+    (r"observed\.cuda\.torch.*", "numeric", ""),
     (r"observed\.cuda\.loaded\..+\.(?:version|sha256|owner)", "numeric", "another library is loaded"),
     (r"observed\.cuda\.loaded\..+\.path", "cosmetic", ""),
     (r"observed\.cuda\.loaded\..*", "numeric", "only one side loads it"),
@@ -64,11 +75,14 @@ _RULES = tuple((re.compile(pattern), grade, why) for pattern, grade, why in _TAB
 
 
 def grade(field: str, left: str | None, right: str | None) -> tuple[Grade, str]:
-    """Grade of a difference, and what it can do. The values matter for the patch level of Python alone."""
+    """Grade of a difference, and what it can do: of one that may change numbers, how. The values matter for Python's patch level alone."""
     if field == "python.version" and left is not None and right is not None and _minor(left) == _minor(right):
         return "cosmetic", "only the patch level"
-    if field.startswith("env."):
-        return _variable(field.removeprefix("env."))
+    found, why = _variable(field.removeprefix("env.")) if field.startswith("env.") else _ruled(field)
+    return found, (cause(field) or why) if found == "numeric" else why
+
+
+def _ruled(field: str) -> tuple[Grade, str]:
     return next(
         ((found, why) for pattern, found, why in _RULES if pattern.fullmatch(field)), ("breaking", "nothing is known of this field")
     )
