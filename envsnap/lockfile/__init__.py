@@ -2,9 +2,9 @@
 
 from envsnap.lockfile.assemble import assemble
 from envsnap.lockfile.codec import dumps, loads
-from envsnap.lockfile.conda import PackedTree, needs_tree
+from envsnap.lockfile.conda import PackedTree, kept_tree, needs_tree
 from envsnap.lockfile.digest import lock_digest, observed_digest, seal
-from envsnap.lockfile.packages import Packed, Unfound, WheelAnswer, from_project, in_place, to_pack
+from envsnap.lockfile.packages import Packed, Unfound, WheelAnswer, from_project, in_place, recognised, to_pack
 from envsnap.lockfile.relock import Conflict, Replacement, conflicts, relocked, supported_tags
 
 __all__ = [
@@ -19,10 +19,12 @@ __all__ = [
     "dumps",
     "from_project",
     "in_place",
+    "kept_tree",
     "loads",
     "lock_digest",
     "needs_tree",
     "observed_digest",
+    "recognised",
     "relocked",
     "seal",
     "supported_tags",

@@ -18,7 +18,17 @@ from envsnap.lockfile.observe import observe
 from envsnap.lockfile.packages import Evidence, Packed, Unfound, WheelAnswer, packages
 from envsnap.model.facts import CollectedFacts, GpuProbe, Interpreter, Problem, SystemLibrary
 from envsnap.model.kinds import Variable
-from envsnap.model.lock import Capture, EnvLock, LockedConda, LockedInterpreter, LockedPython, LockedSource, LockedSystemPackage, Reference
+from envsnap.model.lock import (
+    Capture,
+    EnvLock,
+    LockedConda,
+    LockedInterpreter,
+    LockedPackage,
+    LockedPython,
+    LockedSource,
+    LockedSystemPackage,
+    Reference,
+)
 
 _MACHINES: Mapping[str, Literal["x86_64", "aarch64"]] = {"x86_64": "x86_64", "aarch64": "aarch64"}
 
@@ -36,6 +46,7 @@ def assemble(
     reference: Reference | None,
     capture: Capture,
     releases: Mapping[str, str] = {},
+    known: Mapping[str, LockedPackage] = {},
 ) -> EnvLock:
     """The sealed lock of an environment.
 
@@ -44,7 +55,7 @@ def assemble(
         source_root: absolute path on the target of the directory that `source` describes.
         packed: by normalised name, for those that `to_pack` names.
         tree: what conda installed, where `needs_tree` says so.
-        releases: as in `Evidence`.
+        releases, known: as in `Evidence`.
         capture: complete but for the problems that are found here.
 
     Raises:
@@ -52,7 +63,7 @@ def assemble(
     """
     of_conda, conda_problems = conda(facts.conda, tree)
     root = source_root if source is not None else None
-    evidence = Evidence(wheels=wheels, packed=packed, source=source, root=root, releases=releases, conda=of_conda)
+    evidence = Evidence(wheels=wheels, packed=packed, source=source, root=root, releases=releases, conda=of_conda, known=known)
     locked, problems = packages(facts.distributions, evidence)
     system_packages, system_problems = _system_packages(facts.system_libraries)
     env, env_problems = _env(facts.env)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from envsnap.lockfile.explain import misfit
 from envsnap.model.facts import CondaPackage, Problem
 from envsnap.model.kinds import CondaUrl
-from envsnap.model.lock import LockedConda, LockedCondaPackage
+from envsnap.model.lock import EnvLock, LockedConda, LockedCondaPackage
 
 ASKED_FOR = frozenset({"conda", "all"})
 
@@ -25,6 +25,17 @@ class PackedTree(Struct, frozen=True, kw_only=True):
 def needs_tree(packages: Sequence[CondaPackage], rescue: frozenset[str]) -> bool:
     """Some of it was edited or is in no channel that others can reach, or keeping it is asked for."""
     return bool(packages) and (bool(rescue & ASKED_FOR) or any(not locked.is_to_be_had for locked in map(_locked, packages)))
+
+
+def kept_tree(packages: Sequence[CondaPackage], lock: EnvLock | None) -> PackedTree | None:
+    """The tree that a lock of this environment has, where nothing of it was edited or changed since; None where that is not so."""
+    known = lock.python.conda if lock is not None else None
+    if known is None or known.tree is None or any(package.modified for package in packages):
+        return None
+    found = {package.name: replace(_locked(package), files=None) for package in packages}
+    if found != {package.name: replace(package, files=None) for package in known.packages}:
+        return None
+    return PackedTree(blob=known.tree, files={package.name: package.files for package in known.packages if package.files is not None})
 
 
 def conda(packages: Sequence[CondaPackage], tree: PackedTree | None) -> tuple[LockedConda | None, list[Problem]]:

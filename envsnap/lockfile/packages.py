@@ -27,6 +27,7 @@ from envsnap.model.lock import (
     CondaOrigin,
     DirectoryOrigin,
     EditableOrigin,
+    EnvLock,
     IndexOrigin,
     LockedConda,
     LockedPackage,
@@ -100,6 +101,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     Attributes:
         root: absolute path on the target of the directory that `source` describes; None without a source.
         conda: what conda installed, as it will be in the lock.
+        known: those that `recognised` found: they stay as they were locked.
         releases: release of NVIDIA's images ("25.03") -> reference of the image whose own builds carry it in their version.
     """
 
@@ -109,6 +111,25 @@ class Evidence(Struct, frozen=True, kw_only=True):
     root: str | None
     releases: Mapping[str, str] = {}
     conda: LockedConda | None = None
+    known: Mapping[str, LockedPackage] = {}
+
+
+def recognised(distributions: Sequence[Distribution], lock: EnvLock | None) -> dict[str, LockedPackage]:
+    """By name, those that are still what a lock of their environment says, byte for byte. Editables are looked at anew."""
+    locked = {package.name: package for package in lock.packages} if lock is not None else {}
+    first: dict[str, Distribution] = {}
+    for distribution in distributions:
+        first.setdefault(distribution.name, distribution)
+    return {name: locked[name] for name, found in first.items() if name in locked and _is_still(found, locked[name])}
+
+
+def _is_still(distribution: Distribution, package: LockedPackage) -> bool:
+    if _is_editable(distribution) or isinstance(package.origin, EditableOrigin):
+        return False
+    # What was packed has its edits among its files; of anything else `files` is what RECORD says.
+    packed = package.blob is not None and package.provenance == "rebuilt"
+    files = distribution.actual_files if packed else distribution.files
+    return (distribution.version, files, distribution.modified or ()) == (package.version, package.files, package.modified)
 
 
 def to_pack(distributions: Sequence[Distribution], wheels: Mapping[str, WheelAnswer | Unfound], rescue: frozenset[str]) -> frozenset[str]:
@@ -172,6 +193,8 @@ def _installed(distributions: Sequence[Distribution]) -> tuple[list[Distribution
 
 
 def _package(distribution: Distribution, evidence: Evidence) -> tuple[LockedPackage, list[Problem]]:
+    if distribution.name in evidence.known:
+        return evidence.known[distribution.name], []
     editable = _is_editable(distribution)
     tags, problems = _tags(distribution)
     unproven = LockedPackage(

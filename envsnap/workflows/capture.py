@@ -54,9 +54,17 @@ def capture(request: CaptureRequest, *, env: Mapping[str, str], cache: Path, pro
         progress.warning("this is the environment that envsnap itself lives in; --python DIR names the one that trains")
     with tempfile.TemporaryDirectory(prefix="envsnap-capture-") as scratch:
         blobs = BlobStore(Path(scratch))
-        lock = _lock(request, name, ground, blobs, cache=cache, progress=progress)
+        lock = _lock(request, name, ground, blobs, known=None, cache=cache, progress=progress)
         places.write_whole(lock, path, blobs)
     return lock, path
+
+
+def live(request: CaptureRequest, known: EnvLock, *, env: Mapping[str, str], cache: Path, progress: Progress) -> EnvLock:
+    """The lock of the target as it is now, kept nowhere. What is still as `known` says is neither asked for nor packed again."""
+    targets.require_one(request.place)
+    ground = targets.open_target(request.place, request.project, env)
+    with tempfile.TemporaryDirectory(prefix="envsnap-live-") as scratch:
+        return _lock(request, known.name, ground, BlobStore(Path(scratch)), known=known, cache=cache, progress=progress)
 
 
 def _of_run(request: CaptureRequest, directory: Path, *, cache: Path, progress: Progress) -> tuple[EnvLock, Path]:
@@ -69,17 +77,28 @@ def _of_run(request: CaptureRequest, directory: Path, *, cache: Path, progress: 
     return lock, path
 
 
-def _lock(request: CaptureRequest, name: str, ground: targets.Ground, blobs: BlobStore, *, cache: Path, progress: Progress) -> EnvLock:
+def _lock(
+    request: CaptureRequest,
+    name: str,
+    ground: targets.Ground,
+    blobs: BlobStore,
+    *,
+    known: EnvLock | None,
+    cache: Path,
+    progress: Progress,
+) -> EnvLock:
     target = ground.target
     facts = interpreter.collect(target, torch=True, imports=True, integrity=True, progress=progress)
-    wheels = origins(facts, offline=request.offline, cache=cache, progress=progress)
+    recognised = lockfile.recognised(facts.distributions, known)
+    unknown = [distribution for distribution in facts.distributions if distribution.name not in recognised]
+    wheels = origins(unknown, facts, offline=request.offline, cache=cache, progress=progress)
     devices = gpu.read(target, salt=name) if ground.has_gpus else _no_gpu(target)
     project = source.SourceProbe()
     if ground.project is not None:
         project = source.read_source(ground.project, _editables(facts), blobs, places.lock_name(ground.project), progress)
-    to_pack = lockfile.to_pack(facts.distributions, wheels, request.rescue)
+    to_pack = lockfile.to_pack(unknown, wheels, request.rescue)
     packed, pack_problems = _packed(target, facts.distributions, to_pack, project.root if ground.is_here else None, blobs, progress)
-    tree, tree_problems = _conda_tree(target, facts, request.rescue, blobs, progress)
+    tree, tree_problems = _conda_tree(target, facts, request.rescue, known, blobs, progress)
     smoke = reference.Finding(reference=None)
     if request.smoke:
         smoke = reference.make(target, ground.python, facts, seed=request.seed, blobs=blobs, cache=cache, progress=progress)
@@ -88,6 +107,7 @@ def _lock(request: CaptureRequest, name: str, ground: targets.Ground, blobs: Blo
         facts=facts,
         gpu=devices,
         wheels=wheels,
+        known=recognised,
         source=project.source,
         source_root=str(project.root) if project.root is not None else None,
         packed=packed,
@@ -122,8 +142,10 @@ def _editables(facts: CollectedFacts) -> Sequence[Path]:
     return [Path(path) for distribution in facts.distributions for path in distribution.editable_paths]
 
 
-def origins(facts: CollectedFacts, *, offline: bool, cache: Path, progress: Progress) -> dict[str, lockfile.WheelAnswer | lockfile.Unfound]:
-    """Ask the indexes for every distribution that they may have."""
+def origins(
+    distributions: Sequence[Distribution], facts: CollectedFacts, *, offline: bool, cache: Path, progress: Progress
+) -> dict[str, lockfile.WheelAnswer | lockfile.Unfound]:
+    """Ask the indexes for every one of the distributions that they may have."""
     wanted = [
         index.Wanted(
             name=distribution.name,
@@ -132,7 +154,7 @@ def origins(facts: CollectedFacts, *, offline: bool, cache: Path, progress: Prog
             build=distribution.build,
             files=distribution.files,
         )
-        for distribution in facts.distributions
+        for distribution in distributions
         if distribution.tags and not lockfile.from_project(distribution)
     ]
     minor = ".".join(facts.interpreter.version.split(".")[:2])
@@ -170,9 +192,11 @@ def _packed(
 
 
 def _conda_tree(
-    target: Target, facts: CollectedFacts, rescue: frozenset[str], blobs: BlobStore, progress: Progress
+    target: Target, facts: CollectedFacts, rescue: frozenset[str], known: EnvLock | None, blobs: BlobStore, progress: Progress
 ) -> tuple[lockfile.PackedTree | None, list[Problem]]:
     """What conda installed, where some of it cannot be had again from its channel."""
+    if (kept := lockfile.kept_tree(facts.conda, known)) is not None:
+        return kept, []
     if not lockfile.needs_tree(facts.conda, rescue):
         return None, []
     answer = pack.pack_conda(target, ENVIRONMENT, blobs, progress)

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap.errors import TargetError
-from envsnap.lockfile import Packed, PackedTree, Unfound, WheelAnswer, assemble, dumps, loads, needs_tree, to_pack
+from envsnap.lockfile import Packed, PackedTree, Unfound, WheelAnswer, assemble, dumps, kept_tree, loads, needs_tree, to_pack
 from envsnap.model.facts import CollectedFacts, CondaPackage, Distribution, Problem, SystemLibrary
 from envsnap.model.lock import (
     BaseOrigin,
@@ -235,6 +235,16 @@ def test_a_package_that_no_lock_can_hold_is_left_out() -> None:
     lock = assembled(facts=samples.facts(conda=(of_conda(build="a b"),), distributions=()))
     assert lock.python.conda is None
     assert [found.where for found in lock.capture.problems if found.where.startswith("conda")] == ["conda.demo"]
+
+
+def test_a_tree_that_was_kept_stands_for_what_is_still_the_same() -> None:
+    local = of_conda(url=None, files=samples.digest("as it is"))
+    kept = PackedTree(blob=samples.digest("tree"), files={"demo": samples.digest("as it is")})
+    lock = assembled(facts=samples.facts(conda=(local,), distributions=()), tree=kept)
+    assert kept_tree([local], lock) == kept
+    for changed in ((), (of_conda(version="2"),), (of_conda(url=None, modified=("lib/x.so",)),), (local, of_conda(name="another"))):
+        assert kept_tree(changed, lock) is None
+    assert kept_tree([local], None) is None
 
 
 def test_conda_without_a_record_is_not_proven() -> None:
