@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 QUIET_FOR_S = 0.5  # nothing is shown for what is over sooner
+WIDEST = 120  # longer lines are hard to read, and where nobody looks there is no width to ask for
 PLAIN_EVERY_S = 5.0  # without a terminal: a line this often
 ACCENT, WARN, RESET = "\x1b[36m", "\x1b[33m", "\x1b[0m"
 
@@ -38,6 +40,11 @@ class Console:
     json: bool = False
     verbosity: int = 0
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        """Columns that a screen may have."""
+        return max(40, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)) if sys.stdout.isatty() else WIDEST
 
     def answer(self, screen: str, document: Mapping[str, Any]) -> None:
         """The command's answer: the screen for a person, or the document."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+WIDTH = 120
+"""Of a screen where nobody says how wide it is."""
+
 
 def short(digest: str) -> str:
     """A digest as sha256:7c1e…9ab2: enough to recognise, not to type."""
