@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _SECRET_FILES = (
 )
 _HARMLESS_FILES = (".env.example", ".env.sample", ".env.template", "*.pub")
 _LISTED = 6
+_LOCK = re.compile(rb"(?:#[^\n]*\n)*envsnap: \d")
+_BLOB = re.compile(r"[0-9a-f]{64}\Z")
 _NEVER_PACKED = {
     ".git",
     ".hg",
@@ -165,10 +168,8 @@ class Packer:
             yield from (inside / name for name in (*files, *links) if not name.endswith((".pyc", ".pyo")))
 
     def own_output(self, file: Path) -> bool:
-        """What envsnap itself wrote: a capture must not change because there was one before."""
-        kept = self.blobs.root.resolve()
-        places = (kept.parent,) if kept.parent.name == "lockfiles" else (kept, kept.with_suffix(".yaml"))
-        return any(file.is_relative_to(place) for place in places) or _is_context(file)
+        """What envsnap itself wrote, under whatever name: a capture must not change because there was one before."""
+        return _is_blob(file) or _is_lock(file) or _is_context(file)
 
     def in_environment(self, path: Path) -> bool:
         """Inside a virtual or conda environment: that is captured as packages, never as files."""
@@ -251,6 +252,21 @@ def is_lock_path(path: str) -> bool:
     except (msgspec.ValidationError, UnicodeEncodeError):
         return False
     return True
+
+
+def _is_blob(file: Path) -> bool:
+    return file.parent.name == "sha256" and file.parent.parent.suffix == ".blobs" and _BLOB.match(file.name) is not None
+
+
+def _is_lock(file: Path) -> bool:
+    """Whether it begins as a lock does; one that is gone or cannot be read is none."""
+    if file.suffix != ".yaml" or not file.is_file():
+        return False
+    try:
+        with file.open("rb") as opened:
+            return _LOCK.match(opened.read(1024)) is not None
+    except OSError:
+        return False
 
 
 def _is_context(file: Path) -> bool:

@@ -13,11 +13,13 @@ import msgspec
 import pytest
 
 from envsnap.errors import InputError
+from envsnap.lockfile import dumps
 from envsnap.model.lock import LockedFile, LockedSource
 from envsnap.probes import source, untracked
 from envsnap.probes.git import GitError, Repository
 from envsnap.progress import Silent
 from envsnap.storage import BlobStore
+from tests import samples
 from tests.fakes.secrets import PLANTED
 
 IDENTITY = {
@@ -350,14 +352,16 @@ def test_two_reads_are_equal(project: Project) -> None:
     assert project.read() == project.read()
 
 
-def test_a_second_capture_does_not_see_the_first(project: Project) -> None:
-    project.commit({"a.py": "1"})
-    project.blobs = BlobStore(project.root / "lockfiles/demo.blobs")
-    project.write({"new.py": ""})
+@pytest.mark.parametrize("place", ["lockfiles/demo", "lockfiles/other", "demo", "deep/er/x"])
+def test_a_second_capture_does_not_see_the_first(project: Project, place: str) -> None:
+    project.commit({"a.py": "1", "fine.yaml": "rate: 1\n"})
+    project.write({"new.py": "", "fine.yaml": "rate: 2\n", "lockfiles/mine.yaml": "rate: 3\n"})
     first = project.read()
-    project.write({"lockfiles/demo.yaml": "x", "images/demo/Dockerfile": "", "images/demo/lock.yaml": "", "images/demo/source/a.py": ""})
+    assert first.source is not None and [file.path for file in first.source.untracked] == ["lockfiles/mine.yaml", "new.py"]
+    project.write({f"{place}.yaml": dumps(samples.lock()), f"{place}.blobs/sha256/{'0' * 64}": "x"})
+    project.write({"images/demo/Dockerfile": "", "images/demo/lock.yaml": "", "images/demo/source/a.py": ""})
     assert project.read() == first
-    project.git("add", "-A", "lockfiles")
+    project.git("add", "-A", f"{place}.yaml", f"{place}.blobs")
     assert project.read() == first
 
 
