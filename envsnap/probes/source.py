@@ -28,7 +28,7 @@ from envsnap.process import NotStarted
 from envsnap.progress import SILENT, Progress
 from envsnap.storage import BlobStore
 
-__all__ = ["SourceProbe", "find_repository", "manifest", "manifest_digest", "materialise", "read_source"]
+__all__ = ["SourceProbe", "find_repository", "manifest", "manifest_digest", "materialise", "read_source", "secrets_below"]
 
 Pointers: TypeAlias = Mapping[str, tuple[str, int]]
 """Path of a git-lfs pointer in a commit -> sha256 and size of its content."""
@@ -167,7 +167,7 @@ class _Reader:
         with tempfile.TemporaryDirectory(prefix="envsnap-source-") as scratch:
             write_files(draft, self.blobs, repository, Path(scratch))
             for path, secret in secrets_below(Path(scratch)):  # of the commit: all else was searched before it was kept
-                what = f"is committed with what looks like a secret ({secret}), and the image will have it. {WAY_OUT}"
+                what = f"is committed with what looks like a secret ({secret}): no image is built with it. {WAY_OUT}"
                 self.packer.problem(path, what)
             return msgspec.structs.replace(draft, files=manifest_digest(manifest(Path(scratch))))
 

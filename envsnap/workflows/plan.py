@@ -10,7 +10,7 @@ from pathlib import Path
 from envsnap import catalog, plan, render
 from envsnap.engines.interface import Engine
 from envsnap.engines.registry import Registry
-from envsnap.errors import EngineError
+from envsnap.errors import EngineError, InputError
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import CONDA_TREE, BuildPlan, InstallPacked, MakeCondaEnvironment, PackedInstall
 from envsnap.probes import source
@@ -91,7 +91,7 @@ def write_context(lock: EnvLock, lock_file: Path, made: BuildPlan, request: Plan
 
     Raises:
         EngineError: the base could not be resolved, so nothing can be pinned.
-        InputError: a blob or the project's commit is not at hand.
+        InputError: a blob or the project's commit is not at hand, or the commit holds what looks like a secret.
     """
     if made.base.digest is None and made.base.image_id is None:
         raise EngineError(
@@ -126,6 +126,12 @@ def _write_source(
     if lock.source.commit is not None:
         repository = source.find_repository(lock.source, [request.project.resolve()], cache, progress)
     source.materialise(lock.source, blobs, repository, destination)  # refuses files other than those that were captured
+    for path, secret in source.secrets_below(destination):
+        raise InputError(
+            f"the image would have what looks like a secret, in {path}",
+            why=f"{secret}, as it is committed",
+            hint="take it out, or say `pragma: allowlist secret` on its line, commit and capture again; --no-source leaves the files out",
+        )
     manifest = source.manifest(destination)
     progress.note(f"source: {len(manifest)} files of {lock.source.name}")
     return manifest

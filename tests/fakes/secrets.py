@@ -24,3 +24,8 @@ PLANTED = {
     "W&B key": "wandb.login(key=" + "0123456789abcdef0123456789abcdef01234567" + ")",
     "password in an address": "https://me:" + "s3cr3t-p4ss" + "@git.example.com/x.git",
 }
+
+
+def token(place: str) -> str:
+    """A token of its own for each place, to tell which of them leaks."""
+    return "ghp" + "_" + (place * 6)[:20].ljust(36, "0")

@@ -1,4 +1,4 @@
-"""Secrets planted in eight places: in no lock, blob, log, build context or image."""
+"""Secrets planted in nine places: in no lock, blob, log, build context or image."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import pytest
 
 from envsnap.engines.docker import DockerEngine
 from tests.fakes import index_server, wheels
+from tests.fakes.secrets import token
 
 pytestmark = pytest.mark.engine
 
 TAG = "envsnap-test/secrets:1"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-# Put together here, so that no scanner takes this file for a leak; each place has one of its own.
 PLACES = ("variable", "steering", "pip", "remote", "direct", "argv", "patch", "untracked", "edited")
-SECRETS = {place: "ghp" + "_" + (place * 6)[:20].ljust(36, "0") for place in PLACES}
+SECRETS = {place: token(place) for place in PLACES}
 
 
 def git(root: Path, *words: str) -> None:
