@@ -181,6 +181,11 @@ class LockedPackage(Value, frozen=True, kw_only=True):
     modified: tuple[str, ...] = ()
     provenance: Provenance
 
+    @property
+    def is_to_be_had(self) -> bool:
+        """There is something to install it from: a blob, a file of an index by its hash, or conda's packages as a whole."""
+        return self.blob is not None or (self.file is not None and self.sha256 is not None) or isinstance(self.origin, CondaOrigin)
+
 
 class LockedSystemPackage(Value, frozen=True, kw_only=True):
     """Attributes:

@@ -35,7 +35,8 @@ def installs(lock: EnvLock, *, source: bool, pyc: bool) -> Installs:
     Raises:
         PlanError: a package has nothing that could be installed, or an editable's project does not travel.
     """
-    mine = (package for package in lock.packages if not isinstance(package.origin, CondaOrigin))
+    mine = (package for package in lock.packages if not isinstance(package.origin, CondaOrigin) and not _is_lost(package))
+    lost = [f"{package.name} {package.version}" for package in lock.packages if _is_lost(package)]
     packages = sorted(mine, key=lambda package: package.name)
     packed = tuple(_packed(package, lock, source=source) for package in packages if package.blob is not None)
     wheels = tuple(_wheel(package) for package in packages if package.blob is None)
@@ -45,6 +46,7 @@ def installs(lock: EnvLock, *, source: bool, pyc: bool) -> Installs:
             f"{_count(wheels, index)} of {index}: if the default index lacks them, give the build a pip configuration"
             for index in elsewhere
         ),
+        *([f"left out, as nothing can be installed for them: {', '.join(lost)}; verify will name them"] if lost else []),
         *_allowed_note([f"{package.name} {package.version}" for package in packages if _allowed(package)]),
     )
     return Installs(
@@ -58,6 +60,11 @@ def installs(lock: EnvLock, *, source: bool, pyc: bool) -> Installs:
         else None,
         notes=notes,
     )
+
+
+def _is_lost(package: LockedPackage) -> bool:
+    """Unproven, allowed (else the plan stops), and of no index."""
+    return package.provenance == "unproven" and not package.is_to_be_had
 
 
 def _allowed_note(names: list[str]) -> list[str]:

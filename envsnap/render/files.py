@@ -59,7 +59,11 @@ def packed(packages: Iterable[PackedInstall]) -> str:
 
 def expected(lock: EnvLock, *, source: bool) -> bytes:
     """What the collector must find in the image (model.plan.Expected)."""
-    packages = tuple(ExpectedPackage(name=package.name, version=package.version, files=package.files) for package in lock.packages)
+    packages = tuple(
+        ExpectedPackage(name=package.name, version=package.version, files=package.files)
+        for package in lock.packages
+        if package.is_to_be_had
+    )
     document = Expected(
         packages=tuple(sorted(packages, key=lambda package: package.name)),
         conda=tuple(

@@ -123,9 +123,11 @@ def test_an_allowed_package_with_a_file_goes_in_as_its_index_has_it() -> None:
     assert any("odd 1.0 is unproven" in note for note in plan.notes)
 
 
-def test_an_allowed_package_without_a_file_is_an_impossibility() -> None:
-    with pytest.raises(PlanError, match=r"odd 1\.0 cannot be installed"):
-        planned(with_package(file=None, sha256=None, provenance="unproven"), allow_unproven=frozenset({"odd"}))
+def test_an_allowed_package_without_a_file_is_left_out_and_said() -> None:
+    lock = with_package(origin=UnknownOrigin(reason="no RECORD"), provenance="unproven", file=None, sha256=None)
+    plan = planned(lock, allow_unproven=frozenset({"all"}))
+    assert "odd" not in {wheel.name for wheel in step(plan, InstallWheels).wheels}
+    assert any("left out, as nothing can be installed for them: odd 1.0" in note for note in plan.notes)
 
 
 def test_an_editable_needs_its_source() -> None:
