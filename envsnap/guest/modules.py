@@ -46,5 +46,17 @@ def modules_of_directory(directory: str, problems: Problems) -> set[str]:
     names = list_directory(directory, problems)
     is_root = any(name in names for name in PROJECT_FILES)
     files = [name for name in names if not is_root and not os.path.isdir(os.path.join(directory, name))]
-    packages = [name for name in names if os.path.isfile(os.path.join(directory, name, "__init__.py"))]
+    packages = [name for name in names if is_package(os.path.join(directory, name))]
     return modules_of_files(files) | {name for name in packages if is_public(name) and not (is_root and name in NOT_PACKAGES)}
+
+
+def is_package(directory: str) -> bool:
+    """With an __init__.py, or a namespace (PEP 420): one that is nothing but folders, one of which is a package."""
+    if os.path.isfile(os.path.join(directory, "__init__.py")):
+        return True
+    try:
+        names = [name for name in os.listdir(directory) if not name.startswith((".", "__pycache__"))]
+    except OSError:
+        return False
+    inner = [os.path.join(directory, name) for name in names]
+    return bool(inner) and all(map(os.path.isdir, inner)) and any(os.path.isfile(os.path.join(path, "__init__.py")) for path in inner)

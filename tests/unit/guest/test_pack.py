@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from envsnap.guest import pack, paths, record
+from envsnap.guest import modules, pack, paths, record
+from envsnap.guest.text import Problems
 from envsnap.model.facts import CollectedFacts, Distribution
 from envsnap.probes.pack import wheel_file_name
 from tests.fakes import wheels
@@ -201,6 +202,21 @@ def test_a_working_tree_elsewhere_becomes_an_ordinary_wheel(copied: Path, tmp_pa
     }
     assert not (site / "other.py").exists()
     assert canonical_record(site) == result.files
+
+
+def test_a_namespace_that_several_distributions_share_is_packed(copied: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree/src"
+    (tree / "company/vision/data").mkdir(parents=True)
+    (tree / "company/vision/__init__.py").write_text("HERE = 'tree'\n")
+    (tree / "company/vision/data/labels.txt").write_text("cat\n")
+    (tree / "notes/2026").mkdir(parents=True)
+    (tree / "notes/2026/plan.txt").write_text("no module\n")
+    assert modules.modules_of_directory(str(tree), Problems()) == {"company"}
+    found = distribution(copied, editable_paths=(str(tree),), modules=("company",))
+    wheel = io.BytesIO()
+    pack.pack_working_tree(packable(found), wheel)
+    assert {"company/vision/__init__.py", "company/vision/data/labels.txt"} <= set(names_in(wheel.getvalue()))
+    assert not [name for name in names_in(wheel.getvalue()) if name.startswith("notes")]
 
 
 def test_a_working_tree_without_its_modules_is_refused(copied: Path, tmp_path: Path) -> None:
