@@ -14,17 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
+# The rules that hold where the environment is hold here, too.
+from envsnap.guest.variables import FIXED_USERS, SECRET_NAME, SECRET_VALUE, URL_USERINFO
+
 if TYPE_CHECKING:
     from detect_secrets.plugins.base import RegexBasedDetector
 
-_SECRET_NAME = re.compile(
-    r"(?:^|_)(?:API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|PRIVATE_?KEY|AUTH)(?:_|$)",
-    re.IGNORECASE,
-)
-_SECRET_VALUE = re.compile(
-    r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[A-Za-z0-9_-]{16,}|hf_[A-Za-z0-9]{30,}|nvapi-[A-Za-z0-9_-]{20,}"
-    r"|AKIA[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{10,}|wandb_v1_[A-Za-z0-9_]{20,}|pypi-[A-Za-z0-9_-]{20,}|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+)"
-)
 # Without a word's edge before it, which an escaped line end ("\\nhf_…") or address ("%3Dghp_…") takes away, and with more kinds:
 # what the host knows on top of the guest's rules.
 _TOKEN = re.compile(
@@ -45,23 +40,22 @@ _ASSIGNED = re.compile(
     r"=['\"]?)[^\s&'\",;]{6,}",
     re.IGNORECASE,
 )
-_URL_USERINFO = re.compile(r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/@'\"]*@")
 _USERINFO = re.compile(r"://[^\s/'\"]*@")  # whatever stands before the scheme, and to the last @: a password may hold one
 REDACTED = "****"
 
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable of this name holds a secret (WANDB_API_KEY, HF_TOKEN …)."""
-    return _SECRET_NAME.search(name) is not None
+    return SECRET_NAME.search(name) is not None
 
 
 def is_secret_value(value: str) -> bool:
     """Whether a value carries a well-known token or credentials in a URL."""
-    return any(pattern.search(value) for pattern in (_SECRET_VALUE, _TOKEN, _PRIVATE_KEY)) or _has_userinfo(value)
+    return any(pattern.search(value) for pattern in (SECRET_VALUE, _TOKEN, _PRIVATE_KEY)) or _has_userinfo(value)
 
 
 def _has_userinfo(value: str) -> bool:
-    return any(match.group(0) not in ("ssh://git@", "git+ssh://git@") for match in _URL_USERINFO.finditer(value))
+    return any(match.group(0) not in FIXED_USERS for match in URL_USERINFO.finditer(value))
 
 
 def url(text: str) -> str:
@@ -77,7 +71,7 @@ def url(text: str) -> str:
 def text(value: str) -> str:
     """Free text with every recognisable secret replaced, for logs and reports."""
     value = _USERINFO.sub(lambda m: m[0] if m[0] == "://git@" and m.string.startswith("ssh", m.start() - 3) else f"://{REDACTED}@", value)
-    for pattern in (_PRIVATE_KEY, _SECRET_VALUE, _TOKEN):
+    for pattern in (_PRIVATE_KEY, SECRET_VALUE, _TOKEN):
         value = pattern.sub(REDACTED, value)
     for pattern in (_WANDB_KEY, _AUTHORIZATION, _ASSIGNED):
         value = pattern.sub(rf"\g<before>{REDACTED}", value)

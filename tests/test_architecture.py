@@ -16,7 +16,7 @@ EDGE_TOOLS = {"archive", "carry", "process", "storage", "target"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
-    "redaction": set(),
+    "redaction": {"guest"},  # rules that hold on both sides are written where both can read them
     "model": {"errors"},
     "process": {"errors"},
     "storage": {"errors"},
@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"errors"},
     **{pure: {"errors", "redaction", "model"} for pure in ("lockfile", "catalog", "plan", "render", "parity")},
     "report": {"errors", "redaction", "model"},
-    **dict.fromkeys(("probes", "engines", "smoke"), LEAVES | EDGE_TOOLS),
+    **dict.fromkeys(("engines", "smoke"), LEAVES | EDGE_TOOLS),
+    "probes": LEAVES | EDGE_TOOLS | {"guest"},
     "workflows": LEAVES | EDGE_TOOLS | {"lockfile", "catalog", "plan", "render", "parity", "probes", "engines", "smoke"},
     "cli": LEAVES | EDGE_TOOLS | {"settings", "report", "workflows", "lockfile", "engines", "probes"},
 }

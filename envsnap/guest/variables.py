@@ -30,7 +30,7 @@ FIXED_USERS = ("ssh://git@", "git+ssh://git@")
 
 
 def is_secret(name: str, value: str) -> bool:
-    """The same rules as `envsnap.redaction`, which cannot be imported here; a test holds the two together."""
+    """Whether a variable holds one; `envsnap.redaction` has the same rules from here, and more of its own."""
     if not value or name == "SSH_AUTH_SOCK":
         return False
     return bool(

@@ -17,18 +17,13 @@ from collections.abc import Callable, Iterator
 from posixpath import normpath
 from typing import IO, cast
 
+from envsnap.guest.record import DROPPINGS
+
 TAIL_BYTES = 64 << 10
 AHEAD_BYTES = 1 << 20
 FETCH_LIMIT_BYTES = 256 << 20
 RECORD_LIMIT_BYTES = 64 << 20
 
-# What an installer writes for itself; as in guest/collect.py.
-# fmt: off
-_DROPPINGS = frozenset((
-    "INSTALLER", "REQUESTED", "direct_url.json", "provenance_url.json", "RECORD", "RECORD.jws", "RECORD.p7s", "REFER_TO",
-    "uv_build.json", "uv_cache.json",
-))
-# fmt: on
 _RECORD = re.compile(r"([^/]+)\.dist-info/RECORD\Z")
 
 
@@ -132,7 +127,7 @@ def _rows(data: bytes, stem: str, python: str) -> Iterator[tuple[str, str]]:
             continue
         path = normpath(row[0])
         directory, _, name = path.rpartition("/")
-        if path.endswith(".pyc") or path.startswith(f"{stem}.data/scripts/") or (directory == f"{stem}.dist-info" and name in _DROPPINGS):
+        if path.endswith(".pyc") or path.startswith(f"{stem}.data/scripts/") or (directory == f"{stem}.dist-info" and name in DROPPINGS):
             continue
         for scheme, place in schemes.items():
             if path.startswith(scheme):
