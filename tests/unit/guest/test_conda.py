@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -42,7 +43,8 @@ def prefix(made: Path, tmp_path: Path) -> Path:
 
 def collected(prefix: Path) -> CollectedFacts:
     command = [str(prefix / "bin/python"), "-B", str(GUEST), "collect", "--integrity", "--imports", "--out", "-"]
-    done = subprocess.run(command, capture_output=True, check=True)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, env=env, capture_output=True, check=True)
     return msgspec.json.decode(done.stdout, type=CollectedFacts)
 
 
