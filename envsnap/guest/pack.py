@@ -7,8 +7,8 @@
                   {"sha256": hex digits} and the fields of `Packed`.
 
 A wheel holds the installed files as they are, edits and additions included: installed from it, the package has the canonical
-RECORD that `collect` computed (`Distribution.actual_files`). The bytes depend on those files and on how the interpreter writes a zip: fixed dates, fixed
-order, no compressor. However large a package is, it is read piece by piece.
+RECORD that `collect` computed (`Distribution.actual_files`). The bytes depend on those files and on how the interpreter writes a
+zip: fixed dates, fixed order, no compressor. However large a package is, it is read piece by piece.
 
 Exit codes: 0 fine, also where packages were refused; 2 wrong arguments.
 """
