@@ -78,4 +78,5 @@ def command(
         rescue=frozenset(canonicalize_name(package) for package in rescue),
     )
     lock, path = workflow.capture(request, env=os.environ, cache=cache_directory(), progress=console)
-    console.answer(report.screen(lock, str(path)), report.document(lock, str(path)))
+    screen = report.screen(lock, str(path), width=console.width, full=console.verbosity > 0)
+    console.answer(screen, report.document(lock, str(path)))

@@ -107,9 +107,9 @@ def _write(text: str) -> None:
 
 def _colour(line: str) -> str:
     word = line.split(maxsplit=1)[0] if line.strip() else ""
-    if word in ("!", "FAIL", "INCOMPLETE"):
+    if word in ("!", "FAIL", "INCOMPLETE", "breaking:", "numeric:", "differ:"):
         return f"{WARN}{line}{RESET}"
-    return f"{ACCENT}{line}{RESET}" if word in (">", "PASS", "wrote") else line
+    return f"{ACCENT}{line}{RESET}" if word in (">", "PASS", "wrote", "equal:") else line
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def assemble(
 
 def _public(problem: Problem) -> Problem:
     """What went wrong is often said in somebody else's words."""
-    return Problem(where=redaction.text(problem.where), what=redaction.text(problem.what))
+    return Problem(where=redaction.text(problem.where), what=redaction.text(problem.what), hint=redaction.text(problem.hint))
 
 
 def _python(interpreter: Interpreter, of_conda: LockedConda | None) -> LockedPython:
@@ -143,8 +143,10 @@ def _env(env: Mapping[str, str | None]) -> tuple[dict[str, str | None], list[Pro
             continue
         unfit = validate.unfit_value(name, value)
         if not unfit and value is not None and redaction.find_secrets(value):
-            unfit = "it looks like a secret; give it at run time"
+            unfit = "it looks like a secret"
         kept[name] = None if unfit else value
         if unfit:
-            problems.append(Problem(where=f"env.{name}", what=f"value left out: {unfit}"))
+            problems.append(
+                Problem(where=f"env.{name}", what=f"value left out: {unfit}", hint=f"give it at run time: docker run -e {name}")
+            )
     return kept, problems

@@ -23,7 +23,10 @@ _PROVENANCE = {
 }
 
 
-def screen(lock: EnvLock, path: str) -> str:
+def screen(lock: EnvLock, path: str, *, width: int = text.WIDTH, full: bool = False) -> str:
+    """Args:
+    full: list what is folded otherwise.
+    """
     lines = [f"{lock.name}  ·  {lock.capture.target}  ·  Python {lock.python.version}"]
     rows = [("GPU", gpu_line(lock.observed.gpu)), ("CUDA", _cuda(lock)), ("packages", _packages(lock)), ("source", _source(lock))]
     if lock.observed.reference is not None:
@@ -32,12 +35,16 @@ def screen(lock: EnvLock, path: str) -> str:
         rows.append(("smoke", "no torch here: only what is installed can be compared later"))
     if lock.capture.withheld:
         rows.append(("withheld", f"{text.listed(sorted(lock.capture.withheld))}    give them at run time"))
-    lines += text.columns(rows)
-    found = troubles(lock)
+    lines += text.labelled(rows, width)
+    found = troubles(lock, full=full)
     if found:
-        lines += ["", *trouble_lines(found)]
-    ask_next = f"envsnap plan {path}"
-    return "\n".join([*lines, "", f"wrote {path}   {text.short(lock.digest)}              next: {ask_next}"])
+        lines += ["", *trouble_lines(found, width, full=full)]
+    return "\n".join([*lines, "", *_last(f"wrote {path}   {text.short(lock.digest)}", f"next: envsnap plan {path}", width)])
+
+
+def _last(done: str, ask_next: str, width: int) -> list[str]:
+    gap = " " * 14
+    return [done + gap + ask_next] if len(done + gap + ask_next) <= width else [done, f"  {ask_next}"]
 
 
 def document(lock: EnvLock, path: str) -> dict[str, Any]:

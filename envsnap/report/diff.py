@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -76,7 +75,7 @@ def _group(group: Sequence[Change], width: int, *, full: bool) -> Iterator[str]:
             for change in alike:
                 yield from _change(change, columns, width)
         if why:
-            yield from _wrapped(why, width, first="      why  ", rest="           ")
+            yield from text.wrapped(why, width, first="      why  ", rest="           ")
 
 
 def _change(change: Change, columns: Sequence[int], width: int) -> Iterator[str]:
@@ -89,15 +88,15 @@ def _change(change: Change, columns: Sequence[int], width: int) -> Iterator[str]
         return
     yield f"  {change.thing}"
     if values:
-        yield from _wrapped(change.left, width, first="      ", rest="      ")
-        yield from _wrapped(change.right, width, first="    → ", rest="      ")
+        yield from text.wrapped(change.left, width, first="      ", rest="      ")
+        yield from text.wrapped(change.right, width, first="    → ", rest="      ")
     if change.note:
-        yield from _wrapped(change.note, width, first="      ", rest="      ")
+        yield from text.wrapped(change.note, width, first="      ", rest="      ")
 
 
 def _folded(alike: Sequence[Change], width: int) -> Iterator[str]:
     named = [_inline(change) for change in alike[:_MOST]]
-    yield from _wrapped(
+    yield from text.wrapped(
         f"{len(alike)} things: {', '.join(named)} and {len(alike) - _MOST} more; -v lists them", width, first="  ", rest="    "
     )
 
@@ -106,10 +105,6 @@ def _inline(change: Change) -> str:
     if change.note in ("added", "removed"):
         return f"{change.thing} {change.right if change.note == 'added' else change.left} {change.note}"
     return f"{change.thing} {change.left} → {change.right}" if change.left or change.right else f"{change.thing} ({change.note})"
-
-
-def _wrapped(sentence: str, width: int, *, first: str, rest: str) -> list[str]:
-    return textwrap.wrap(sentence, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False)
 
 
 def document(differences: Sequence[Difference]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 WIDTH = 120
@@ -33,6 +34,23 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     """Names as "a, b, c and 7 more"."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def wrapped(sentence: str, width: int, *, first: str, rest: str) -> list[str]:
+    """A sentence on lines of at most `width`, but for a word that is longer; none for none."""
+    return textwrap.wrap(sentence, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False)
+
+
+def labelled(rows: Iterable[tuple[str, str]], width: int) -> list[str]:
+    """Rows of a label and what it labels, which goes on below itself where the line ends."""
+    table = [tuple(row) for row in rows]
+    column = max((len(label) for label, _ in table), default=0) + 4
+    lines: list[str] = []
+    for label, value in table:
+        head = f"  {label}".ljust(column)
+        whole = f"{head}{value}"  # as it is where it fits: more than one space has its meaning
+        lines += [whole] if len(whole) <= width else wrapped(value, width, first=head, rest=" " * column)
+    return lines
 
 
 def columns(rows: Iterable[Sequence[str]], *, indent: str = "  ", right: frozenset[int] = frozenset()) -> list[str]:

@@ -459,3 +459,10 @@ def test_the_order_in_which_things_were_found_does_not_matter() -> None:
         env=dict(list(facts.env.items())[::-1]),
     )
     assert dumps(assembled(turned)) == dumps(assembled(facts))
+
+
+def test_what_to_do_about_a_problem_comes_through() -> None:
+    capture = replace(samples.capture(), problems=(Problem(where="x", what="is wrong", hint="mend it"),))
+    lock = assembled(facts=samples.facts(env={"PLAIN_TOKEN": None, "BAD": "a\x00b"}), capture=capture)
+    assert Problem(where="x", what="is wrong", hint="mend it") in lock.capture.problems
+    assert "docker run -e BAD" in next(problem.hint for problem in lock.capture.problems if problem.where == "env.BAD")

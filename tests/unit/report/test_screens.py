@@ -13,6 +13,7 @@ from envsnap.report import capture, diff, doctor, text, verify
 from tests import samples
 
 LOCK = samples.lock()
+WAY_OUT = "capture … --rescue {0} keeps what is installed;   or build … --allow-unproven {0}"
 FAILED = CheckResult(
     id="identity.libraries",
     layer="L0",
@@ -45,8 +46,8 @@ def test_an_unproven_package_is_named_with_its_reason_and_comes_first() -> None:
     problems = (Problem(where="x.dist-info", what="no RECORD"),)
     lock = replace(LOCK, packages=(first, *LOCK.packages[1:]), capture=replace(LOCK.capture, problems=problems))
     told = capture.warnings(lock)
-    assert told[0] == f"{first.name} {first.version} is unproven: no index has it; build … --allow-unproven {first.name}"
-    assert told[-1] == "x.dist-info: no RECORD"
+    assert told[0] == f"{first.name} {first.version} is unproven: no index has it; {WAY_OUT.format(first.name)}"
+    assert told[-1] == "x.dist-info: no RECORD; reinstall that package, and capture again"
 
 
 def test_the_capture_document_has_the_keys_of_the_contract() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from msgspec.structs import replace
 
 from envsnap.model.facts import Problem
@@ -31,11 +33,13 @@ def test_the_gravest_comes_first() -> None:
     observed = replace(LOCK.observed, imports_failed={"broken": "ImportError: libX"})
     found = troubles.troubles(lock_with(*problems, packages=packages, observed=observed))
     assert found == [
-        Trouble("lost 1 is unproven: no index has it", "build … --allow-unproven lost"),
+        Trouble(
+            "lost 1 is unproven: no index has it", "capture … --rescue lost keeps what is installed;   or build … --allow-unproven lost"
+        ),
         Trouble("two runtimes", "keep one"),
         Trouble("broken does not import here: ImportError: libX", "an image is not asked to import it either"),
-        Trouble("edited 1: files were edited after it was installed: x.py", "rebuilt as a wheel from what is installed, edits included"),
-        Trouble("path: an oddity"),
+        Trouble("edited 1: files were edited after it was installed: x.py", "rebuilt as a wheel, edits included"),
+        Trouble("an oddity"),
     ]
 
 
@@ -44,7 +48,10 @@ def test_packages_that_share_a_reason_share_a_line() -> None:
     names = [f"p{number:02}" for number in range(9)]
     many = tuple(replace(samples.index_package(name, "1"), provenance="unproven", origin=offline) for name in names)
     assert troubles.troubles(lock_with(packages=many)) == [
-        Trouble("9 packages (p00 1, p01 1, p02 1 and 6 more) are unproven: offline", "build … --allow-unproven all")
+        Trouble(
+            "9 packages (p00 1, p01 1, p02 1, p03 1, p04 1 and 4 more) are unproven: offline",
+            "capture … --rescue all keeps what is installed;   or build … --allow-unproven all",
+        )
     ]
 
 
@@ -61,4 +68,39 @@ def test_what_to_do_stands_beside_or_below_and_never_leaves_the_screen() -> None
 
 def test_of_very_many_the_first_are_shown() -> None:
     lines = troubles.lines([Trouble(f"trouble {number}") for number in range(40)])
-    assert len(lines) == 15 and lines[-1] == "  and 26 more: --json lists all of them"
+    assert len(lines) == 15 and lines[-1] == "  and 26 more: -v lists all of them"
+    assert len(troubles.lines([Trouble(f"trouble {number}") for number in range(40)], full=True)) == 40
+
+
+def test_packages_with_a_reason_each_are_told_one_by_one_up_to_a_point() -> None:
+    names = [f"p{number:02}" for number in range(12)]
+    rebuilt = tuple(replace(samples.index_package(name, "1"), provenance="rebuilt", modified=("x.py",)) for name in names)
+    problems = [Problem(where=f"packages.{name}", what=f"rebuilt from what is installed: {name}/x.py was edited") for name in names]
+    lock = lock_with(*problems, packages=rebuilt)
+    found = troubles.troubles(lock, full=False)
+    assert [trouble.what for trouble in found[:3]] == [f"{name} 1: {name}/x.py was edited" for name in names[:3]]
+    assert found[3].what == (
+        "9 more (p03 1, p04 1, p05 1, p06 1, p07 1 and 4 more) are not what an index has, each for a reason of its own, which -v tells"
+    )
+    assert len(found) == 4 and len(troubles.troubles(lock)) == 12
+
+
+def test_why_no_wheel_could_be_made_is_not_lost_and_making_one_is_not_advised() -> None:
+    package = replace(samples.index_package("lost", "1"), provenance="unproven", origin=UnknownOrigin(reason="no index has it"))
+    found = troubles.troubles(lock_with(Problem(where="packages.lost", what="cannot be packed: x.so is missing"), packages=(package,)))
+    assert found == [Trouble("lost 1 is unproven: no index has it; cannot be packed: x.so is missing", "build … --allow-unproven lost")]
+
+
+def test_what_is_wrong_weighs_by_its_kind_wherever_it_was_said() -> None:
+    wheres = ("nvml gpu0", "path", "six-1.16.0.dist-info/METADATA", "/site/~orch", "env.TOKEN", "source", "smoke", "torch", "cuda")
+    found = troubles.troubles(lock_with(*(Problem(where=where, what=f"is wrong ({where})") for where in wheres), packages=()))
+    told = [re.sub(r".*\((.*)\)", r"\1", trouble.what) for trouble in found]
+    assert told == ["cuda", "torch", "smoke", "source", "env.TOKEN", "/site/~orch", "six-1.16.0.dist-info/METADATA", "path", "nvml gpu0"]
+    advised = {word: trouble.do for word, trouble in zip(told, found, strict=True)}
+    assert "reinstall" in advised["six-1.16.0.dist-info/METADATA"] and "delete" in advised["/site/~orch"]
+    assert "capture --smoke again" in advised["smoke"]
+
+
+def test_a_hint_of_the_problem_itself_comes_before_that_of_its_kind() -> None:
+    (found,) = troubles.troubles(lock_with(Problem(where="smoke", what="failed", hint="do this"), packages=()))
+    assert found == Trouble("smoke: failed", "do this")
