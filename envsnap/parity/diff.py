@@ -45,6 +45,8 @@ def diff(left: EnvLock, right: EnvLock) -> tuple[Difference, ...]:
 
 def _follows(field: str, fields: frozenset[str]) -> bool:
     """What another difference says already: another version is another file, and other files are another packed wheel."""
+    if field == "python.conda.tree":  # it is packed from the packages
+        return any(other.startswith("python.conda.packages.") for other in fields)
     thing, _, part = field.rpartition(".")
     if thing.startswith("observed.cuda.loaded."):
         return part == "sha256" and f"{thing}.version" in fields

@@ -120,6 +120,7 @@ _NAMES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"python\.conda\.packages\.(?P<name>.+?)(?:\.(?P<part>version|build|url|sha256|md5|files|requested|modified))?",
             "conda's {name}{part}",
         ),
+        (rf"python\.conda{_PART}", "conda's{part}"),
         (r"system_packages\.(?P<name>.+?)(?:\.(?P<part>version|arch|sonames|needed_by|name))?", "system's {name}{part}"),
         (r"env\.(?P<name>.+)", "{name}"),
         (rf"source{_PART}", "project{part}"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from envsnap.model.lock import EnvLock, LockedPackage, Measurements
+from envsnap.model.lock import EnvLock, LockedConda, LockedCondaPackage, LockedPackage, Measurements
 from envsnap.model.parity import Difference
 from envsnap.parity import diff
 from tests import samples
@@ -125,6 +125,29 @@ def test_two_libraries_of_one_soname_are_told_apart() -> None:
     twice = (*LOCK.observed.cuda.loaded, replace(LOCK.observed.cuda.loaded[-1], path="/other"))
     (found,) = diff(LOCK, cuda(loaded=twice))
     assert (found.field, found.left) == ("observed.cuda.loaded.libnccl.so.2#2", None)
+
+
+def conda(*packages: LockedCondaPackage, tree: str) -> EnvLock:
+    return samples.lock(python=replace(LOCK.python, kind="conda", conda=LockedConda(packages=packages, tree=samples.digest(tree))))
+
+
+def test_conda_packages_are_told_by_name_and_what_follows_from_them_is_not_told() -> None:
+    one = LockedCondaPackage(name="demo.pkg", version="1.0", build="h0", sha256=samples.hex64("1"), files=samples.digest("1"))
+    other = replace(one, build="h1", sha256=samples.hex64("2"), files=samples.digest("2"))
+    edited = replace(one, files=samples.digest("edited"), modified=("lib/x.so",))
+    left = conda(one, tree="a")
+
+    def told(right: EnvLock) -> list[tuple[str, str]]:
+        return [(found.field, found.grade) for found in diff(left, right)]
+
+    assert told(conda(replace(other, version="2.0"), tree="b")) == [("python.conda.packages.demo.pkg.version", "breaking")]
+    assert told(conda(other, tree="b")) == [("python.conda.packages.demo.pkg.build", "breaking")]
+    assert told(conda(tree="b")) == [("python.conda.packages.demo.pkg", "breaking")]
+    assert told(conda(one, tree="b")) == [("python.conda.tree", "cosmetic")]
+    assert told(conda(edited, tree="b")) == [
+        ("python.conda.packages.demo.pkg.files", "breaking"),
+        ("python.conda.packages.demo.pkg.modified", "breaking"),
+    ]
 
 
 def test_sorted_by_grade_then_field() -> None:
