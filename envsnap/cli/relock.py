@@ -40,4 +40,5 @@ def command(
         progress=console,
     )
     shown = (done.before, done.lock, str(done.path), done.differences, [str(conflict) for conflict in done.conflicts], done.unknown)
-    console.answer(report.screen(*shown, written=not dry_run), report.document(*shown))
+    screen = report.screen(*shown, written=not dry_run, width=console.width, full=console.verbosity > 0)
+    console.answer(screen, report.document(*shown))

@@ -24,6 +24,8 @@ def screen(
     unknown: tuple[str, ...],
     *,
     written: bool,
+    width: int = 120,
+    full: bool = False,
 ) -> str:
     files = {package.name: package.file or "" for package in after.packages}
     lines = [f"{after.name}  ·  {text.plural(len(changed(before, after)), 'package')} changed"]
@@ -33,7 +35,7 @@ def screen(
     lines += [f"  ! {conflict}" for conflict in conflicts]
     if unknown:
         lines.append(f"  what {text.listed(unknown)} {'requires' if len(unknown) == 1 else 'require'} is not known, and was not checked")
-    lines += ["", *diff.screen(differences, "before", "after").splitlines(), ""]
+    lines += ["", *diff.screen(differences, "before", "after", width=width, full=full).splitlines(), ""]
     done = "wrote" if written else "would write"
     lines.append(f"{done} {path}   {text.short(after.digest)}              next: envsnap build {path}")
     return "\n".join(lines)
