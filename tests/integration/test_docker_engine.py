@@ -277,7 +277,7 @@ def test_an_interrupted_guest_leaves_no_container(engine: DockerEngine, python_i
 
 REPORT = """
 import json, os, socket, sys
-out, kit = sys.argv[1:3]
+out, kit = sys.argv[2:4]
 try:
     socket.create_connection(("192.0.2.1", 9), timeout=1)
     network = "yes"
@@ -332,7 +332,7 @@ def test_a_guest_reads_its_inputs_and_its_outputs_come_back(
 def test_the_time_limit_ends_a_guest_and_keeps_what_it_wrote(
     engine: DockerEngine, python_image: str, tmp_path: Path, guest: Callable[[str], None]
 ) -> None:
-    guest("import sys, time; open(sys.argv[1] + '/begun', 'w').close(); time.sleep(60)")
+    guest("import sys, time; open(sys.argv[2] + '/begun', 'w').close(); time.sleep(60)")
     before, begun = containers(engine), time.monotonic()
     result = engine.target(python_image).run_guest("collect", ["{out}"], outputs=tmp_path / "guest", timeout_s=2)
     assert result.timed_out
@@ -344,7 +344,7 @@ def test_the_time_limit_ends_a_guest_and_keeps_what_it_wrote(
 def test_a_guest_cannot_write_outside_its_outputs(
     engine: DockerEngine, python_image: str, tmp_path: Path, guest: Callable[[str], None]
 ) -> None:
-    guest("import os, sys; os.symlink('/etc', sys.argv[1] + '/link')")
+    guest("import os, sys; os.symlink('/etc', sys.argv[2] + '/link')")
     before, outputs = containers(engine), tmp_path / "out"
     outputs.mkdir()
     with pytest.raises(TargetError, match="refused"):
@@ -356,7 +356,7 @@ def test_a_guest_cannot_write_outside_its_outputs(
 def test_outputs_that_are_refused_half_way_do_not_hold_the_container(
     engine: DockerEngine, python_image: str, tmp_path: Path, guest: Callable[[str], None]
 ) -> None:
-    guest("import os, sys; os.chdir(sys.argv[1]); os.symlink('/etc', 'a'); open('b', 'wb').write(os.urandom(64 << 20))")
+    guest("import os, sys; os.chdir(sys.argv[2]); os.symlink('/etc', 'a'); open('b', 'wb').write(os.urandom(64 << 20))")
     before, outputs, begun = containers(engine), tmp_path / "out", time.monotonic()
     outputs.mkdir()
     with pytest.raises(TargetError, match="refused"):
