@@ -69,11 +69,12 @@ def test_a_full_disk_in_the_context_directory(place: Path, debian_base: str) -> 
 def test_an_interrupted_build_leaves_nothing_half_made(place: Path, engine: DockerEngine, debian_base: str) -> None:
     """Ctrl-C while the image is being built: exit 130, no container, no tag, no record; the rendered context is whole."""
     before = containers()
-    for pause in (0.3, 0.2, 0.1, 0.05, 0.0):  # into the build, unless this engine is done by then
-        shutil.rmtree(place / "images", ignore_errors=True)
-        child, talk, nonce = interrupted_build(place, debian_base, pause)
+    child, talk, nonce = interrupted_build(place, debian_base, 0.3)  # into the build, unless this engine is done by then
+    for pause in (0.2, 0.1, 0.05, 0.0):
         if child.returncode != 0:
             break
+        shutil.rmtree(place / "images")
+        child, talk, nonce = interrupted_build(place, debian_base, pause)
     assert child.returncode == 130, talk
     assert b"Traceback" not in talk
     assert containers() == before
