@@ -194,17 +194,47 @@ def install(channel: str, prefix: Path, cache: Path, specs: tuple[str, ...] = ("
 
 
 @contextmanager
-def serving(channel: Path) -> Iterator[str]:
-    """The channel over http on loopback; yields its URL."""
+def serving(channel: Path, address: str = "127.0.0.1") -> Iterator[str]:
+    """The channel over http; yields its URL."""
     handler = functools.partial(Quiet, directory=str(channel))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with ThreadingHTTPServer((address, 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://{address}:{server.server_port}"
         server.shutdown()
 
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
+
+
+CLIENT = """#!/usr/bin/python3
+import asyncio, os, sys
+sys.path.insert(0, "/opt/client")
+import rattler
+
+assert sys.argv[1:3] == ["create", "--yes"], sys.argv
+prefix, file = (sys.argv[sys.argv.index(option) + 1] for option in ("--prefix", "--file"))
+wanted = dict(line.split("#") for line in open(file).read().split() if not line.startswith("@"))
+
+async def work():
+    stems = (url.rpartition("/")[2][: -len(".conda")].rsplit("-", 2) for url in wanted)
+    specs = [f"{name} =={version} {build}" for name, version, build in stems]
+    records = await rattler.solve([next(iter(wanted)).rsplit("/", 2)[0]], specs, platforms=["SUBDIR", "noarch"])
+    assert {str(record.url): record.md5.hex() for record in records} == wanted
+    await rattler.install(records, prefix, cache_dir="/tmp/packages", show_progress=False)
+
+asyncio.run(work())
+os._exit(0)
+""".replace("SUBDIR", SUBDIR)
+
+
+def make_client(directory: Path) -> None:
+    """A build context for a base with conda's library under the name and options of its command line, which no index has."""
+    import rattler
+
+    (directory / "micromamba").write_text(CLIENT)
+    (directory / "micromamba").chmod(0o755)
+    shutil.copytree(Path(rattler.__file__).parent, directory / "rattler", ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def md5_of(file: Path) -> str:

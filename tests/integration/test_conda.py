@@ -120,3 +120,28 @@ def test_with_a_channel_that_answers_the_packages_are_named_by_url_and_hash(root
     for line in lines:
         address, _, md5 = line.partition("#")
         assert address.startswith(url) and conda.md5_of(files[address.rpartition("/")[2]]) == md5
+
+
+def test_a_conda_client_of_the_base_makes_the_same_packages_at_the_images_prefix(
+    engine: DockerEngine, root: Path, tmp_path: Path, registry: str, debian_base: str
+) -> None:
+    base, tag = f"{registry}/envsnap-test/client:1", "envsnap-test/explicit:1"
+    (tmp_path / "base").mkdir()
+    conda.make_client(tmp_path / "base")
+    steps = f"FROM {debian_base}\nCOPY rattler /opt/client/rattler\nCOPY micromamba /usr/local/bin/micromamba\n"
+    (tmp_path / "base/Dockerfile").write_text(steps)
+    for command in (["build", "-q", "-t", base, str(tmp_path / "base")], ["push", "-q", base]):
+        subprocess.run(["docker", *command], check=True, capture_output=True)
+    network = json.loads(subprocess.run(["docker", "network", "inspect", "bridge"], check=True, capture_output=True).stdout)
+    project = tmp_path / "project"
+    project.mkdir()
+    try:
+        with conda.serving(root / "channel", network[0]["IPAM"]["Config"][0]["Gateway"]) as url:
+            conda.install(url, tmp_path / "env", tmp_path / "packages")
+            document = envsnap(tmp_path, "capture", "--python", str(tmp_path / "env"), "--name", "explicit", "--offline")
+            envsnap(tmp_path, "build", str(document["lock"]), "--base", base, "-t", tag, "--ca-bundle", CA_BUNDLE)
+        assert inside(tag, "demo-native") == "/opt/envsnap/env/share/demo\n"
+        verdict = envsnap(tmp_path, "verify", tag, "--gpus", "none", "--require", "L0")
+        assert verdict["verdict"] == "pass", verdict["checks"]
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", tag, base], capture_output=True)
