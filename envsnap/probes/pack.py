@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from packaging.tags import parse_tag
 
 from envsnap import redaction
 from envsnap.errors import TargetError
-from envsnap.model.facts import Distribution
+from envsnap.model.facts import CondaPackage, Distribution
 from envsnap.probes.interpreter import forward
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore
@@ -84,11 +86,16 @@ def pack(target: Target, wanted: Sequence[tuple[Distribution, Kind]], blobs: Blo
         }
 
 
-def pack_conda(target: Target, prefix: str, blobs: BlobStore, progress: Progress) -> PackedConda | str:
+def pack_conda(target: Target, packages: Sequence[CondaPackage], prefix: str, blobs: BlobStore, progress: Progress) -> PackedConda | str:
     """Put everything that conda installed into an archive for another prefix; or one sentence why there is none. Raises as `pack`."""
+    written = {path for package in packages for path in package.modified or () if not path.startswith("missing: ")}
     conda = {"kind": "conda", "name": "what conda installed", "version": "", "location": prefix, "metadata_dir": ""}
     with _run(target, [conda], progress) as [(result, file)]:
-        return result.refused or PackedConda(blob=blobs.take(file), files=result.conda)
+        if result.refused:
+            return result.refused
+        if found := _secret_in_tree(file, written):
+            return f"it holds what looks like a secret ({found}). If it is none, say so on that line: pragma: allowlist secret"
+        return PackedConda(blob=blobs.take(file), files=result.conda)
 
 
 @contextmanager
@@ -137,6 +144,17 @@ def _secret_in(wheel: Path, distribution: Distribution, kind: Kind) -> str:
             path = re.sub(r"\A[^/]+\.data/(data|scripts)/", lambda match: "" if match[1] == "data" else "bin/", info.filename)
             if (by_hand or path in written) and (found := _secret_of(archive, info)):
                 return f"{path}, {found}"
+    return ""
+
+
+def _secret_in_tree(tree: Path, written: AbstractSet[str]) -> str:
+    """The first in a file of conda's that was edited; "" for none."""
+    if written:
+        with tarfile.open(tree) as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.name in written and member.size <= _SEARCHED_BYTES else None
+                if file is not None and (found := redaction.find_secrets_in(file.read())):
+                    return f"{member.name}, {found[0]}"
     return ""
 
 

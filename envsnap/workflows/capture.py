@@ -199,7 +199,7 @@ def _conda_tree(
         return kept, []
     if not lockfile.needs_tree(facts.conda, rescue):
         return None, []
-    answer = pack.pack_conda(target, ENVIRONMENT, blobs, progress)
+    answer = pack.pack_conda(target, facts.conda, ENVIRONMENT, blobs, progress)
     if isinstance(answer, str):
         return None, [Problem(where="conda", what=f"cannot be packed: {answer}")]
     return lockfile.PackedTree(blob=answer.blob, files=answer.files), []

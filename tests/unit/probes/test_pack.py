@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import io
+import json
+import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +16,7 @@ import msgspec
 import pytest
 
 from envsnap.errors import TargetError
-from envsnap.model.facts import Distribution
+from envsnap.model.facts import CondaPackage, Distribution
 from envsnap.probes import interpreter, pack
 from envsnap.probes.local import LocalPython
 from envsnap.progress import SILENT
@@ -134,3 +138,33 @@ def test_an_edited_script_is_searched(tmp_path: Path) -> None:
         archive.writestr("demo-1.data/data/share/demo.cfg", "")
     found = samples.distribution("demo", "1", modified=("prefix:bin/demo-run", "prefix:share/demo.cfg"))
     assert pack._secret_in(wheel, found, "installed") == "bin/demo-run, line 2: GitHub Token"
+
+
+@dataclass(frozen=True)
+class CondaGround:
+    """Packs one text file as all that conda installed."""
+
+    content: bytes
+    description: str = "a place of conda"
+
+    def run_guest(self, *_: Any, outputs: Path, **__: Any) -> GuestResult:
+        with tarfile.open(outputs / "0.whl", "w") as archive:
+            member = tarfile.TarInfo("etc/settings.ini")
+            member.size = len(self.content)
+            archive.addfile(member, io.BytesIO(self.content))
+        digest = hashlib.sha256((outputs / "0.whl").read_bytes()).hexdigest()
+        (outputs / "packed.json").write_text(json.dumps([{"sha256": digest, "conda": {"demo": "sha256:0"}}]))
+        return GuestResult(returncode=0, outputs=outputs, log="")
+
+
+@pytest.mark.parametrize(("modified", "kept"), [((), True), (("etc/settings.ini",), False), (("missing: etc/settings.ini",), True)])
+def test_a_secret_in_an_edited_file_of_conda_is_not_kept(tmp_path: Path, modified: tuple[str, ...], kept: bool) -> None:
+    secret = "ghp" + "_" + "a1B2" * 9
+    ground = CondaGround(f"[x]\nkey = {secret}\n".encode())
+    packages = [CondaPackage(name="demo", version="1", build="0", modified=modified)]
+    answer = pack.pack_conda(ground, packages, "/opt/envsnap/env", BlobStore(tmp_path), SILENT)
+    if kept:  # what its channel has is no secret of this host's
+        assert isinstance(answer, pack.PackedConda)
+    else:
+        assert isinstance(answer, str) and "etc/settings.ini, line 2: GitHub Token" in answer and secret not in answer
+        assert not any(path.is_file() for path in tmp_path.rglob("*"))
