@@ -211,6 +211,8 @@ def _package(distribution: Distribution, evidence: Evidence) -> tuple[LockedPack
         package = _proven(unproven, distribution, evidence)
         if package.modified and package.provenance != "rebuilt":
             raise _Doubt(f"files were edited after it was installed: {_few(package.modified)}", package.origin, package)
+        if package.provenance == "index" and package.name in evidence.packed:
+            raise _Doubt("a wheel of what is installed was asked for", package.origin, package)
         if refused := _refused(package, evidence):
             raise _Doubt(f"what is said of its origin cannot be locked: {refused}")
     except _Doubt as doubt:

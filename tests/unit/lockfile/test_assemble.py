@@ -189,6 +189,16 @@ def test_a_build_of_an_unknown_release_is_unproven() -> None:
     )
 
 
+def test_a_wheel_that_was_asked_for_is_kept_although_an_index_has_it() -> None:
+    answer = WheelAnswer(file="x-1-py3-none-any.whl", sha256=samples.hex64("x"))
+    installed = distribution("x", "1", files=samples.digest("files"))
+    assert one(installed, wheels={"x": answer})[0].provenance == "index"
+    packed = Packed(file="x-1-py3-none-any.whl", blob=samples.digest("blob"), files=samples.digest("files"))
+    package, doubt = one(installed, wheels={"x": answer}, packed={"x": packed})
+    assert (package.provenance, package.blob, package.origin) == ("rebuilt", packed.blob, IndexOrigin())
+    assert doubt == "rebuilt from what is installed: a wheel of what is installed was asked for"
+
+
 CHANNEL = "https://conda.example.com/main/linux-64"
 
 
