@@ -41,7 +41,7 @@ from envsnap.cli.console import Console
 @click.option(
     "--rescue",
     multiple=True,
-    metavar="NAME|all",
+    metavar="NAME|conda|all",
     help="Keep a wheel of this package as it is installed, although an index may have it.  [repeatable; what no index has is always kept]",
 )
 @main.shared_options
@@ -61,6 +61,8 @@ def command(
     rescue: tuple[str, ...],
 ) -> None:
     """Write the facts of an environment that works into a lock. The environment is not changed."""
+    if wandb is not None and (python is not None or smoke or rescue):
+        raise click.UsageError("--wandb reads what a run wrote down: --python, --smoke and --rescue are for environments that are there")
     from packaging.utils import canonicalize_name
 
     from envsnap.report import capture as report

@@ -19,7 +19,15 @@ from envsnap.storage import BlobStore, new_directory
 from envsnap.target import guest_files
 from envsnap.workflows import bases, places
 
-NOT_FOR_THE_CHECK = ("carried.py", "conda_tree.py", "gpu.py", "pack.py", "smoke.py")  # scripts that the image's own check does not run
+NOT_FOR_THE_CHECK = (
+    "carried.py",
+    "conda_tree.py",
+    "egg_info.py",
+    "gpu.py",
+    "pack.py",
+    "smoke.py",
+    "wheel.py",
+)  # scripts that the image's own check does not run
 KEPT = ("image.yaml", "verify.html")  # what lies in images/NAME/ and is not part of the build context
 
 

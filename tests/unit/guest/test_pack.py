@@ -17,6 +17,7 @@ import pytest
 
 from envsnap.guest import modules, pack, paths, record
 from envsnap.guest.text import Problems
+from envsnap.guest.wheel import ANY, Refused
 from envsnap.model.facts import CollectedFacts, Distribution
 from envsnap.probes.pack import wheel_file_name
 from tests.fakes import wheels
@@ -99,7 +100,7 @@ def copied(installed: Path, tmp_path: Path) -> Path:
 
 def test_what_is_installed_from_it_is_what_was_installed(installed: Path, tmp_path: Path) -> None:
     found = distribution(wheels.site_of(installed))
-    wheel = tmp_path / wheel_file_name(found.name, found.version, found.tags or (pack.ANY,))
+    wheel = tmp_path / wheel_file_name(found.name, found.version, found.tags or (ANY,))
     wheel.write_bytes(packed_installed(found))
     again = wheels.make_environment(tmp_path / "env")
     wheels.install(again, wheel)
@@ -158,7 +159,7 @@ def test_edits_additions_and_losses_are_in_the_wheel(copied: Path, tmp_path: Pat
     assert found.modified == tuple(sorted(["demo_module.py", "added: demo_pkg/plugins/mine.py", f"missing: {lost}"]))
     assert found.actual_files != found.files
 
-    wheel = tmp_path / wheel_file_name(found.name, found.version, found.tags or (pack.ANY,))
+    wheel = tmp_path / wheel_file_name(found.name, found.version, found.tags or (ANY,))
     with wheel.open("wb") as file:
         assert pack.pack_installed(packable(found), file).files == found.actual_files
     again = wheels.make_environment(tmp_path / "again")
@@ -220,7 +221,7 @@ def test_a_namespace_that_several_distributions_share_is_packed(copied: Path, tm
 
 
 def test_a_working_tree_without_its_modules_is_refused(copied: Path, tmp_path: Path) -> None:
-    with pytest.raises(pack.Refused, match="none of its modules can be found"):
+    with pytest.raises(Refused, match="none of its modules can be found"):
         pack.pack_working_tree(packable(distribution(copied, editable_paths=(str(tmp_path),), modules=("gone",))), io.BytesIO())
 
 
@@ -247,11 +248,11 @@ def test_links_of_a_working_tree_are_followed_and_broken_ones_refused(copied: Pa
     pack.pack_working_tree(packable(found), wheel)
     assert "m/linked/data.txt" in names_in(wheel.getvalue())
     (tree / "gone").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(pack.Refused, match=r"gone cannot be read"):
+    with pytest.raises(Refused, match=r"gone cannot be read"):
         pack.pack_working_tree(packable(found), io.BytesIO())
     (tree / "gone").unlink()
     (tree / "round").symlink_to(tree)
-    with pytest.raises(pack.Refused, match="round in a circle"):
+    with pytest.raises(Refused, match="round in a circle"):
         pack.pack_working_tree(packable(found), io.BytesIO())
 
 
@@ -259,19 +260,19 @@ def test_a_file_that_changed_since_it_was_looked_at_is_refused(copied: Path) -> 
     (copied / "demo_module.py").write_text("def main(): print('edited')\n")
     found = collected(copied.parents[2])
     (copied / "demo_module.py").write_text("def main(): print('edited again')\n")
-    with pytest.raises(pack.Refused, match="changed while they were captured"):
+    with pytest.raises(Refused, match="changed while they were captured"):
         pack.pack_installed(packable(found), io.BytesIO())
 
 
 def test_an_edited_file_is_refused_by_name(copied: Path) -> None:
     (copied / "demo_module.py").write_text("def main(): ...\n")
-    with pytest.raises(pack.Refused, match=r"demo_module\.py is not what its RECORD says"):
+    with pytest.raises(Refused, match=r"demo_module\.py is not what its RECORD says"):
         packed_installed(distribution(copied))
 
 
 def test_a_missing_file_is_refused_by_name(copied: Path) -> None:
     (copied / "demo_module.py").unlink()
-    with pytest.raises(pack.Refused, match=r"demo_module\.py of its RECORD cannot be read"):
+    with pytest.raises(Refused, match=r"demo_module\.py of its RECORD cannot be read"):
         packed_installed(distribution(copied))
 
 
@@ -279,13 +280,13 @@ def test_a_missing_file_is_refused_by_name(copied: Path) -> None:
 def test_a_record_that_leaves_the_environment_is_refused(copied: Path, path: str) -> None:
     with (copied / "demo_pkg-1.0.dist-info/RECORD").open("a") as record:
         record.write(f"{path},,\n")
-    with pytest.raises(pack.Refused, match="lies outside its environment"):
+    with pytest.raises(Refused, match="lies outside its environment"):
         packed_installed(distribution(copied))
 
 
 def test_without_a_record_nothing_is_guessed(copied: Path) -> None:
     (copied / "demo_pkg-1.0.dist-info/RECORD").unlink()
-    with pytest.raises(pack.Refused, match="it has no RECORD"):
+    with pytest.raises(Refused, match="it has no RECORD"):
         packed_installed(distribution(copied))
 
 
@@ -297,7 +298,7 @@ def test_an_editable_is_packed_without_its_code(copied: Path, tmp_path: Path) ->
     own = [name for name in wheels.DEMO if name.startswith("demo_pkg-1.0.dist-info/")]
     assert sorted(names_in(packed)) == sorted([*own, "demo_pkg-1.0.dist-info/RECORD"])
     assert b"secret" not in packed
-    wheel = tmp_path / wheel_file_name(found.name, found.version, found.tags or (pack.ANY,))
+    wheel = tmp_path / wheel_file_name(found.name, found.version, found.tags or (ANY,))
     wheel.write_bytes(packed)
     again = wheels.make_environment(tmp_path / "again")
     wheels.install(again, wheel)
@@ -314,7 +315,7 @@ def test_an_egg_info_becomes_a_dist_info(tmp_path: Path) -> None:
     (egg / "entry_points.txt").write_text("[console_scripts]\ndemo-main = demo_module:main\n")
     (egg / "SOURCES.txt").write_text("demo_module.py\n")
     found = distribution(tmp_path, "Demo.Pkg.egg-info", tags=(), editable_paths=(str(tmp_path),))
-    wheel = tmp_path / wheel_file_name(found.name, found.version, found.tags or (pack.ANY,))
+    wheel = tmp_path / wheel_file_name(found.name, found.version, found.tags or (ANY,))
     wheel.write_bytes(packed_editable(found))
     environment = wheels.make_environment(tmp_path / "env")
     wheels.install(environment, wheel)
@@ -341,7 +342,7 @@ def test_requirements_that_are_there_are_not_said_twice(tmp_path: Path) -> None:
 
 
 def test_an_editable_without_readable_metadata_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(pack.Refused, match="PKG-INFO cannot be read"):
+    with pytest.raises(Refused, match="PKG-INFO cannot be read"):
         packed_editable(distribution(tmp_path, "demo_pkg.egg-info"))
 
 
