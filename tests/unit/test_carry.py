@@ -79,9 +79,11 @@ def test_whoever_goes_away_leaves_nothing_behind(guest: Path, tmp_path: Path) ->
         found = [path for path in (tmp_path / "tmp").glob("*/out/pid") if path.read_text()]
         pid = int(found[0].read_text()) if found else None
     child.stdin.close()
-    child.stdout.read()
-    child.wait(10)
-    child.stdout.close()
+    try:
+        child.wait(20)  # the script would go on for three times as long
+    finally:
+        child.kill()
+        child.stdout.close()
     assert list((tmp_path / "tmp").iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
