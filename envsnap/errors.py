@@ -6,6 +6,7 @@ into `EXIT_NO`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 EXIT_OK = 0
@@ -66,3 +67,20 @@ class EngineError(EnvsnapError):
     """An engine, a build or a registry failed."""
 
     exit_code = 6
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and everything below it: requests and urllib3 carry the cause now in `args`, now in the chain."""
+    pending, seen = [error], set[int]()
+    while pending:
+        current = pending.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        pending += [item for item in (*current.args, current.__cause__, current.__context__) if isinstance(item, BaseException)]
+
+
+def innermost(error: BaseException) -> str:
+    """The words of what lies at the bottom of an error."""
+    return str(list(causes(error))[-1]) or type(error).__name__

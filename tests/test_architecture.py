@@ -11,13 +11,15 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "envsnap"
 
-LEAVES = {"errors", "progress", "redaction", "model"}
+LEAVES = {"errors", "progress", "redaction", "model", "oci"}
 EDGE_TOOLS = {"archive", "carry", "process", "storage", "target"}
+EDGES = {"probes", "engines", "smoke", "registry", "inventory", "debian", "bytecode", "publish", "attest", "rootless"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
     "redaction": {"guest"},  # rules that hold on both sides are written where both can read them
     "model": {"errors"},
+    "oci": {"errors"},
     "process": {"errors"},
     "storage": {"errors"},
     "target": {"process"},
@@ -26,10 +28,12 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"errors"},
     **{pure: {"errors", "redaction", "model"} for pure in ("lockfile", "catalog", "plan", "render", "parity")},
     "report": {"errors", "redaction", "model"},
-    **dict.fromkeys(("engines", "smoke"), LEAVES | EDGE_TOOLS),
+    "layers": {"errors", "model", "oci", "guest"},  # streams in, streams out; RECORD's rules are guest's
+    **dict.fromkeys(EDGES, LEAVES | EDGE_TOOLS),
     "probes": LEAVES | EDGE_TOOLS | {"guest"},
-    "workflows": LEAVES | EDGE_TOOLS | {"lockfile", "catalog", "plan", "render", "parity", "probes", "engines", "smoke"},
-    "cli": LEAVES | EDGE_TOOLS | {"settings", "report", "workflows", "lockfile", "engines", "probes"},
+    **dict.fromkeys(("inventory", "debian", "bytecode", "rootless"), LEAVES | EDGE_TOOLS | {"layers", "guest"}),
+    "workflows": LEAVES | EDGE_TOOLS | EDGES | {"lockfile", "catalog", "plan", "render", "parity", "layers"},
+    "cli": LEAVES | EDGE_TOOLS | EDGES | {"settings", "report", "workflows", "lockfile"},
 }
 HEAVY = {"torch", "ultralytics", "wandb", "docker", "pynvml", "requests", "jinja2", "rich", "pypi_simple", "detect_secrets"}
 
@@ -79,7 +83,7 @@ def test_guest_scripts_start_with_the_standard_library_alone(path: Path) -> None
 def test_edge_rooms_do_not_see_each_other_and_pure_rooms_touch_no_world() -> None:
     world = {"os", "subprocess", "socket", "shutil", "tempfile", "requests", "docker"}
     for path in modules():
-        if room(path) in {"lockfile", "plan", "parity", "report"}:
+        if room(path) in {"lockfile", "plan", "parity", "report", "layers"}:
             assert not {name.split(".")[0] for name in imported(path)} & world, path
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from envsnap import redaction
-from envsnap.errors import EngineError
+from envsnap.errors import EngineError, causes, innermost
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -100,25 +100,8 @@ def _group_of(place: Path) -> str:
         return ""
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and everything below it: requests and urllib3 carry the cause now in `args`, now in the chain."""
-    pending, seen = [error], set[int]()
-    while pending:
-        current = pending.pop(0)
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        pending += [item for item in (*current.args, current.__cause__, current.__context__) if isinstance(item, BaseException)]
-
-
 def _system_error(error: BaseException) -> OSError | None:
-    return next((cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno), None)
-
-
-def innermost(error: BaseException) -> str:
-    """The words of what lies at the bottom of an error."""
-    return str(list(_causes(error))[-1]) or type(error).__name__
+    return next((cause for cause in causes(error) if isinstance(cause, OSError) and cause.errno), None)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from envsnap.model.kinds import Digest, Soname, Value
+from envsnap.model.kinds import Digest, PackageName, Soname, SystemName, Value
 
 
 class Release(Value, frozen=True, kw_only=True):
@@ -56,15 +56,43 @@ class ImageConfig(Value, frozen=True, kw_only=True):
     size_bytes: int | None = None
 
 
+class Directory(Value, frozen=True, kw_only=True):
+    """How a directory is kept. Attributes: mode: permission bits with set-ID and sticky ones, as a number (0o755 is 493)."""
+
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+
+
+class InstalledSystemPackage(Value, frozen=True, kw_only=True):
+    name: SystemName
+    version: str
+    arch: str
+
+
+class InstalledDistribution(Value, frozen=True, kw_only=True):
+    """A Python package of the base. Attributes: site: its site directory, without the leading "/"; files: as LockedPackage.files."""
+
+    name: PackageName
+    version: str
+    site: str
+    files: Digest | None = None
+
+
 class BaseInventory(Value, frozen=True, kw_only=True):
-    """What was read inside a base image.
+    """What was read inside a base image. Paths are without the leading "/".
 
     Attributes:
         distribution: "debian 12", "ubuntu 24.04" (os-release ID and VERSION_ID).
         python: exact version of its `python3`, None when it has none.
-        python_path: absolute path of that interpreter.
+        python_path: absolute path of that interpreter, as `sys.executable` says it.
         libc: "glibc 2.36".
         sonames: libraries that its loader finds.
+        complete: its files were read; else only what an engine could tell by running a shell in it, and the fields below are empty.
+        directories: those that are not 0755 of root. links: symbolic links that stand for directories ("lib": "usr/lib").
+        system_packages: of dpkg; dpkg_status: blob of /var/lib/dpkg/status.
+        packages: Python's, in the directories where its `python3` looks.
+        interpreter: blob of a tar archive with its Python, standard library and what these load: enough to run it elsewhere.
     """
 
     distribution: str
@@ -72,6 +100,13 @@ class BaseInventory(Value, frozen=True, kw_only=True):
     python_path: str | None = None
     libc: str = ""
     sonames: frozenset[Soname] = frozenset()
+    complete: bool = False
+    directories: Mapping[str, Directory] = {}
+    links: Mapping[str, str] = {}
+    system_packages: tuple[InstalledSystemPackage, ...] = ()
+    dpkg_status: Digest | None = None
+    packages: tuple[InstalledDistribution, ...] = ()
+    interpreter: Digest | None = None
 
 
 class Base(Value, frozen=True, kw_only=True):

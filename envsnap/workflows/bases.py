@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 
 from envsnap.engines.interface import Engine, EngineImage
-from envsnap.engines.reference import same_repository, with_digest
-from envsnap.engines.registry import Registry
 from envsnap.errors import EngineError
 from envsnap.model.base import Base, BaseInventory, Release
 from envsnap.model.plan import BuildPlan
+from envsnap.oci.reference import same_repository, with_digest
 from envsnap.progress import Progress
+from envsnap.registry.client import Registry
 from envsnap.storage import write_file
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 
 from envsnap.engines.interface import BuildInputs, Engine, EngineImage, Pushed
-from envsnap.engines.reference import require_tag
 from envsnap.errors import UsageError
 from envsnap.model.image import ImageRecord
 from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import LOCK_LABEL
+from envsnap.oci.reference import require_tag
 from envsnap.progress import Progress
 from envsnap.storage import write_file
 from envsnap.workflows import places, plan

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from envsnap import catalog, plan, render
 from envsnap.engines.interface import Engine
-from envsnap.engines.registry import Registry
 from envsnap.errors import EngineError, InputError
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import CONDA_TREE, BuildPlan, InstallPacked, MakeCondaEnvironment, PackedInstall
 from envsnap.probes import source
 from envsnap.progress import Progress
+from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore, new_directory
 from envsnap.target import guest_files
 from envsnap.workflows import bases, places

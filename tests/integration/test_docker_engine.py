@@ -21,10 +21,10 @@ from envsnap import archive, target
 from envsnap.engines import container
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs, Pushed
-from envsnap.engines.reference import require_tag
-from envsnap.engines.registry import Registry
 from envsnap.errors import EngineError, TargetError, UsageError
+from envsnap.oci.reference import require_tag
 from envsnap.progress import SILENT
+from envsnap.registry.client import Registry
 
 pytestmark = pytest.mark.engine
 PLATFORM = "linux/amd64" if os.uname().machine == "x86_64" else "linux/arm64"

@@ -16,9 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from envsnap.engines import registry as registry_module
-from envsnap.engines.registry import Registry, RegistryImage
 from envsnap.errors import EngineError
+from envsnap.registry import client as registry_module
+from envsnap.registry.client import Registry, RegistryImage
 
 Answer = tuple[int, dict[str, str], bytes]
 Serving = Callable[[Callable[[BaseHTTPRequestHandler], Answer]], AbstractContextManager[str]]

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from envsnap import redaction
-from envsnap.engines.connection import innermost
-from envsnap.engines.reference import Reference, api_host, is_loopback, parse_reference
-from envsnap.errors import EngineError
+from envsnap.errors import EngineError, innermost
 from envsnap.model.base import ImageConfig
 from envsnap.model.kinds import ARCHITECTURES
+from envsnap.oci.reference import Reference, api_host, is_loopback, parse_reference
 
 if TYPE_CHECKING:
     import requests

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from docker.auth import INDEX_NAME, INDEX_URL
 
-from envsnap.engines.reference import Reference, api_host, is_loopback, parse_reference, require_tag, same_repository, with_digest
 from envsnap.errors import EngineError, UsageError
+from envsnap.oci.reference import Reference, api_host, is_loopback, parse_reference, require_tag, same_repository, with_digest
 
 DIGEST = "sha256:" + "0" * 64
 
