@@ -107,8 +107,11 @@ class BlobStore:
         return digest
 
     @contextmanager
-    def writer(self) -> Iterator[BlobWriter]:
+    def writer(self, durable: bool = True) -> Iterator[BlobWriter]:
         """A blob that is written piece by piece; it is there when this is left without an exception.
+
+        Args:
+            durable: wait until the disk has it. A cache need not: what a power cut leaves of it is hashed before it is believed.
 
         Raises:
             TargetError: the disk is full, or the place cannot be written.
@@ -121,7 +124,8 @@ class BlobStore:
                 with os.fdopen(handle, "wb") as file:
                     yield (writer := BlobWriter(file))
                     file.flush()
-                    os.fsync(file.fileno())
+                    if durable:
+                        os.fsync(file.fileno())
                 writer.digest = "sha256:" + writer.hash.hexdigest()
                 temporary.chmod(0o644)
                 temporary.replace(self.path(writer.digest))
