@@ -220,11 +220,12 @@ class BlobStore:
 
 
 class BlobWriter(io.RawIOBase):
-    """Hashes what is written on its way to a file. Attributes: digest: "sha256:…", once the blob is whole."""
+    """Hashes what is written on its way to a file. Attributes: size: bytes so far; digest: "sha256:…", once the blob is whole."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.hash = hashlib.sha256()
+        self.size = 0
         self.digest = ""
 
     def writable(self) -> bool:
@@ -232,4 +233,5 @@ class BlobWriter(io.RawIOBase):
 
     def write(self, data: Buffer) -> int:
         self.hash.update(data)
+        self.size += memoryview(data).nbytes
         return self._file.write(data)

@@ -222,6 +222,29 @@ class Pages:
             else:
                 raise Unanswered(f"{location.shown} answers {response.status_code} for {file.name}")
 
+    def pieces(self, location: Location, file: ListedFile, *, start: int = 0) -> Iterator[bytes]:
+        """The bytes of a remote file from `start` on.
+
+        Raises:
+            Unanswered: it cannot be had, or the connection breaks: what was yielded is good, and the rest may be asked for again.
+        """
+        import requests
+
+        if self._offline or file.url is None:
+            raise Unanswered(f"offline, and {file.name} was never fetched")
+        url = _with_login(file.url, location.url)
+        with self._piece(location, url, f"bytes={start}-") as response:
+            if response.status_code not in (200, 206):
+                raise Unanswered(f"{location.shown} answers {response.status_code} for {file.name}")
+            skip = start if response.status_code == 200 else 0  # it serves no pieces
+            try:
+                for piece in response.iter_content(1 << 20):
+                    if skip < len(piece):
+                        yield piece[skip:]
+                    skip = max(0, skip - len(piece))
+            except requests.RequestException as error:
+                raise Unanswered(f"{location.shown} breaks off in the middle of {file.name}") from error
+
     def _piece(self, location: Location, url: str, range_: str) -> requests.Response:
         return self._get(location, url, {"Range": range_, "Accept": "*/*", "Accept-Encoding": "identity"})
 

@@ -1,0 +1,128 @@
+"""The layer plan: the second reading of a build plan, for assembling an image without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from envsnap.model.base import Directory
+from envsnap.model.kinds import Digest, Hex64, PackageName, Value, WheelFile
+from envsnap.model.plan import ENVIRONMENT
+
+
+class Layout(Value, frozen=True, kw_only=True):
+    """What besides a wheel's hash decides the bytes of its layer.
+
+    Attributes:
+        prefix: of the environment, without the leading "/" as every path in a layer.
+        python: "3.11": names lib/python3.11/site-packages.
+        opt: how the base keeps /opt, the one directory above ours that is not ours.
+    """
+
+    prefix: str = ENVIRONMENT.lstrip("/")
+    python: str
+    opt: Directory = Directory()
+
+    @property
+    def site(self) -> str:
+        return f"{self.prefix}/lib/python{self.python}/site-packages"
+
+
+class PlannedWheel(Value, frozen=True, kw_only=True):
+    """Attributes:
+    sha256, size_bytes: of the wheel file.
+    source_bytes: of the Python sources in it; 0: it has no byte code.
+    files: what the lock says it installs (LockedPackage.files); None for an editable.
+    extra: site-relative path -> content, of what is put beside it (an editable's .pth and direct_url.json).
+    """
+
+    name: PackageName
+    version: str
+    file: WheelFile
+    sha256: Hex64
+    size_bytes: int
+    source_bytes: int
+    files: Digest | None = None
+    extra: Mapping[str, str] = {}
+
+
+class PlannedLayer(Value, frozen=True, kw_only=True, tag_field="kind"):
+    """One layer; the subclasses are the kinds. What they hold, with the layout, decides their bytes."""
+
+
+class EnvironmentLayer(PlannedLayer, frozen=True, kw_only=True, tag="environment"):
+    """The empty environment and the directories that any user may write to.
+
+    Attributes:
+        interpreter: absolute path of the `python3` that it is made with; version: its exact version. Both None where conda's tree has it.
+        writable: absolute paths, in order.
+    """
+
+    interpreter: str | None = None
+    version: str | None = None
+    writable: tuple[str, ...] = ()
+
+
+class SystemFile(Value, frozen=True, kw_only=True):
+    """A package of the distribution. Attributes: path: of the .deb below its archive; sha256, size_bytes: of that file."""
+
+    name: str
+    version: str
+    arch: str
+    path: str
+    sha256: Hex64
+    size_bytes: int
+
+
+class SystemLayer(PlannedLayer, frozen=True, kw_only=True, tag="system"):
+    """Packages of the distribution, unpacked, and dpkg's database with them. Attributes: onto: the base's own database, by its digest."""
+
+    packages: tuple[SystemFile, ...]
+    onto: Digest | None = None
+
+
+class TreeLayer(PlannedLayer, frozen=True, kw_only=True, tag="tree"):
+    """A tar archive that was kept at the capture (conda's packages, an interpreter). Attributes: tree: blob; path: where it goes."""
+
+    tree: Digest
+    path: str
+
+
+class WheelsLayer(PlannedLayer, frozen=True, kw_only=True, tag="wheels"):
+    wheels: tuple[PlannedWheel, ...]
+
+
+class BytecodeLayer(PlannedLayer, frozen=True, kw_only=True, tag="bytecode"):
+    """Byte code of wheels. Attributes: version: of exactly the interpreter that must make it, "3.11.2"."""
+
+    wheels: tuple[PlannedWheel, ...]
+    version: str
+
+
+class SourceLayer(PlannedLayer, frozen=True, kw_only=True, tag="source"):
+    """The project's files. Attributes: files: digest of their manifest (LockedSource.files); path: absolute."""
+
+    files: Digest
+    path: str
+
+
+class LockLayer(PlannedLayer, frozen=True, kw_only=True, tag="lock"):
+    """The lock's copy, and the manifest of the project's files.
+
+    Attributes:
+        lock: digest of the lock's bytes.
+        files: as in `SourceLayer`; None where the source is left out. path: absolute, of the source.
+    """
+
+    lock: Digest
+    files: Digest | None = None
+    path: str = ""
+
+
+AnyLayer = EnvironmentLayer | SystemLayer | TreeLayer | WheelsLayer | BytecodeLayer | SourceLayer | LockLayer
+
+
+class LayerPlan(Value, frozen=True, kw_only=True):
+    """Attributes: layers: from below."""
+
+    layout: Layout
+    layers: tuple[AnyLayer, ...]

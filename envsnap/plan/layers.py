@@ -1,0 +1,244 @@
+"""Which layers an image gets: large and stable ones below, small and lively ones above, so that a change moves few bytes.
+
+Pure. What a layer is made of is in it; how its bytes come about is `envsnap.layers`' business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from envsnap.errors import PlanError
+from envsnap.model.base import BaseInventory, Directory
+from envsnap.model.kinds import plain
+from envsnap.model.layers import (
+    AnyLayer,
+    BytecodeLayer,
+    EnvironmentLayer,
+    LayerPlan,
+    Layout,
+    LockLayer,
+    PlannedWheel,
+    SourceLayer,
+    SystemFile,
+    SystemLayer,
+    TreeLayer,
+    WheelsLayer,
+)
+from envsnap.model.lock import EnvLock
+from envsnap.model.plan import (
+    HOME_IN_IMAGE,
+    WORKSPACE,
+    AptInstall,
+    BuildPlan,
+    CopySource,
+    InstallPacked,
+    InstallWheels,
+    MakeCondaEnvironment,
+    MakeEnvironment,
+)
+from envsnap.plan.bases import minor
+
+FORMAT = 1
+"""Of the bytes of layers: another number for each change after which the same recipe gives other bytes."""
+MAX_LAYERS = 120
+"""Of an image, the base's included: overlay2 mounts 128 directories at most, and a container adds two of its own."""
+GROUP_BYTES = 16 << 20
+"""Of the wheel files in a group: what one changed package costs to send."""
+_MAX_GROUP_BYTES = 1 << 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingredients:
+    """What a build plan does not say and a layer plan needs.
+
+    Attributes:
+        wheels: sha256 -> (bytes of the file, bytes of the Python sources in it).
+        inventory: of the base. base_layers: how many it has.
+        system: the distribution's packages that `AptInstall` comes down to.
+        beside: package -> site-relative path -> content of what is put beside its wheel.
+        lock: digest of the lock's bytes.
+    """
+
+    wheels: Mapping[str, tuple[int, int]]
+    inventory: BaseInventory
+    base_layers: int
+    lock: str
+    system: Sequence[SystemFile] = ()
+    beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def needs_a_shell(plan: BuildPlan) -> tuple[str, ...]:
+    """Why this plan cannot be assembled, one sentence for each step that only a shell can do."""
+    return tuple(
+        "conda's packages are fetched by a conda client of the base (capture with --rescue conda keeps them instead)"
+        for step in plan.steps
+        if isinstance(step, MakeCondaEnvironment) and step.tree is None
+    )
+
+
+def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
+    """The layers of a plan, from below.
+
+    Raises:
+        PlanError: the base leaves no room for them.
+    """
+    layout = Layout(python=minor(lock.python.version), opt=known.inventory.directories.get("opt", Directory()))
+    below: list[AnyLayer] = []
+    wheels: list[PlannedWheel] = []
+    lively: list[PlannedWheel] = []
+    above: list[AnyLayer] = []
+    compiled = True
+    writable = tuple(dict.fromkeys((HOME_IN_IMAGE, WORKSPACE, plan.workdir)))
+    files = {package.name: package.files for package in lock.packages}
+    for step in plan.steps:
+        match step:
+            case AptInstall() if known.system:
+                below.insert(0, SystemLayer(packages=tuple(known.system), onto=known.inventory.dpkg_status))
+            case MakeEnvironment():
+                below.append(EnvironmentLayer(interpreter=known.inventory.python_path, version=known.inventory.python, writable=writable))
+            case MakeCondaEnvironment(tree=tree, path=path) if tree is not None:
+                below += [EnvironmentLayer(writable=writable), TreeLayer(tree=tree, path=path)]
+            case InstallWheels():
+                compiled = step.compile
+                wheels += [
+                    _planned(wheel.name, wheel.version, wheel.file, wheel.sha256, files.get(wheel.name), known) for wheel in step.wheels
+                ]
+            case InstallPacked():
+                lively += [
+                    _planned(
+                        package.name,
+                        package.version,
+                        package.file,
+                        package.blob.removeprefix("sha256:"),
+                        files.get(package.name),
+                        known,
+                    )
+                    for package in step.packages
+                ]
+            case CopySource(path=path):
+                assert lock.source is not None
+                above.append(SourceLayer(files=lock.source.files, path=path))
+            case _:
+                pass
+    source = next((layer for layer in above if isinstance(layer, SourceLayer)), None)
+    above.append(LockLayer(lock=known.lock, files=source.files, path=source.path) if source else LockLayer(lock=known.lock))
+    python = (known.inventory.python if lock.python.conda is None else lock.python.version) if compiled else None
+    room = MAX_LAYERS - known.base_layers - len(below) - len(above)
+    return LayerPlan(layout=layout, layers=(*below, *wheel_layers(wheels, lively, python=python, room=room), *above))
+
+
+def _planned(name: str, version: str, file: str, sha256: str, files: str | None, known: Ingredients) -> PlannedWheel:
+    size_bytes, source_bytes = known.wheels[sha256]
+    return PlannedWheel(
+        name=name,
+        version=version,
+        file=file,
+        sha256=sha256,
+        size_bytes=size_bytes,
+        source_bytes=source_bytes,
+        files=files,
+        extra=known.beside.get(name, {}),
+    )
+
+
+def title(layer: AnyLayer) -> str:
+    """What a layer is, for an image's history."""
+    match layer:
+        case EnvironmentLayer():
+            return "envsnap: an empty environment"
+        case SystemLayer(packages=packages):
+            return f"envsnap: {', '.join(package.name for package in packages)}"
+        case TreeLayer(path=path):
+            return f"envsnap: {path} as it was captured"
+        case WheelsLayer(wheels=wheels):
+            return f"envsnap: {_names(wheels)}"
+        case BytecodeLayer(wheels=wheels, version=version):
+            return f"envsnap: byte code of Python {version} for {_names(wheels)}"
+        case SourceLayer(path=path):
+            return f"envsnap: the project's files at {path}"
+        case LockLayer():
+            return "envsnap: the lock"
+
+
+def _names(wheels: Sequence[PlannedWheel]) -> str:
+    return ", ".join(f"{wheel.name} {wheel.version}" for wheel in wheels)
+
+
+def wheel_layers(wheels: Sequence[PlannedWheel], lively: Sequence[PlannedWheel], *, python: str | None, room: int) -> tuple[AnyLayer, ...]:
+    """The layers of wheels, from below: the large ones, each alone, and their byte code; groups of small ones, each with its byte code.
+
+    Args:
+        lively: those that change most often (packed at the capture, installed in place): groups of their own, on top.
+        python: exact version of the interpreter that compiles; None for no byte code.
+        room: how many layers there may be.
+
+    Raises:
+        PlanError: not even one group fits.
+    """
+    limit = GROUP_BYTES
+    while limit < _MAX_GROUP_BYTES:
+        layers = (*_layers(wheels, limit, python), *_layers(lively, limit, python))
+        if len(layers) <= room:
+            return layers
+        limit *= 2
+    raise PlanError(
+        "the image would have too many layers",
+        why=f"the base leaves room for {room}",
+        hint="a base with fewer layers: --base slim, or --base REF",
+    )
+
+
+def recipe(layer: AnyLayer, layout: Layout) -> str:
+    """What names a layer before it is made: hex digest of everything that decides its bytes."""
+    document = {"format": FORMAT, "layout": plain(layout), "layer": _decisive(layer)}
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _decisive(layer: AnyLayer) -> object:
+    match layer:
+        case WheelsLayer(wheels=wheels) | BytecodeLayer(wheels=wheels):
+            rows = [[wheel.file, wheel.sha256, dict(wheel.extra)] for wheel in wheels]
+            return [type(layer).__name__, rows, layer.version if isinstance(layer, BytecodeLayer) else ""]
+        case _:
+            return plain(layer)
+
+
+def _layers(wheels: Sequence[PlannedWheel], limit: int, python: str | None) -> Iterator[AnyLayer]:
+    large = sorted((wheel for wheel in wheels if wheel.size_bytes > limit), key=lambda wheel: (-wheel.size_bytes, wheel.name))
+    for wheel in large:
+        yield WheelsLayer(wheels=(wheel,))
+    for group in _split(large, limit, attrgetter("source_bytes")):
+        yield from _byte_code(group, python)
+    for group in _split([wheel for wheel in wheels if wheel.size_bytes <= limit], limit, attrgetter("size_bytes")):
+        yield WheelsLayer(wheels=group)
+        yield from _byte_code(group, python)
+
+
+def _byte_code(group: Sequence[PlannedWheel], python: str | None) -> Iterator[BytecodeLayer]:
+    """Nothing for wheels of libraries alone."""
+    compiled = tuple(wheel for wheel in group if wheel.source_bytes)
+    if python is not None and compiled:
+        yield BytecodeLayer(wheels=compiled, version=python)
+
+
+def _split(
+    wheels: Sequence[PlannedWheel], limit: int, size: Callable[[PlannedWheel], int], *, depth: int = 0
+) -> Iterator[tuple[PlannedWheel, ...]]:
+    """Halves by one more bit of each name's hash, until a part is small enough or one wheel: a package that comes, goes or grows moves
+    no other to another part, but where a part is split.
+    """
+    if not wheels:
+        return
+    if len(wheels) == 1 or sum(map(size, wheels)) <= limit:
+        yield tuple(sorted(wheels, key=lambda wheel: wheel.name))
+        return
+    for side in (0, 1):
+        yield from _split([wheel for wheel in wheels if _bit(wheel.name, depth) == side], limit, size, depth=depth + 1)
+
+
+def _bit(name: str, depth: int) -> int:
+    return hashlib.sha256(name.encode()).digest()[depth // 8] >> (7 - depth % 8) & 1
