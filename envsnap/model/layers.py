@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from envsnap.model.base import Directory
 from envsnap.model.kinds import Digest, Hex64, PackageName, Value, WheelFile
-from envsnap.model.plan import ENVIRONMENT
+from envsnap.model.plan import ENVIRONMENT, SystemFile
 
 
 class Layout(Value, frozen=True, kw_only=True):
@@ -60,17 +60,6 @@ class EnvironmentLayer(PlannedLayer, frozen=True, kw_only=True, tag="environment
     interpreter: str | None = None
     version: str | None = None
     writable: tuple[str, ...] = ()
-
-
-class SystemFile(Value, frozen=True, kw_only=True):
-    """A package of the distribution. Attributes: path: of the .deb below its archive; sha256, size_bytes: of that file."""
-
-    name: str
-    version: str
-    arch: str
-    path: str
-    sha256: Hex64
-    size_bytes: int
 
 
 class SystemLayer(PlannedLayer, frozen=True, kw_only=True, tag="system"):

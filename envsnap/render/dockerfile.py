@@ -60,6 +60,7 @@ def dockerfile(plan: BuildPlan, lock: EnvLock, editables: Sequence[Editable]) ->
         editables=editables,
         user=user(plan.base.config.user) if plan.base.config is not None and plan.base.config.user else "",
         environment=ENVIRONMENT,
+        major_minor=major_minor,
         site_packages=f"{ENVIRONMENT}/lib/python{major_minor}/site-packages",
         lock_path=LOCK_IN_IMAGE,
         manifest_path=MANIFEST_IN_IMAGE,

@@ -29,6 +29,7 @@ class Editable(NamedTuple):
         direct_url: where it lies in the image (PEP 610).
     """
 
+    name: str
     pth: str
     metadata: str
     pth_content: bytes
@@ -97,10 +98,22 @@ def editables(packages: Iterable[PackedInstall], lock: EnvLock) -> tuple[Editabl
     )
 
 
+def beside(packages: Iterable[PackedInstall], lock: EnvLock) -> dict[str, dict[str, str]]:
+    """Package -> what is put beside its wheel, by site-relative path, for those that are installed in place."""
+    return {
+        editable.name: {
+            editable.pth: editable.pth_content.decode(),
+            f"{editable.metadata}/direct_url.json": editable.direct_url.decode(),
+        }
+        for editable in editables(packages, lock)
+    }
+
+
 def _editable(package: PackedInstall, origin: EditableOrigin, project: str) -> Editable:
     directory = f"{WORKSPACE}/{project}/{origin.path or ''}".rstrip("/")
     direct_url = {"dir_info": {"editable": True}, "url": f"file://{quote(directory)}"}
     return Editable(
+        name=package.name,
         # Named as setuptools names its own.
         pth=f"__editable__.{package.name.replace('-', '_')}-{package.version}.pth",
         metadata="-".join(package.file.split("-")[:2]) + ".dist-info",
