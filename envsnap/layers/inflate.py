@@ -13,7 +13,13 @@ from envsnap.errors import InputError
 _engine: Any = importlib.import_module("isal.isal_zlib" if importlib.util.find_spec("isal") else "zlib")
 
 crc32_of = _engine.crc32
+DEFLATE_ERRORS: tuple[type[Exception], ...] = (zlib.error, _engine.error)
 _PIECE = 1 << 20
+
+
+def gzip_stream() -> Any:
+    """What inflates one member of a gzip file, as `zlib.decompressobj` does."""
+    return _engine.decompressobj(16 + 15)
 
 
 class Inflater:
@@ -42,7 +48,7 @@ class Inflater:
         while True:
             try:
                 data = stream.decompress(piece, min(self._left + 1, _PIECE))
-            except (zlib.error, _engine.error) as error:
+            except DEFLATE_ERRORS as error:
                 raise self._refused("it is no deflate stream") from error
             self._left -= len(data)
             if self._left < 0:
