@@ -87,6 +87,27 @@ def new_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(fresh, ignore_errors=True)
 
 
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Fill an empty file beside `path`, then put it in `path`'s place; on any failure what was there stays.
+
+    Raises:
+        TargetError: the disk is full, or the place cannot be written.
+    """
+    with disk_errors(f"write {path}", path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        fresh = Path(name)
+        try:
+            yield fresh
+            fresh.chmod(0o644)
+            fresh.replace(path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+
+
 class BlobStore:
     """Large bytes beside a lock, at `NAME.blobs/sha256/<hex>`; checked on every read."""
 
@@ -183,6 +204,11 @@ class BlobStore:
 
     def has(self, digest: str) -> bool:
         return self.path(digest).is_file()
+
+    def touch(self, digest: str) -> None:
+        """Note that a blob was used just now: what was not for longest is the first to go from a cache that grew too large."""
+        with contextlib.suppress(OSError):  # gone meanwhile, or another user's: then he keeps count
+            os.utime(self.path(digest))
 
     def keep_only(self, digests: Collection[str]) -> None:
         """Drop every other blob: what an earlier capture of the same name kept and this one does not name."""

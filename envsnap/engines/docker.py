@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from envsnap import archive, process, redaction
-from envsnap.engines import buildx
+from envsnap.engines import buildx, loading
 from envsnap.engines.abilities import describe_engine, disk_ability, gpu_ability, uses_containerd_store
 from envsnap.engines.build_failure import build_failure
 from envsnap.engines.connection import NO_SOCKET, connect, engine_errors, failure
@@ -22,6 +22,7 @@ from envsnap.engines.running import RunningContainer
 from envsnap.errors import EngineError, TargetError
 from envsnap.model.base import BaseInventory
 from envsnap.model.host import Ability, State
+from envsnap.oci.image import Image
 from envsnap.progress import Progress, Task
 
 if TYPE_CHECKING:
@@ -175,6 +176,43 @@ class DockerEngine:
         if not digest:
             raise EngineError(what, why="the registry answered no digest")
         return Pushed(digest=digest, uploaded_bytes=layers.uploaded_bytes)
+
+    # Images that were put together elsewhere
+
+    def find(self, image: Image) -> EngineImage | None:
+        image_id = self._id_of(image)
+        if image_id is None:
+            return None
+        with engine_errors(f"cannot look up {image_id[:19]}"):
+            found = loading.inspect(self._client, image_id)
+        if found is None or found["Id"] != image_id or loading.rootfs(found) != image.config.diff_ids:
+            return None
+        if self._containerd_store and not loading.opens(self._client, image_id):
+            return None
+        return read_image(found, config_digest=image.config.digest)
+
+    def _id_of(self, image: Image) -> str | None:
+        """What the engine calls an image once it has it. Either digest covers all that the image is."""
+        if not self._containerd_store:
+            return image.config.digest
+        if image.manifest is None:
+            return None
+        self._config_digests[image.manifest.digest] = image.manifest.config.digest
+        return image.manifest.digest
+
+    def layers_there(self, image: Image) -> int:
+        return loading.layers_in_common(self._client, image.config.diff_ids)
+
+    def load(self, image: Image, archive: Iterator[bytes]) -> EngineImage:
+        what = f"cannot load {image.config.digest[:19]} into the engine"
+        if self._id_of(image) is None:
+            why = "it has a containerd store, which finds an image by its manifest, and the manifest of this one is not known"
+            raise EngineError(what, why=why, hint="push the base to a registry, and build upon that")
+        loading.send(self._client, archive, what)
+        found = self.find(image)
+        if found is None:
+            raise loading.NotTaken(what, why="the engine took it without a complaint, and does not have it")
+        return found
 
     # Building
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from envsnap.model.base import BaseInventory, ImageConfig
 from envsnap.model.host import Ability
+from envsnap.oci.image import Image
 from envsnap.progress import Progress
 from envsnap.target import Target
 
@@ -89,6 +90,20 @@ class Engine(Protocol):
 
         An interrupt leaves no container and no tag behind. Raises EngineError, with the build's own words, or because the
         image is not for that platform or lacks a label; then no tag is set.
+        """
+
+    def find(self, image: Image) -> EngineImage | None:
+        """An image that was put together elsewhere, if the store has exactly that and all of its layers. Raises EngineError."""
+
+    def layers_there(self, image: Image) -> int:
+        """How many of its layers, from the lowest, the store has already. Raises EngineError."""
+
+    def load(self, image: Image, archive: Iterator[bytes]) -> EngineImage:
+        """Take an image as an archive, which may lack layers that are there, and look whether it is there; gives it no name.
+
+        Raises:
+            NotTaken: it is not there afterwards.
+            EngineError: the engine does not answer, or its disk is full. What `archive` raises passes through.
         """
 
     def tag(self, image_id: str, reference: str) -> None: ...
