@@ -201,7 +201,8 @@ def recipe(layer: AnyLayer, layout: Layout) -> str:
 def _decisive(layer: AnyLayer) -> object:
     match layer:
         case WheelsLayer(wheels=wheels) | BytecodeLayer(wheels=wheels):
-            rows = [[wheel.file, wheel.sha256, dict(wheel.extra)] for wheel in wheels]
+            # `files` decides no byte: it is here so that what one lock says of a wheel is never taken as checked by another's.
+            rows = [[wheel.file, wheel.sha256, wheel.files, dict(wheel.extra)] for wheel in wheels]
             return [type(layer).__name__, rows, layer.version if isinstance(layer, BytecodeLayer) else ""]
         case _:
             return plain(layer)
