@@ -35,7 +35,20 @@ ALLOWED: dict[str, set[str]] = {
     "workflows": LEAVES | EDGE_TOOLS | EDGES | {"lockfile", "catalog", "plan", "render", "parity", "layers"},
     "cli": LEAVES | EDGE_TOOLS | EDGES | {"settings", "report", "workflows", "lockfile"},
 }
-HEAVY = {"torch", "ultralytics", "wandb", "docker", "pynvml", "requests", "jinja2", "rich", "pypi_simple", "detect_secrets"}
+HEAVY = {
+    "torch",
+    "ultralytics",
+    "wandb",
+    "docker",
+    "pynvml",
+    "requests",
+    "jinja2",
+    "rich",
+    "pypi_simple",
+    "detect_secrets",
+    "cryptography",
+    "nacl",
+}
 
 
 def room(path: Path) -> str:

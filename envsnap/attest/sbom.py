@@ -1,0 +1,242 @@
+"""The bill of materials of an image: CycloneDX 1.6, the base's part told from the environment's.
+
+Made from the lock and the plan, so it can be had before the image is, and it is the same bytes each time: no time in it, and the serial
+number is made of its content. Nothing is guessed: what is not known of a component is left out.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from envsnap import __version__
+from envsnap.attest import purl
+from envsnap.attest.locations import address, git_address
+from envsnap.model.base import Base, BaseInventory
+from envsnap.model.lock import (
+    CondaOrigin,
+    DirectoryOrigin,
+    EditableOrigin,
+    EnvLock,
+    IndexOrigin,
+    LockedCondaPackage,
+    LockedPackage,
+    LockedSource,
+    VcsOrigin,
+    WheelOrigin,
+)
+from envsnap.model.plan import AptInstall, BuildPlan, CopySource, InstallPacked, InstallWheels
+from envsnap.oci.documents import canonical
+
+MEDIA_TYPE = "application/vnd.cyclonedx+json"
+SPECIFICATION = "1.6"
+PART = "dev.envsnap:part"
+"""Property of each component: "base" or "environment"."""
+
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "dev.envsnap.bill-of-materials")
+_IMAGE = "image"
+_BASE = "base"
+
+Component = dict[str, Any]
+
+
+def bill_of_materials(lock: EnvLock, plan: BuildPlan, *, licences: Mapping[str, str] | None = None) -> bytes:
+    """The document.
+
+    Args:
+        licences: name of a distribution -> SPDX licence expression, as its own metadata says.
+    """
+    environment = [*_environment(lock, plan, licences or {})]
+    components = [_base(plan.base), *environment]
+    document: dict[str, Any] = {
+        "bomFormat": "CycloneDX",
+        "specVersion": SPECIFICATION,
+        "version": 1,
+        "metadata": {
+            "lifecycles": [{"phase": "build"}],
+            "tools": {"components": [{"type": "application", "name": "envsnap", "version": __version__}]},
+            "component": _component("container", lock.name, _IMAGE, properties=[("dev.envsnap:lock", lock.digest)]),
+        },
+        "components": components,
+        "dependencies": [{"ref": _IMAGE, "dependsOn": sorted(component["bom-ref"] for component in components)}],
+        # Of the environment nothing else may be there (it is checked in the image); of a base only what its package managers know is told.
+        "compositions": [
+            {"aggregate": "complete", "assemblies": [component["bom-ref"] for component in environment]},
+            {"aggregate": "incomplete", "assemblies": [_BASE]},
+            {"aggregate": "incomplete", "dependencies": [_IMAGE]},
+        ],
+    }
+    serial = uuid.uuid5(_NAMESPACE, canonical(document).decode("ascii"))
+    return canonical({**document, "serialNumber": serial.urn})
+
+
+def _base(base: Base) -> Component:
+    inside = [*_inside(base.inventory)] if base.inventory is not None else []
+    known = [("dev.envsnap:family", base.family)]
+    component = _component("container", base.name, _BASE, part=_BASE, purl=purl.oci(base.reference, base.digest), properties=known)
+    if base.digest is not None:
+        component["version"] = base.digest
+    if inside:
+        component["components"] = inside
+    return component
+
+
+def _inside(inventory: BaseInventory) -> Iterator[Component]:
+    """What the base's package managers know of."""
+    vendor, _, release = inventory.distribution.partition(" ")
+    yield _component("operating-system", vendor, "base/os", part=_BASE, version=release)
+    for system in inventory.system_packages:
+        name = purl.deb(system.name, system.version, system.arch, inventory.distribution)
+        yield _component("library", system.name, f"base/deb/{system.name}:{system.arch}", part=_BASE, version=system.version, purl=name)
+    for package in inventory.packages:
+        name = purl.pypi(package.name, package.version)
+        reference = f"base/pypi/{package.site}/{package.name}@{package.version}"
+        yield _component("library", package.name, reference, part=_BASE, version=package.version, purl=name)
+
+
+def _environment(lock: EnvLock, plan: BuildPlan, licences: Mapping[str, str]) -> Iterator[Component]:
+    installed = _installed(lock, plan)
+    of_conda: dict[str, list[LockedPackage]] = {}
+    own = []
+    urls = {package.url for package in lock.python.conda.packages} if lock.python.conda is not None else set()
+    for package in installed:
+        if isinstance(package.origin, CondaOrigin) and package.origin.url in urls:
+            of_conda.setdefault(package.origin.url, []).append(package)
+        else:
+            own.append(package)
+    if lock.python.conda is not None:
+        for found in lock.python.conda.packages:
+            inner = [_distribution(package, licences) for package in of_conda.get(found.url or "", ())]
+            yield _conda(found) | ({"components": inner} if inner else {})
+    else:
+        yield _interpreter(lock, plan.base)
+    yield from (_distribution(package, licences) for package in own)
+    yield from _system(plan)
+    if lock.source is not None and any(isinstance(step, CopySource) for step in plan.steps):
+        yield _project(lock.source)
+
+
+def _installed(lock: EnvLock, plan: BuildPlan) -> Sequence[LockedPackage]:
+    """The distributions that the plan puts in: those of its steps, and conda's."""
+    names: set[str] = set()
+    for step in plan.steps:
+        match step:
+            case InstallWheels(wheels=wheels):
+                names |= {wheel.name for wheel in wheels}
+            case InstallPacked(packages=packed):
+                names |= {package.name for package in packed}
+            case _:
+                pass
+    return [package for package in lock.packages if package.name in names or isinstance(package.origin, CondaOrigin)]
+
+
+def _interpreter(lock: EnvLock, base: Base) -> Component:
+    """The base's, which runs the environment; its exact version is known when somebody looked inside."""
+    version = base.inventory.python if base.inventory is not None else None
+    name = lock.python.implementation
+    where = purl.generic(name, version) if version is not None else ""
+    properties = [("dev.envsnap:captured-version", lock.python.version)]
+    return _component("platform", name, "base/python", part=_BASE, version=version or "", purl=where, properties=properties)
+
+
+def _distribution(package: LockedPackage, licences: Mapping[str, str]) -> Component:
+    local = isinstance(package.origin, DirectoryOrigin | EditableOrigin)  # an index may have another project of that name
+    component = _component(
+        "library",
+        package.name,
+        f"environment/pypi/{package.name}",
+        version=package.version,
+        purl=purl.generic(package.name, package.version) if local else purl.pypi(package.name, package.version, _qualifiers(package)),
+        properties=[
+            ("dev.envsnap:provenance", package.provenance),
+            ("dev.envsnap:origin", str(package.origin.__struct_config__.tag)),
+            *([("dev.envsnap:index", package.origin.index)] if isinstance(package.origin, IndexOrigin) and package.origin.index else []),
+            *([("dev.envsnap:files", package.files)] if package.files is not None else []),
+            *(("dev.envsnap:modified", path) for path in package.modified),
+        ],
+    )
+    sha256 = package.blob.removeprefix("sha256:") if package.blob is not None else package.sha256
+    if sha256 is not None:
+        component["hashes"] = [{"alg": "SHA-256", "content": sha256}]
+    match package.origin:
+        case VcsOrigin(url=url):
+            component |= _reference("vcs", address(url))
+        case WheelOrigin(url=url):
+            component |= _reference("distribution", address(url))
+        case _:
+            pass
+    if package.name in licences:
+        component["licenses"] = [{"expression": licences[package.name]}]
+    return component
+
+
+def _qualifiers(package: LockedPackage) -> dict[str, str]:
+    match package.origin:
+        case VcsOrigin(vcs="git", url=url, commit=commit):
+            return {"vcs_url": git_address(url, commit) or ""}
+        case IndexOrigin() if package.file is not None and package.blob is None:
+            return {"file_name": package.file}
+        case _:
+            return {}
+
+
+def _conda(package: LockedCondaPackage) -> Component:
+    component = _component(
+        "library",
+        package.name,
+        f"environment/conda/{package.name}",
+        version=package.version,
+        purl=purl.conda(package.name, package.version, package.build, package.url),
+        properties=[
+            ("dev.envsnap:provenance", "conda"),
+            *([("dev.envsnap:files", package.files)] if package.files is not None else []),
+            *(("dev.envsnap:modified", path) for path in package.modified),
+        ],
+    )
+    hashes = [{"alg": name, "content": value} for name, value in (("SHA-256", package.sha256), ("MD5", package.md5)) if value is not None]
+    return component | ({"hashes": hashes} if hashes else {}) | _reference("distribution", package.url)
+
+
+def _system(plan: BuildPlan) -> Iterator[Component]:
+    """Packages of the distribution that are put on the base: exact ones where a signed index named them, else names."""
+    distribution = plan.base.inventory.distribution if plan.base.inventory is not None else ""
+    for step in plan.steps:
+        if not isinstance(step, AptInstall):
+            continue
+        for file in step.files:
+            name = purl.deb(file.name, file.version, file.arch, distribution) if distribution else ""
+            reference = f"environment/deb/{file.name}:{file.arch}"
+            component = _component("library", file.name, reference, version=file.version, purl=name)
+            yield component | {"hashes": [{"alg": "SHA-256", "content": file.sha256}]}
+        if not step.files:
+            yield from (_component("library", name, f"environment/deb/{name}") for name in step.packages)
+
+
+def _project(source: LockedSource) -> Component:
+    properties = [("dev.envsnap:files", source.files), *([("dev.envsnap:dirty", "true")] if source.dirty else [])]
+    component = _component(
+        "application", source.name, f"environment/source/{source.name}", version=source.commit or "", properties=properties
+    )
+    return component | (_reference("vcs", address(source.remote)) if source.remote is not None else {})
+
+
+def _component(
+    kind: str,
+    name: str,
+    reference: str,
+    *,
+    part: str = "environment",
+    version: str = "",
+    purl: str = "",
+    properties: Iterable[tuple[str, str]] = (),
+) -> Component:
+    given = [(PART, part), *properties] if reference != _IMAGE else [*properties]
+    component: Component = {"type": kind, "bom-ref": reference, "name": name}
+    component |= {"version": version} if version else {}
+    component |= {"purl": purl} if purl else {}
+    return component | {"properties": [{"name": key, "value": value} for key, value in given]}
+
+
+def _reference(kind: str, url: str | None) -> Component:
+    return {"externalReferences": [{"type": kind, "url": url}]} if url is not None else {}
