@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from envsnap.model.base import Directory
-from envsnap.model.kinds import Digest, Hex64, PackageName, Value, WheelFile
-from envsnap.model.plan import ENVIRONMENT, SystemFile
+from envsnap.model.kinds import Digest, Hex64, PackageName, SystemName, Value, WheelFile
+from envsnap.model.plan import ENVIRONMENT
 
 
 class Layout(Value, frozen=True, kw_only=True):
@@ -62,6 +62,17 @@ class EnvironmentLayer(PlannedLayer, frozen=True, kw_only=True, tag="environment
     writable: tuple[str, ...] = ()
 
 
+class SystemFile(Value, frozen=True, kw_only=True):
+    """A package file of a distribution. Attributes: path: below its archive; sha256, size_bytes: of that file."""
+
+    name: SystemName
+    version: str
+    arch: str
+    path: str
+    sha256: Hex64
+    size_bytes: int
+
+
 class SystemLayer(PlannedLayer, frozen=True, kw_only=True, tag="system"):
     """Packages of the distribution, unpacked, and dpkg's database with them. Attributes: onto: the base's own database, by its digest."""
 
@@ -115,3 +126,18 @@ class LayerPlan(Value, frozen=True, kw_only=True):
 
     layout: Layout
     layers: tuple[AnyLayer, ...]
+
+
+class SystemPins(Value, frozen=True, kw_only=True):
+    """What the distribution's packages came down to, kept as `images/NAME/packages.yaml`: an archive moves, an image does not.
+
+    Attributes:
+        wanted: what was asked for. base: config digest of what they were resolved on; None where they are a base themselves.
+        base_packages: of a base that is made of packages alone.
+    """
+
+    distribution: str
+    wanted: tuple[str, ...] = ()
+    base: Digest | None = None
+    packages: tuple[SystemFile, ...] = ()
+    base_packages: tuple[SystemFile, ...] = ()

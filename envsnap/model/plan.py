@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from envsnap.model.base import Base
-from envsnap.model.kinds import Digest, Hex64, LockName, PackageName, SystemName, Value, Variable, WheelFile
+from envsnap.model.kinds import Digest, LockName, PackageName, SystemName, Value, Variable, WheelFile
 
 ENVIRONMENT = "/opt/envsnap/env"
 LOCK_IN_IMAGE = "/opt/envsnap/lock.yaml"
@@ -18,17 +18,6 @@ HOME_IN_IMAGE = "/opt/envsnap/home"
 WORKSPACE = "/workspace"
 CONDA_TREE = "packed/conda.tar"
 """Place in a build context of the blob of `MakeCondaEnvironment.tree`."""
-
-
-class SystemFile(Value, frozen=True, kw_only=True):
-    """A package file of a distribution. Attributes: path: below its archive; sha256, size_bytes: of that file."""
-
-    name: SystemName
-    version: str
-    arch: str
-    path: str
-    sha256: Hex64
-    size_bytes: int
 
 
 class Step(Value, frozen=True, kw_only=True, tag_field="kind"):
@@ -49,12 +38,10 @@ class AptInstall(Step, frozen=True, kw_only=True, tag="apt-install"):
     packages: by the names of the base's distribution; the build fails without one.
     captured: by the names of the captured distribution, for libraries that the catalogue does not know; installed where
         the base's distribution has a package of that name.
-    files: what these come down to on the base, of the archive as it was when they were pinned; empty while nobody has asked it.
     """
 
     packages: tuple[SystemName, ...] = ()
     captured: tuple[SystemName, ...] = ()
-    files: tuple[SystemFile, ...] = ()
 
 
 class MakeEnvironment(Step, frozen=True, kw_only=True, tag="make-environment"):

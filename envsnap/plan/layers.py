@@ -23,6 +23,7 @@ from envsnap.model.layers import (
     LockLayer,
     PlannedWheel,
     SourceLayer,
+    SystemFile,
     SystemLayer,
     TreeLayer,
     WheelsLayer,
@@ -38,7 +39,6 @@ from envsnap.model.plan import (
     InstallWheels,
     MakeCondaEnvironment,
     MakeEnvironment,
-    SystemFile,
 )
 from envsnap.plan.bases import minor
 

@@ -21,10 +21,11 @@ from envsnap.model.layers import (
     LockLayer,
     PlannedWheel,
     SourceLayer,
+    SystemFile,
     SystemLayer,
     WheelsLayer,
 )
-from envsnap.model.plan import AptInstall, BuildPlan, InstallPacked, InstallWheels, MakeCondaEnvironment, SystemFile
+from envsnap.model.plan import AptInstall, BuildPlan, InstallPacked, InstallWheels, MakeCondaEnvironment
 from envsnap.plan.layers import GROUP_BYTES, Ingredients, lay_out, needs_a_shell, recipe, title, wheel_layers
 from tests import samples
 
