@@ -1,0 +1,134 @@
+"""Images that were put together here, by name: `cache/images/<sha256 of the name>.json`, one file for each.
+
+A file holds manifest and config, the base's too, and names the layers; those lie among the cache's blobs, or in the registries that the
+names lead to. Files are replaced as a whole and share nothing, so that neither a second process nor a kill leaves anything between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from envsnap.errors import EngineError
+from envsnap.oci.documents import Config, Manifest, read_config, read_manifest
+from envsnap.oci.image import BaseImage, Image, Layer
+from envsnap.oci.reference import parse_reference
+from envsnap.storage import BlobStore, write_file
+
+FOLDER = "images"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """Attributes: name: as it was given."""
+
+    name: str
+    image: Image
+
+
+class _Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    digest: str
+    diff_id: str
+    size_bytes: int
+    made_by: str
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Manifests and configs are texts: their digests are those of exactly these bytes."""
+
+    name: str
+    config: str
+    manifest: str | None
+    base_config: str
+    base_manifest: str | None
+    base_reference: str
+    layers: tuple[_Layer, ...]
+
+
+def blobs(cache: Path) -> BlobStore:
+    """Where the layers lie."""
+    return BlobStore(cache / "blobs")
+
+
+def remember(image: Image, names: Sequence[str], cache: Path) -> None:
+    """Have an image found under each of `names`, whatever was under them before. Its layers count as used just now.
+
+    Raises:
+        EngineError: a name is none.
+        TargetError: the cache cannot be written.
+    """
+    store = blobs(cache)
+    for layer in image.layers:
+        store.touch(layer.digest)
+    for name in names:
+        document = _Document(
+            name=name,
+            config=image.config.raw.decode(),
+            manifest=image.manifest.raw.decode() if image.manifest is not None else None,
+            base_config=image.base.config.raw.decode(),
+            base_manifest=image.base.manifest.raw.decode() if image.base.manifest is not None else None,
+            base_reference=image.base.reference,
+            layers=tuple(
+                _Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, made_by=one.made_by) for one in image.layers
+            ),
+        )
+        write_file(_place(name, cache), msgspec.json.encode(document))
+
+
+def find(name: str, cache: Path) -> Image | None:
+    """The image of that name, or of that config or manifest digest ("sha256:…"); None when none is known."""
+    if name.startswith("sha256:"):
+        same = (named.image for named in everything(cache))
+        return next((one for one in same if name in (one.config.digest, one.manifest.digest if one.manifest else "")), None)
+    try:
+        found = _read(_place(name, cache))
+    except EngineError:
+        return None
+    return found.image if found is not None else None
+
+
+def forget(name: str, cache: Path) -> None:
+    """Find no image under that name any more. Its layers stay."""
+    _place(name, cache).unlink(missing_ok=True)
+
+
+def everything(cache: Path) -> Iterator[Named]:
+    """All images that have a name, in the order of their files."""
+    folder = cache / FOLDER
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        if (found := _read(path)) is not None:
+            yield found
+
+
+def _place(name: str, cache: Path) -> Path:
+    reference = parse_reference(name)
+    whole = f"{reference.registry}/{reference.repository}:{reference.tag}@{reference.digest}"
+    return cache / FOLDER / f"{hashlib.sha256(whole.encode()).hexdigest()}.json"
+
+
+def _read(path: Path) -> Named | None:
+    """None for what is not there, or no such file: it can be made again."""
+    try:
+        document = msgspec.json.decode(path.read_bytes(), type=_Document)
+        config, manifest = _parsed(document.config, document.manifest)
+        base_config, base_manifest = _parsed(document.base_config, document.base_manifest)
+    except (OSError, msgspec.MsgspecError, EngineError):
+        return None
+    layers = tuple(Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, made_by=one.made_by) for one in document.layers)
+    base = BaseImage(config=base_config, manifest=base_manifest, reference=document.base_reference)
+    return Named(name=document.name, image=Image(config=config, manifest=manifest, base=base, layers=layers))
+
+
+def _parsed(config: str, manifest: str | None) -> tuple[Config, Manifest | None]:
+    what = "cannot read a remembered image"
+    read = read_config(config.encode(), what=what)
+    if manifest is None:
+        return read, None
+    found = read_manifest(manifest.encode(), "", what=what)
+    if not isinstance(found, Manifest) or found.config.digest != read.digest:
+        raise EngineError(what, why="manifest and config are not one image's")
+    return read, found
