@@ -5,16 +5,17 @@ The type URIs are names; nothing needs to answer there. What each parameter mean
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from envsnap import __version__
 from envsnap.attest import purl
 from envsnap.attest.locations import git_address
+from envsnap.attest.purl import PackageFile
 from envsnap.attest.statements import PROVENANCE, Subject, sha256, statement
 from envsnap.model.base import Base
 from envsnap.model.lock import EnvLock, LockedFile, LockedPackage, LockedSource, LockedSubmodule
-from envsnap.model.plan import AptInstall, BuildPlan, CopySource, InstallPacked, InstallWheels, MakeCondaEnvironment, SystemFile
+from envsnap.model.plan import BuildPlan, CopySource, InstallPacked, InstallWheels, MakeCondaEnvironment
 
 BUILD_TYPE = "https://envsnap.dev/build/{engine}/v1"
 BUILDER = "https://envsnap.dev/builder/local"
@@ -29,12 +30,14 @@ def provenance(
     subject: Subject,
     *,
     engine: Literal["docker", "oci"],
+    system: Sequence[PackageFile] = (),
     options: Mapping[str, Json] | None = None,
     builder: str = BUILDER,
 ) -> bytes:
     """The statement about an image.
 
     Args:
+        system: the distribution's packages that were put on the base; empty where the docker engine installed them.
         options: of the build, those that change its bytes.
         builder: URI of who is answerable for the build.
     """
@@ -46,14 +49,14 @@ def provenance(
                 "base": plan.base.reference,
                 "options": dict(options or {}),
             },
-            "resolvedDependencies": [*_materials(lock, plan)],
+            "resolvedDependencies": [*_materials(lock, plan, system)],
         },
         "runDetails": {"builder": {"id": builder, "version": {"envsnap": __version__}}},
     }
     return statement(subject, PROVENANCE, predicate)
 
 
-def _materials(lock: EnvLock, plan: BuildPlan) -> Iterator[dict[str, Any]]:
+def _materials(lock: EnvLock, plan: BuildPlan, system: Sequence[PackageFile]) -> Iterator[dict[str, Any]]:
     """Resource descriptors of all that goes in, in the plan's order."""
     yield _base(plan.base)
     packages = {package.name: package for package in lock.packages}
@@ -74,10 +77,9 @@ def _materials(lock: EnvLock, plan: BuildPlan) -> Iterator[dict[str, Any]]:
             case CopySource():
                 assert lock.source is not None  # or there would be no such step
                 yield from _source(lock.source)
-            case AptInstall(files=files):
-                yield from (_system(file, plan.base) for file in files)
             case _:
                 pass
+    yield from (_system(file, plan.base) for file in system)
 
 
 def _base(base: Base) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def _conda(lock: EnvLock) -> Iterator[dict[str, Any]]:
         yield found | {"digest": {name: value for name, value in digests.items() if value is not None}}
 
 
-def _system(file: SystemFile, base: Base) -> dict[str, Any]:
+def _system(file: PackageFile, base: Base) -> dict[str, Any]:
     distribution = base.inventory.distribution if base.inventory is not None else ""
     uri = purl.deb(file.name, file.version, file.arch, distribution) if distribution else ""
     name = file.path.rpartition("/")[2]

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 from urllib.parse import quote
 
 from envsnap.errors import EngineError
 from envsnap.oci.reference import parse_reference
+
+
+class PackageFile(Protocol):
+    """A .deb that is put on a base. Attributes: path: below its archive; sha256: hex digits, of the file."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def arch(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
 
 
 def pypi(name: str, version: str, qualifiers: Mapping[str, str] | None = None) -> str:

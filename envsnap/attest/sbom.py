@@ -13,6 +13,7 @@ from typing import Any
 from envsnap import __version__
 from envsnap.attest import purl
 from envsnap.attest.locations import address, git_address
+from envsnap.attest.purl import PackageFile
 from envsnap.model.base import Base, BaseInventory
 from envsnap.model.lock import (
     CondaOrigin,
@@ -41,13 +42,16 @@ _BASE = "base"
 Component = dict[str, Any]
 
 
-def bill_of_materials(lock: EnvLock, plan: BuildPlan, *, licences: Mapping[str, str] | None = None) -> bytes:
+def bill_of_materials(
+    lock: EnvLock, plan: BuildPlan, *, system: Sequence[PackageFile] = (), licences: Mapping[str, str] | None = None
+) -> bytes:
     """The document.
 
     Args:
+        system: the distribution's packages that are put on the base; empty where the docker engine installs them: then names are known.
         licences: name of a distribution -> SPDX licence expression, as its own metadata says.
     """
-    environment = [*_environment(lock, plan, licences or {})]
+    environment = [*_environment(lock, plan, system, licences or {})]
     components = [_base(plan.base), *environment]
     document: dict[str, Any] = {
         "bomFormat": "CycloneDX",
@@ -95,7 +99,7 @@ def _inside(inventory: BaseInventory) -> Iterator[Component]:
         yield _component("library", package.name, reference, part=_BASE, version=package.version, purl=name)
 
 
-def _environment(lock: EnvLock, plan: BuildPlan, licences: Mapping[str, str]) -> Iterator[Component]:
+def _environment(lock: EnvLock, plan: BuildPlan, system: Sequence[PackageFile], licences: Mapping[str, str]) -> Iterator[Component]:
     installed = _installed(lock, plan)
     of_conda: dict[str, list[LockedPackage]] = {}
     own = []
@@ -112,7 +116,7 @@ def _environment(lock: EnvLock, plan: BuildPlan, licences: Mapping[str, str]) ->
     else:
         yield _interpreter(lock, plan.base)
     yield from (_distribution(package, licences) for package in own)
-    yield from _system(plan)
+    yield from _system(plan, system)
     if lock.source is not None and any(isinstance(step, CopySource) for step in plan.steps):
         yield _project(lock.source)
 
@@ -198,19 +202,16 @@ def _conda(package: LockedCondaPackage) -> Component:
     return component | ({"hashes": hashes} if hashes else {}) | _reference("distribution", package.url)
 
 
-def _system(plan: BuildPlan) -> Iterator[Component]:
+def _system(plan: BuildPlan, files: Sequence[PackageFile]) -> Iterator[Component]:
     """Packages of the distribution that are put on the base: exact ones where a signed index named them, else names."""
     distribution = plan.base.inventory.distribution if plan.base.inventory is not None else ""
-    for step in plan.steps:
-        if not isinstance(step, AptInstall):
-            continue
-        for file in step.files:
-            name = purl.deb(file.name, file.version, file.arch, distribution) if distribution else ""
-            reference = f"environment/deb/{file.name}:{file.arch}"
-            component = _component("library", file.name, reference, version=file.version, purl=name)
-            yield component | {"hashes": [{"alg": "SHA-256", "content": file.sha256}]}
-        if not step.files:
-            yield from (_component("library", name, f"environment/deb/{name}") for name in step.packages)
+    for file in files:
+        name = purl.deb(file.name, file.version, file.arch, distribution) if distribution else ""
+        component = _component("library", file.name, f"environment/deb/{file.name}:{file.arch}", version=file.version, purl=name)
+        yield component | {"hashes": [{"alg": "SHA-256", "content": file.sha256}]}
+    if not files:
+        asked = {name for step in plan.steps if isinstance(step, AptInstall) for name in step.packages}
+        yield from (_component("library", name, f"environment/deb/{name}") for name in sorted(asked))
 
 
 def _project(source: LockedSource) -> Component:

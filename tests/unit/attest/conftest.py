@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from envsnap.attest.keys import PrivateKey
 from envsnap.model.base import Base, BaseInventory, InstalledDistribution, InstalledSystemPackage
+from envsnap.model.debian import DebFile
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import (
     AptInstall,
@@ -18,7 +19,6 @@ from envsnap.model.plan import (
     MakeEnvironment,
     PackedInstall,
     PinnedWheel,
-    SystemFile,
 )
 from tests import samples
 
@@ -37,7 +37,7 @@ INVENTORY = BaseInventory(
     ),
 )
 BASE = Base(reference="localhost:5000/debian:bookworm", family="other", digest=samples.digest("base"), inventory=INVENTORY)
-DEB = SystemFile(
+DEB = DebFile(
     name="libgl1",
     version="1.6.0-1",
     arch="amd64",
@@ -84,7 +84,7 @@ def plan(lock: EnvLock) -> BuildPlan:
             MakeEnvironment(python="python3", reason="r"),
             InstallWheels(wheels=wheels, reason="r"),
             InstallPacked(packages=packed, reason="r"),
-            AptInstall(packages=("libgl1",), files=(DEB,), reason="r"),
+            AptInstall(packages=("libgl1",), reason="r"),
             CopySource(path="/workspace/yolo", reason="r"),
         ),
         labels={},
