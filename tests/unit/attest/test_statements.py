@@ -29,7 +29,7 @@ def materials(statement: bytes) -> dict[str, dict[str, Any]]:
 
 
 def test_provenance_names_all_that_goes_in(lock: EnvLock, plan: BuildPlan) -> None:
-    raw = provenance(lock, plan, SUBJECT, engine="oci", options={"pyc": True})
+    raw = provenance(lock, plan, SUBJECT, engine="oci", system=[DEB], options={"pyc": True})
     document = json.loads(raw)
     assert (document["_type"], document["predicateType"]) == ("https://in-toto.io/Statement/v1", PROVENANCE)
     assert document["subject"] == [{"name": "localhost:5000/yolo-train", "digest": {"sha256": samples.hex64("image")}}]
@@ -65,7 +65,7 @@ def test_provenance_tells_neither_time_nor_host(lock: EnvLock, plan: BuildPlan) 
 
 def test_provenance_without_source_and_with_a_base_that_only_an_engine_knows(lock: EnvLock, plan: BuildPlan) -> None:
     local = replace(without(plan, CopySource), base=replace(BASE, digest=None, image_id=samples.digest("id"), inventory=None))
-    found = materials(provenance(lock, local, SUBJECT, engine="docker"))
+    found = materials(provenance(lock, local, SUBJECT, engine="docker", system=[DEB]))
     assert found["localhost:5000/debian:bookworm"]["digest"] == {"sha256": samples.hex64("id")}
     assert found["localhost:5000/debian:bookworm"]["annotations"] == {"digest_of": "config"}
     assert "yolo" not in found and "uri" not in found[DEB.path.rpartition("/")[2]]
