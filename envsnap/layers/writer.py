@@ -20,10 +20,11 @@ from envsnap.oci.image import EPOCH
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """No name, no time, an unknown system."""
 
+SMALL_BYTES = 256 << 10
+"""Content up to this is a small file's, and searched for repetitions where it is text."""
+
 _TRAILER = struct.Struct("<II")
-_STREAM_END = b"\x03\x00"
 _WINDOW = 1 << 20  # bytes of content between two headers of our own stored members
-_TEXT_LIMIT = 256 << 10
 _OUT = 1 << 20
 _UNSAFE = re.compile(r"(?:\A|/)(?:\.{0,2}|\.wh\.[^/]*)(?:/|\Z)|\0")
 
@@ -49,7 +50,7 @@ class LayerWriter:
         self._own_is_text = False
         self._out: list[bytes | memoryview] = []
         self._out_bytes = 0
-        self._entries: set[str] = set()
+        self._entries: dict[str, str] = {}  # path -> SHA-256 of a file's content
         self._directories: set[str] = set()  # written, or in use as one
 
     def directory(self, path: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:
@@ -61,16 +62,17 @@ class LayerWriter:
 
     def file(self, path: str, data: bytes, mode: int = 0o644, uid: int = 0, gid: int = 0) -> None:
         """A small file, as a whole. Texts up to 256 KiB are searched for repetitions."""
-        if len(data) > _TEXT_LIMIT or b"\0" in data:
+        if len(data) > SMALL_BYTES or b"\0" in data:
             self.stream(path, (data,), size=len(data), mode=mode, uid=uid, gid=gid)
             return
         self._claim_file(path)
+        self._entries[path] = hashlib.sha256(data).hexdigest()
         self._put(tar.header(path, tar.FILE, size=len(data), mode=mode, mtime=self._mtime, uid=uid, gid=gid))
         if data:
             self._put(data + tar.padding(len(data)))
             self._own_is_text = True
 
-    def stream(self, path: str, pieces: Iterable[bytes], *, size: int, mode: int = 0o644, uid: int = 0, gid: int = 0) -> str:
+    def stream(self, path: str, pieces: Iterable[bytes | memoryview], *, size: int, mode: int = 0o644, uid: int = 0, gid: int = 0) -> str:
         """A file of `size` bytes, stored; where the pieces are cut does not matter. Returns the content's SHA-256, hex.
 
         Raises:
@@ -96,7 +98,8 @@ class LayerWriter:
         if size:
             self._emit(deflate.LAST_EMPTY + _TRAILER.pack(crc, size & 0xFFFFFFFF))
             self._put(tar.padding(size))
-        return content.hexdigest()
+        self._entries[path] = sha256 = content.hexdigest()
+        return sha256
 
     def deflated(self, path: str, pieces: Iterable[bytes | memoryview], *, size: int, crc32: int, mode: int = 0o644) -> str:
         """A file whose content comes as raw deflate (RFC 1951) and stays as it is. Returns the content's SHA-256, hex.
@@ -122,7 +125,8 @@ class LayerWriter:
         if size:
             self._emit(_TRAILER.pack(crc32, size & 0xFFFFFFFF))
             self._put(tar.padding(size))
-        return content.hexdigest()
+        self._entries[path] = sha256 = content.hexdigest()
+        return sha256
 
     def symlink(self, path: str, target: str) -> None:
         self._link(path, tar.LINK, target)
@@ -139,6 +143,10 @@ class LayerWriter:
         self._claim(path)
         hidden = f"{folder}{slash}.wh.{name}"
         self._put(tar.header(hidden, tar.FILE, size=0, mode=0o644, mtime=self._mtime))
+
+    def content(self, path: str) -> str | None:
+        """SHA-256, hex, of a file that was written; "" of another entry; None where there is none."""
+        return self._entries.get(path)
 
     def finish(self) -> tuple[str, int]:
         """End the layer. Returns its diff_id ("sha256:…" of the tar) and the tar's size in bytes."""
@@ -166,7 +174,7 @@ class LayerWriter:
             if _UNSAFE.search(path):
                 raise InputError(f"refused the path {path!r}", why="it leaves the layer, or means something else there")
             self._use_as_directory(folder)
-        self._entries.add(path)
+        self._entries[path] = ""
 
     def _use_as_directory(self, folder: str) -> None:
         while folder and folder not in self._directories:

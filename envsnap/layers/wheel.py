@@ -1,0 +1,324 @@
+"""A wheel becomes a layer without being unpacked: its deflate streams stay as they are, under headers of ours.
+
+Specification: the binary distribution format (PEP 427). What lies where, with which mode, is what pip makes of the same wheel under umask
+022; what differs is named in docs/layers.md. The wheel is read from front to back once, after a look at its end; it is hashed on the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import BinaryIO, NamedTuple, NoReturn
+
+from packaging.version import InvalidVersion, Version
+
+from envsnap.errors import InputError
+from envsnap.guest.metadata import Headers, normalised
+from envsnap.layers import environment, scripts, zip  # noqa: A004  (a module of the room)
+from envsnap.layers.inflate import Inflater
+from envsnap.layers.record import Installed, Row, files_digest, read_rows, write_rows
+from envsnap.layers.writer import LayerWriter
+from envsnap.model.layers import Layout
+
+_RECORD_BYTES = 64 << 20
+_TEXT_BYTES = 16 << 20  # METADATA, WHEEL, entry_points.txt: memory
+_SCRIPT_BYTES = 1 << 20  # a script whose first line is rewritten: memory
+_EXECUTABLE = 0o111
+_KIND, _REGULAR = 0o170000, 0o100000
+_FILE_NAME = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(?:-[0-9][^-]*)?-[^-]+-[^-]+-[^-]+\.whl\Z")
+_SIGNATURES = ("RECORD.jws", "RECORD.p7s")  # of a RECORD that is no longer there
+
+
+class Source(NamedTuple):
+    """A Python file that was installed. Attributes: path: in the layer. size: bytes."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscodedWheel:
+    """What a wheel turned out to be.
+
+    Attributes:
+        name: normalised (PEP 503). version: as its metadata says it.
+        files: as the lock has it of the package (LockedPackage.files).
+        sources: what byte code can be made of, in the layer's order.
+    """
+
+    name: str
+    version: str
+    files: str
+    sources: tuple[Source, ...]
+
+
+def write_wheel(
+    wheel: BinaryIO,
+    writer: LayerWriter,
+    layout: Layout,
+    *,
+    file: str,
+    sha256: str,
+    extra: Mapping[str, bytes] = {},
+    rebuilt: bool = False,
+) -> TranscodedWheel:
+    """Write a wheel's files into a layer.
+
+    Several may share one. A path that two of them have is written once, if both have the same content for it. Nothing of the layer may be
+    believed when this raises.
+
+    Args:
+        wheel: seekable.
+        file: its file name. sha256: what it must be, hex.
+        extra: path, relative to the site directory -> content, of what is put beside it and into its RECORD.
+        rebuilt: it was packed from installed files, and where their RECORD had no hash its own has none.
+
+    Raises:
+        InputError: it is another file, no wheel, or one that is refused; the member is named.
+    """
+    return _Transcoder(wheel, writer, layout, file, rebuilt=rebuilt).run(sha256, extra)
+
+
+class _Transcoder:
+    def __init__(self, wheel: BinaryIO, writer: LayerWriter, layout: Layout, file: str, *, rebuilt: bool) -> None:
+        self._wheel = wheel
+        self._writer = writer
+        self._layout = layout
+        self._file = file
+        self._archive = zip.read_archive(wheel, file)
+        self._members = {member.name: member for member in self._archive.members if not member.is_folder}
+        self._metadata_name = self._find_metadata()
+        self._interpreter = f"/{layout.prefix}/bin/python"
+        self._record_data = self._read("RECORD", _RECORD_BYTES)
+        self._headers = self._identity()
+        try:
+            self._rows = read_rows(self._record_data)
+            entry_points = self._text("entry_points.txt") if f"{self._metadata_name}/entry_points.txt" in self._members else ""
+            self._scripts = scripts.entry_point_scripts(entry_points, self._interpreter, layout.python)
+        except ValueError as error:
+            self._refuse(str(error))
+        self._rebuilt = rebuilt
+        self._folders: set[str] = set()
+        self._installed: list[Installed] = []
+
+    def run(self, sha256: str, extra: Mapping[str, bytes]) -> TranscodedWheel:
+        metadata = f"{self._layout.site}/{self._metadata_name}"
+        own = {f"{metadata}/INSTALLER": b"envsnap\n"} | {f"{self._layout.site}/{path}": data for path, data in extra.items()}
+        places = self._places(own)
+        self._check_record(places)
+        environment.directories(self._layout, self._writer)
+        self._wheel.seek(0)
+        source = zip.HashedFile(self._wheel)
+        for member, pieces in zip.read_sequentially(source, self._archive):
+            if (path := places.get(member.name)) is not None:
+                self._install(member, pieces, path)
+            elif member.name == f"{self._metadata_name}/RECORD" and self._content(member, pieces) != self._record_data:
+                self._refuse("it changed while it was read")
+        if source.finish() != sha256:
+            raise InputError(f"{self._file} is another file than was asked for", why=f"its SHA-256 is not {sha256[:12]}…")
+        for name in sorted(self._scripts):
+            self._put(f"{self._layout.prefix}/bin/{name}", self._scripts[name], 0o755)
+        for path in sorted(own):
+            self._put(path, own[path], 0o644)
+        self._ancestors(f"{metadata}/RECORD")
+        self._writer.file(f"{metadata}/RECORD", write_rows(self._installed, metadata, self._layout))
+        below = self._layout.site + "/"
+        return TranscodedWheel(
+            name=normalised(self._headers.one("name")),
+            version=self._headers.one("version"),
+            files=files_digest(self._installed, self._metadata_name, self._layout),
+            sources=tuple(
+                Source(done.path, done.size) for done in self._installed if done.path.endswith(".py") and done.path.startswith(below)
+            ),
+        )
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise InputError(f"refused {self._file}", why=why)
+
+    # What it says of itself.
+
+    def _find_metadata(self) -> str:
+        """Name of its .dist-info folder, which must be the one that the file's name promises."""
+        named = _FILE_NAME.match(self._file)
+        if named is None:
+            self._refuse("its name is not that of a wheel")
+        found = sorted({top for path in self._members if (top := path.partition("/")[0]).endswith(".dist-info")})
+        if len(found) != 1:
+            self._refuse(f"it has {len(found)} .dist-info folders" if found else "it has no .dist-info folder")
+        name, _, version = found[0].removesuffix(".dist-info").partition("-")
+        if normalised(name) != normalised(named["name"]) or not _same_version(version, named["version"]):
+            self._refuse(f"{found[0]} is the metadata of another wheel")
+        return found[0]
+
+    def _identity(self) -> Headers:
+        wheel, metadata = Headers(self._text("WHEEL")), Headers(self._text("METADATA"))
+        version = wheel.one("wheel-version")
+        if re.match(r"1\.[0-9]+\Z", version) is None:
+            self._refuse(f"it is of version {version[:20]!r} of the format, and 1 is what is known")
+        stem = self._metadata_name.removesuffix(".dist-info")
+        if normalised(metadata.one("name")) != normalised(stem.partition("-")[0]):
+            self._refuse(f"its METADATA is that of {metadata.one('name')[:80]!r}")
+        if not _same_version(metadata.one("version"), stem.partition("-")[2]):
+            self._refuse(f"its METADATA is that of version {metadata.one('version')[:80]!r}")
+        return metadata
+
+    def _text(self, name: str) -> str:
+        return self._read(name, _TEXT_BYTES).decode("utf-8", "replace")
+
+    def _read(self, name: str, limit: int) -> bytes:
+        member = self._members.get(f"{self._metadata_name}/{name}")
+        if member is None:
+            self._refuse(f"it has no {self._metadata_name}/{name}")
+        return zip.read_member(self._wheel, self._archive, member, limit)
+
+    # Where its members go.
+
+    def _places(self, own: Iterable[str]) -> dict[str, str]:
+        """Name of each member that is installed -> path in the layer."""
+        stem = self._metadata_name.removesuffix(".dist-info")
+        layout = self._layout
+        schemes = {
+            "purelib": layout.site,
+            "platlib": layout.site,
+            "data": layout.prefix,
+            "headers": f"{layout.prefix}/include/site/python{layout.python}/{stem.partition('-')[0]}",
+            "scripts": f"{layout.prefix}/bin",
+        }
+        left_out = {f"{self._metadata_name}/{name}" for name in ("RECORD", *_SIGNATURES)}
+        taken = {*own, *(f"{layout.prefix}/bin/{name}" for name in self._scripts), f"{layout.site}/{self._metadata_name}/RECORD"}
+        places: dict[str, str] = {}
+        owners: dict[str, str] = {}
+        for name in self._members:
+            if name in left_out or "__pycache__/" in name:  # byte code is for the mtimes of where it was made
+                continue
+            top, _, rest = name.partition("/")
+            if top.endswith(".data") and rest:
+                scheme, _, inner = rest.partition("/")
+                if top != f"{stem}.data" or scheme not in schemes or not inner:
+                    self._refuse(f"{name} belongs to no scheme that an installer knows")
+                if scheme == "scripts" and scripts.wraps(inner, self._scripts):
+                    continue
+                path = f"{schemes[scheme]}/{inner}"
+            else:
+                path = f"{layout.site}/{name}"
+            if path in taken:
+                if name.startswith(f"{self._metadata_name}/"):
+                    continue  # an INSTALLER of where it was packed, say
+                self._refuse(f"{name} would lie where something else is put")
+            if (other := owners.setdefault(path, name)) != name:
+                if self._rows.get(other) != self._rows.get(name):
+                    self._refuse(f"{other} and {name} would lie at one place")
+                continue
+            places[name] = path
+        return places
+
+    def _check_record(self, places: Mapping[str, str]) -> None:
+        """What is installed is in RECORD and has its hash and size there, and all that is in RECORD is in the wheel."""
+        for name in places:
+            row, member = self._rows.get(name), self._members[name]
+            if row is None:
+                self._refuse(f"{name} is not in its RECORD")
+            if not row.sha256 and not self._rebuilt:
+                self._refuse(f"{name} has no hash in its RECORD")
+            if row.size not in (-1, member.size):
+                self._refuse(f"{name} has {member.size:,} bytes, and {row.size:,} in its RECORD")
+        for name in self._rows.keys() - self._members.keys():
+            if "__pycache__/" not in name:
+                self._refuse(f"its RECORD has {name}, and it has not")
+
+    # Writing.
+
+    def _install(self, member: zip.Member, pieces: Iterator[memoryview], path: str) -> None:
+        row = self._rows[member.name]
+        executable = member.mode & _KIND == _REGULAR and member.mode & _EXECUTABLE
+        mode = 0o755 if executable else 0o644
+        self._ancestors(path)
+        if path.startswith(f"{self._layout.prefix}/bin/") and "/scripts/" in member.name:
+            first = next(pieces, memoryview(b""))
+            pieces = chain((first,), pieces)
+            if _begins(member, first).startswith(scripts.SHEBANG):
+                self._install_script(member, pieces, path, mode, row)
+                return
+        held = self._writer.content(path)
+        if held is not None:
+            sha256 = hashlib.sha256(self._content(member, pieces)).hexdigest()
+            if sha256 != held:
+                self._refuse(f"{member.name} is in another wheel of the layer, too, with other content")
+        else:
+            try:
+                if member.method == zip.DEFLATED:
+                    sha256 = self._writer.deflated(path, pieces, size=member.size, crc32=member.crc32, mode=mode)
+                else:
+                    sha256 = self._writer.stream(path, pieces, size=member.size, mode=mode)
+            except InputError as error:
+                raise InputError(f"refused {self._file}", why=f"{member.name}: {error.why}") from error
+        self._check_hash(member, sha256, row)
+        self._installed.append(Installed(path, sha256 if row.sha256 else "", member.size))
+
+    def _install_script(self, member: zip.Member, pieces: Iterator[memoryview], path: str, mode: int, row: Row) -> None:
+        if member.size > _SCRIPT_BYTES:
+            self._refuse(f"{member.name} has {member.size:,} bytes, too many for a script")
+        data = self._content(member, pieces)
+        self._check_hash(member, hashlib.sha256(data).hexdigest(), row)
+        self._put(path, scripts.with_interpreter(data, self._interpreter), mode)
+
+    def _check_hash(self, member: zip.Member, sha256: str, row: Row) -> None:
+        if row.sha256 and sha256 != row.sha256:
+            self._refuse(f"{member.name} is not what its RECORD says")
+
+    def _content(self, member: zip.Member, pieces: Iterable[memoryview]) -> bytes:
+        """Of a member that is small, or was found small elsewhere."""
+        if member.size > _RECORD_BYTES:
+            self._refuse(f"{member.name} has {member.size:,} bytes, too many for a file of two wheels")
+        if member.method == zip.STORED:
+            return b"".join(pieces)
+        inflater = Inflater(member.name, member.size)
+        try:
+            data = b"".join(part for piece in pieces for part in inflater.inflate(piece))
+            inflater.finish(member.crc32)
+        except InputError as error:
+            raise InputError(f"refused {self._file}", why=f"{member.name}: {error.why}") from error
+        return data
+
+    def _put(self, path: str, data: bytes, mode: int) -> None:
+        self._ancestors(path)
+        try:
+            self._writer.file(path, data, mode)
+        except InputError as error:
+            raise InputError(f"refused {self._file}", why=f"{path}: {error.why}") from error
+        self._installed.append(Installed(path, hashlib.sha256(data).hexdigest(), len(data)))
+
+    def _ancestors(self, path: str) -> None:
+        folder = path.rpartition("/")[0]
+        if folder in self._folders:
+            return
+        missing = []
+        while folder not in self._folders and folder.startswith(self._layout.prefix):
+            missing.append(folder)
+            folder = folder.rpartition("/")[0]
+        for one in reversed(missing):
+            self._folders.add(one)
+            self._writer.directory(one)
+
+
+def _same_version(one: str, other: str) -> bool:
+    """File names write "-" as "_", and may write a version in another form."""
+    one, other = one.replace("_", "-"), other.replace("_", "-")
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other
+
+
+def _begins(member: zip.Member, first: memoryview) -> bytes:
+    """The first few bytes of content."""
+    if member.method == zip.STORED:
+        return bytes(first[:16])
+    try:
+        return zlib.decompressobj(-15).decompress(first, 16)
+    except zlib.error:
+        return b""  # whoever inflates all of it says so
