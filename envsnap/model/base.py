@@ -71,12 +71,19 @@ class InstalledSystemPackage(Value, frozen=True, kw_only=True):
 
 
 class InstalledDistribution(Value, frozen=True, kw_only=True):
-    """A Python package of the base. Attributes: site: its site directory, without the leading "/"; files: as LockedPackage.files."""
+    """A Python package of the base.
+
+    Attributes:
+        site: its site directory, without the leading "/" and without links.
+        files: as LockedPackage.files; None for an editable, and without a usable RECORD.
+        record: blob of its RECORD as it is: paths from `site`, its metadata directory among them. None: what is its own cannot be told.
+    """
 
     name: PackageName
     version: str
     site: str
     files: Digest | None = None
+    record: Digest | None = None
 
 
 class BaseInventory(Value, frozen=True, kw_only=True):

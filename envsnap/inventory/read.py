@@ -1,0 +1,172 @@
+"""From the bytes of a base image to what is known of it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from envsnap.errors import EngineError
+from envsnap.inventory import interpreter, packages
+from envsnap.inventory.files import Directory, FileSystem, Link
+from envsnap.inventory.libraries import Libraries, libc_of
+from envsnap.inventory.python import Python, find_python
+from envsnap.inventory.stream import Damaged, uncompressed
+from envsnap.model import base
+from envsnap.model.base import BaseInventory, InstalledDistribution
+from envsnap.oci.documents import Config
+from envsnap.progress import Progress
+from envsnap.storage import BlobStore, disk_errors
+
+_SONAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+._-]{0,199}\Z")
+_RELEASE = re.compile(r"^(ID|VERSION_ID)=(?:\"([^\"\n]*)\"|'([^'\n]*)'|([^\s\"']*))\s*$", re.MULTILINE)
+_MOUNTED = frozenset({"dev", "proc", "sys"})  # a runtime's, whatever the image says
+_MAX_BYTES = 1 << 40  # of an image, uncompressed: no node holds more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSource:
+    """A layer, or all of an image in one.
+
+    Attributes:
+        name: for messages ("layer 3 of 12").
+        diff_id: digest that its uncompressed bytes must have; None where nobody said one.
+        open: its bytes, compressed or not, from the start.
+    """
+
+    name: str
+    diff_id: str | None
+    open: Callable[[], Iterator[bytes]]
+
+
+def read_inventory(
+    reference: str, layers: Iterable[LayerSource], config: Config, *, blobs: BlobStore, scratch: Path, progress: Progress
+) -> BaseInventory:
+    """Read an image's layers, each once and in order, and none of them whole.
+
+    Every uncompressed byte is held against the diff_id that the config names: what is remembered under a config's digest is what that
+    config means.
+
+    Args:
+        reference: for messages.
+        blobs: where dpkg's status, RECORDs and the interpreter are put.
+        scratch: directory on a disk, for contents while they pass: up to some hundred MB.
+
+    Raises:
+        EngineError: a layer is not what it should be, or cannot be an image's.
+        TargetError: the disk is full.
+    """
+    what = f"cannot read what is in {reference}"
+    with disk_errors(f"write below {scratch}", scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=scratch) as spool:
+            files = FileSystem(spool)
+            left = _MAX_BYTES
+            for layer in layers:
+                try:
+                    content = _Hashed(uncompressed(layer.open()), left)
+                    files.apply(iter(content))
+                except Damaged as error:
+                    hint = "pull it again, or choose another base"
+                    raise EngineError(what, why=f"{layer.name} cannot be read: {error}", hint=hint) from error
+                left -= content.size
+                if layer.diff_id is not None and content.digest != layer.diff_id:
+                    why = f"{layer.name} holds other bytes than the image's config says: {content.digest[:19]}…, not {layer.diff_id[:19]}…"
+                    raise EngineError(what, why=why, hint="its manifest and its config do not belong together; choose another base")
+            try:
+                return _inventory(files, config, blobs, progress)
+            except Damaged as error:
+                raise EngineError(what, why=f"together its layers are no file system: {error}", hint="choose another base") from error
+
+
+class _Hashed:
+    """A stream that is hashed as it passes. Attributes: size: so far, in bytes."""
+
+    def __init__(self, pieces: Iterable[bytes], limit: int) -> None:
+        self._pieces = pieces
+        self._limit = limit
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.size += len(piece)
+            if self.size > self._limit:
+                raise Damaged(f"it makes the image larger than {_MAX_BYTES >> 30} GiB")
+            self._hash.update(piece)
+            yield piece
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+def _inventory(files: FileSystem, config: Config, blobs: BlobStore, progress: Progress) -> BaseInventory:
+    libraries = Libraries(files, config.architecture)
+    system = packages.system_packages(files)
+    found = find_python(files, libraries, _environment(config), {package.name: package.version for package in system})
+    python = found if isinstance(found, Python) else None
+    if isinstance(found, str):
+        progress.detail(f"no Python is known: {found}")
+    for doubt in python.doubts if python else ():
+        progress.warning(doubt)
+    status = packages.status_of_dpkg(files)
+    return BaseInventory(
+        distribution=_distribution(files),
+        python=python.version if python else None,
+        python_path=python.executable if python else None,
+        libc=libc_of(files, libraries),
+        # A name that no lock can hold is one that nothing will ask for.
+        sonames=frozenset(name for name in libraries.sonames() if _SONAME.match(name)),
+        complete=True,
+        directories=_directories(files),
+        links=_links(files),
+        system_packages=tuple(system),
+        dpkg_status=_put(blobs, status.encode("utf-8", "surrogateescape")) if status else None,
+        packages=tuple(_distributions(files, python, blobs)),
+        interpreter=interpreter.pack(files, libraries, python, blobs) if python else None,
+    )
+
+
+def _environment(config: Config) -> Mapping[str, str]:
+    entries = config.run.get("Env")
+    return dict(str(entry).split("=", 1) for entry in (entries if isinstance(entries, list) else ()) if "=" in str(entry))
+
+
+def _distribution(files: FileSystem) -> str:
+    text = files.text("etc/os-release") or files.text("usr/lib/os-release") or ""
+    found = {name: double or single or bare for name, double, single, bare in _RELEASE.findall(text)}
+    return " ".join(found[name] for name in ("ID", "VERSION_ID") if found.get(name))
+
+
+def _directories(files: FileSystem) -> dict[str, base.Directory]:
+    return {
+        path: base.Directory(mode=node.mode, uid=node.uid, gid=node.gid)
+        for path, node in files.tree()
+        if isinstance(node, Directory) and (node.mode, node.uid, node.gid) != (0o755, 0, 0) and path not in _MOUNTED and _writable(path)
+    }
+
+
+def _links(files: FileSystem) -> dict[str, str]:
+    found = {path: files.walk(path) for path, node in files.tree() if isinstance(node, Link) and _writable(path)}
+    return {path: to[0] for path, to in found.items() if to is not None and isinstance(to[1], Directory) and _writable(to[0])}
+
+
+def _writable(path: str) -> bool:
+    """Whether a document can say a path; nothing of ours goes below one of other bytes than UTF-8."""
+    return path.isascii() or path.encode("utf-8", "replace").decode("utf-8") == path
+
+
+def _distributions(files: FileSystem, python: Python | None, blobs: BlobStore) -> Iterator[InstalledDistribution]:
+    for found in packages.distributions(files, python.sites) if python else ():
+        record = _put(blobs, found.record) if found.record is not None else None
+        yield InstalledDistribution(name=found.name, version=found.version, site=found.site, files=found.files, record=record)
+
+
+def _put(blobs: BlobStore, data: bytes) -> str:
+    with blobs.writer(durable=False) as blob:
+        blob.write(data)
+    return blob.digest
