@@ -1,9 +1,21 @@
-"""Where envsnap keeps what it can make again."""
+"""`envsnap cache`, and where envsnap keeps what it can make again."""
 
 from __future__ import annotations
 
 import os
+import re
+import time
 from pathlib import Path
+
+import click
+
+from envsnap.cli import main
+from envsnap.cli.console import Console
+from envsnap.errors import UsageError
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", re.IGNORECASE)
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_DAY_S = 24 * 3600
 
 
 def cache_directory() -> Path:
@@ -11,3 +23,45 @@ def cache_directory() -> Path:
     if os.environ.get("ENVSNAP_CACHE"):
         return Path(os.environ["ENVSNAP_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "envsnap"
+
+
+def _given(name: str) -> bool:
+    """Whether an option stood on this command line; what a settings file says of `prune` is no word about `show`."""
+    return click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def _size(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
+    """Bytes as a person writes them: "20GB", "500 MB"."""
+    if value is None:
+        return None
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no size: 20GB, 500MB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+@click.command(epilog="Example:  envsnap cache prune --max-size 20GB")
+@click.argument("action", type=click.Choice(["show", "prune"]), default="show")
+@click.option("--layers", is_flag=True, help="prune: layers, and what is remembered of them.")
+@click.option("--wheels", is_flag=True, help="prune: wheels.")
+@click.option("--older", type=click.IntRange(min=0), metavar="DAYS", help="prune: only what was not used for so many days.")
+@click.option("--max-size", callback=_size, metavar="N", help="prune: only until so much is left (20GB), longest unused first.")
+@main.shared_options
+def command(console: Console, action: str, layers: bool, wheels: bool, older: int | None, max_size: int | None) -> None:
+    """Show what is kept for later builds, or free it. `prune` alone frees what was not used for 30 days; all can be made again."""
+    from envsnap.report import cache as report
+    from envsnap.workflows import cache as workflow
+
+    place = cache_directory()
+    if action == "show":
+        if any(_given(name) for name in ("layers", "wheels", "older", "max_size")):
+            raise UsageError("envsnap cache show frees nothing", hint="envsnap cache prune")
+        state = workflow.show(place)
+        console.answer(report.screen(state), report.document(state))
+        return
+    kinds = [kind for kind, asked in ((workflow.LAYERS, layers), (workflow.WHEELS, wheels)) if asked]
+    if older is None and max_size is None and not kinds:
+        older = workflow.UNUSED_DAYS
+    unused_s = older * _DAY_S if older is not None else None
+    pruned = workflow.prune(place, console, now=time.time(), kinds=kinds, unused_s=unused_s, max_bytes=max_size)
+    console.answer(report.pruned_screen(pruned.freed, pruned.left), report.pruned_document(pruned.freed, pruned.left))
