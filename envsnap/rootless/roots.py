@@ -1,0 +1,180 @@
+"""Unpacked images in the cache: one directory each, named by the config digest, whole or not there, shared by whatever runs in them.
+
+    roots/<hex>/root         the image's file system, without its root's privileges (`unpack`)
+    roots/<hex>/root.json    a `Record`
+
+One at a time is unpacked per cache, under a lock on `roots`. Whoever runs in one holds a shared lock on its directory, so that pruning
+leaves it alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from envsnap.errors import TargetError
+from envsnap.oci.documents import DIGEST, Config
+from envsnap.progress import Progress
+from envsnap.rootless.inside import LeadsNowhere
+from envsnap.rootless.unpack import OpenLayer, Unpacker
+from envsnap.storage import disk_errors
+
+_RECORD = "root.json"
+_NEEDED = ("run", "tmp", "var/tmp", "etc")  # what every engine's containers have, whatever the image says
+_MOUNTED = ("proc", "sys", "dev")  # directories, and no links that lead a runtime elsewhere
+_FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes: writable: topmost directories that anybody may write in the image, absolute. bytes: content of its files."""
+
+    writable: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """An unpacked image. Attributes: path: its file system. writable: as in `Record`."""
+
+    path: Path
+    config: Config
+    writable: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One that the cache has. Attributes: digest: of the image's config. used: seconds since 1970."""
+
+    digest: str
+    bytes: int
+    used: float
+
+
+def unpacked(config: Config, layers: Sequence[tuple[str, OpenLayer]], *, cache: Path, progress: Progress) -> Root:
+    """The image's file system: what the cache has, else unpacked now.
+
+    Args:
+        layers: diff_id and opener of each, from the lowest; only opened where the cache has no such root.
+
+    Raises:
+        InputError: a layer is damaged, hostile, or not what its diff_id says.
+        TargetError: the disk is full, or the cache cannot be written. What an opener raises.
+    """
+    if tuple(diff_id for diff_id, _ in layers) != config.diff_ids:
+        raise ValueError("other layers than the config names")
+    folder = cache / "roots"
+    place = folder / config.digest.removeprefix("sha256:")
+    if (record := _read(place)) is None:
+        with disk_errors(f"unpack the image below {folder}", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with _lock(folder, fcntl.LOCK_EX):
+                if (record := _read(place)) is None:  # another may have done it meanwhile
+                    record = _unpack(config, layers, place, progress)
+    return Root(path=place / "root", config=config, writable=record.writable)
+
+
+@contextmanager
+def in_use(root: Root) -> Iterator[None]:
+    """Keep a root from being pruned. Raises TargetError: it was already."""
+    place = root.path.parent
+    try:
+        with _lock(place, fcntl.LOCK_SH):
+            if not root.path.is_dir():
+                raise FileNotFoundError
+            with suppress(OSError):  # another user's cache; then its owner's use counts
+                os.utime(place / _RECORD)
+            yield
+    except FileNotFoundError as error:
+        raise TargetError("the unpacked image is gone", why=f"{place} was removed meanwhile", hint="try again") from error
+
+
+def kept(cache: Path) -> tuple[Kept, ...]:
+    """All that the cache has, the one that was longest not used first."""
+    found = []
+    for place in _places(cache):
+        if (record := _read(place)) is not None:
+            found.append(Kept(digest=f"sha256:{place.name}", bytes=record.bytes, used=(place / _RECORD).stat().st_mtime))
+    return tuple(sorted(found, key=lambda one: one.used))
+
+
+def drop(cache: Path, digest: str) -> bool:
+    """Remove a root; False where there is none, or something runs in it."""
+    place = cache / "roots" / digest.removeprefix("sha256:")
+    if not DIGEST.match(digest):
+        return False
+    with disk_errors(f"remove {place}", place), suppress(FileNotFoundError, BlockingIOError), _lock(place, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        gone = Path(tempfile.mkdtemp(prefix=".gone.", dir=place.parent))
+        place.rename(gone / "root")
+        shutil.rmtree(gone)
+        return True
+    return False
+
+
+def _unpack(config: Config, layers: Sequence[tuple[str, OpenLayer]], place: Path, progress: Progress) -> Record:
+    for stale in place.parent.glob(".*"):  # of one who was killed: the lock is ours
+        shutil.rmtree(stale, ignore_errors=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{place.name[:12]}.", dir=place.parent))
+    try:
+        root = fresh / "root"
+        root.mkdir(0o755)
+        unpacker = Unpacker(root)
+        with progress.task("unpacking the image", unit="bytes") as task:
+            for number, (diff_id, opened) in enumerate(layers, 1):
+                task.status(f"layer {number} of {len(layers)}")
+                unpacker.apply(diff_id, opened, task)
+        _complete(root, unpacker, config)
+        record = Record(writable=unpacker.writable(), bytes=unpacker.bytes)
+        (fresh / _RECORD).write_bytes(msgspec.json.encode(record))
+        fresh.chmod(0o755)
+        shutil.rmtree(place, ignore_errors=True)  # one without a record
+        fresh.rename(place)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    return record
+
+
+def _complete(root: Path, unpacker: Unpacker, config: Config) -> None:
+    """Make what an engine would make in a new container, since a runtime cannot in one that is read-only."""
+    for name in _MOUNTED:
+        if (root / name).is_symlink() or not (root / name).is_dir():
+            (root / name).unlink(missing_ok=True)
+            (root / name).mkdir(0o755)
+    volumes = config.run.get("Volumes")
+    for path in (*_NEEDED, str(config.run.get("WorkingDir") or ""), *(volumes if isinstance(volumes, dict) else ())):
+        with suppress(LeadsNowhere):
+            unpacker.directory(path.strip("/"))
+    if (root / "etc").is_dir() and not (root / "etc").is_symlink():
+        for name in _FILES:
+            if not os.path.lexists(root / name):
+                (root / name).touch(0o644)
+
+
+def _places(cache: Path) -> list[Path]:
+    folder = cache / "roots"
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+
+
+def _read(place: Path) -> Record | None:
+    try:
+        return msgspec.json.decode((place / _RECORD).read_bytes(), type=Record)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+@contextmanager
+def _lock(directory: Path, kind: int) -> Iterator[None]:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, kind)
+        yield
+    finally:
+        os.close(handle)
