@@ -1,37 +1,31 @@
-"""Asking a registry about a base image without pulling it: a reader of manifests and configs, and nothing more.
-
-Every byte is held against its digest before it is believed, and nothing is read past a size that no honest answer needs.
-Specification: the OCI distribution and image specifications, and Docker's manifest v2 schema 2.
-"""
+"""The registry client: what envsnap reads from and writes to registries."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from functools import partial
+from typing import TypeVar
 
-from envsnap import redaction
-from envsnap.errors import EngineError, innermost
+from envsnap.errors import EngineError
 from envsnap.model.base import ImageConfig
 from envsnap.model.kinds import ARCHITECTURES
-from envsnap.oci.reference import Reference, api_host, is_loopback, parse_reference
+from envsnap.oci.documents import EMPTY, Config, Descriptor, Index, Manifest, digest_of
+from envsnap.oci.image import BaseImage
+from envsnap.oci.reference import Reference, parse_reference
+from envsnap.progress import SILENT, Progress
+from envsnap.registry import manifests
+from envsnap.registry.download import Download, keep
+from envsnap.registry.host import Host, Place
+from envsnap.registry.patience import Patience
+from envsnap.registry.push import Meter, Pushed, Read, send_all, unique_blobs
+from envsnap.registry.referrers import attach, referrers
+from envsnap.registry.upload import OpenAt, exists, mount, upload
+from envsnap.registry.wire import Wire
+from envsnap.storage import BlobStore
 
-if TYPE_CHECKING:
-    import requests
-
-_INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
-_MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
-_CLIENT_ID = "envsnap"  # what a token server is told when it trades an identity token
-_LIMIT_BYTES = 8 << 20
-_TIMEOUT_S = (10, 30)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
-_CHALLENGE = re.compile(r'([a-z_]+)="([^"]*)"', re.IGNORECASE)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,231 +49,269 @@ class RegistryImage:
 
 
 class Registry:
-    """Looks images up. Credentials are docker's own: its configuration file and credential helpers."""
+    """Registries, whichever a reference leads to; usable from many threads.
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    Credentials are docker's own: its configuration file and credential helpers. Proxies and the CA bundle are the environment's. Everything
+    raises EngineError, which names the registry and says what to try: there is no such thing, access is denied, no answer came in the
+    time that `Patience` gives it, or one that is not what its digest says.
+
+    Args:
+        env: DOCKER_CONFIG, and the CA bundle (REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE).
+        mirrors: registry -> what is asked before it for what is read, "HOST" or "HOST/PREFIX"; a mirror that does not answer, or wrongly,
+            is passed over.
+        plain_http: registries and mirrors that are asked without encryption; those of this machine are, too, when they do not want any.
+    """
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        *,
+        mirrors: Mapping[str, Sequence[str]] | None = None,
+        plain_http: frozenset[str] = frozenset(),
+        patience: Patience | None = None,
+    ) -> None:
         self._env = dict(env)
+        self._mirrors = dict(mirrors or {})
+        self._plain_http = plain_http
+        self._wire = Wire(self._env, patience or Patience())
+        self._hosts: dict[tuple[str, bool], Host] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """End what is under way in other threads, at once and for good: what they wait for raises EngineError."""
+        self._wire.cut()
+
+    # -- reading ---------------------------------------------------------------------------------------------------------
 
     def resolve(self, reference: str, *, machine: str) -> RegistryImage:
         """What `reference` names for a machine ("x86_64", "aarch64").
 
         Raises:
-            EngineError: no such image, access denied, no answer, an answer that is not what its digest says, or none for
-                that machine.
+            EngineError: as everything here; also when it is not made for that machine.
         """
-        import requests
+        named, manifest, config = self._image(reference, machine)
+        return RegistryImage(
+            reference=reference.partition("@")[0],
+            digest=named.digest,
+            manifest_digest=manifest.digest,
+            config_digest=config.digest,
+            config=_image_config(config, sum(layer.size for layer in manifest.layers)),
+            layers=len(manifest.layers),
+        )
 
+    def image(self, reference: str, *, machine: str) -> tuple[Manifest, Config]:
+        """An image's manifest and config; raises as `resolve`."""
+        _, manifest, config = self._image(reference, machine)
+        return manifest, config
+
+    def manifest(self, reference: str) -> Manifest | Index:
+        """What a tag or a digest names: an image, an artifact, or an index of several."""
         parsed = parse_reference(reference)
+        return self._manifest(parsed, _name(parsed), what=f"cannot look up {reference}")
+
+    def head(self, reference: str) -> Descriptor | None:
+        """What the registry itself, no mirror, says that a tag or a digest names; None when there is none. No byte proves it."""
+        parsed = parse_reference(reference)
+        return manifests.head(self._place(parsed), _name(parsed), what=f"cannot look up {reference}")
+
+    def open_blob(self, reference: str, descriptor: Descriptor) -> Iterator[bytes]:
+        """A blob's bytes, never more than its size; goes on where a connection breaks.
+
+        Raises:
+            EngineError: while it is read; after the last piece when the digest is another one. A mirror that was wrong is passed over
+                the next time.
+        """
+        return self._download(reference, descriptor).verified()
+
+    def fetch(self, reference: str, descriptor: Descriptor, store: BlobStore) -> None:
+        """Have a blob in a store, where it is under its digest when this returns.
+
+        Raises:
+            EngineError: as `open_blob`; but a mirror that gives other bytes is followed by the next place.
+            TargetError: the store cannot be written.
+        """
+        keep(self._places(parse_reference(reference)), descriptor, store, what=_fetching(reference, descriptor))
+
+    def has_blob(self, reference: str, digest: str) -> bool:
+        """Whether the repository of `reference` has a blob."""
+        return exists(self._place(parse_reference(reference)), digest, what=f"cannot look up {digest[:19]}… in {reference}")
+
+    def referrers(self, reference: str, digest: str, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """What is attached to a digest in the repository of `reference`, of one type or of all."""
+        place = self._place(parse_reference(reference))
+        return referrers(place, digest, artifact_type, what=f"cannot look up what is attached to {reference}")
+
+    # -- writing ---------------------------------------------------------------------------------------------------------
+
+    def mount(self, reference: str, descriptor: Descriptor, source_reference: str) -> bool:
+        """Have a blob that another repository of the same registry has, without its bytes; False when that is not to be had."""
+        target, source = parse_reference(reference), parse_reference(source_reference)
+        if target.registry != source.registry:
+            return False
+        if target.repository == source.repository:
+            return self.has_blob(reference, descriptor.digest)
+        return mount(self._place(target), descriptor, source.repository, what=_pushing(reference))
+
+    def upload(self, reference: str, descriptor: Descriptor, open_at: OpenAt, *, sent: Callable[[int], object] | None = None) -> int:
+        """Have a blob in the repository of `reference`; returns how many bytes were sent, 0 when it was there.
+
+        Args:
+            open_at: its bytes from an offset on (`upload.from_file`); what it raises comes out here.
+            sent: called with bytes as they go out; those that are sent again are not told again.
+        """
+        return upload(self._place(parse_reference(reference)), descriptor, open_at, what=_pushing(reference), sent=sent)
+
+    def put_manifest(self, reference: str, manifest: Manifest | Index) -> str:
+        """Write a manifest whose blobs are there under a tag or its digest; returns the digest, which the registry confirmed."""
+        parsed = parse_reference(reference)
+        manifests.put(self._place(parsed), _name(parsed), manifest, what=_pushing(reference))
+        return manifest.digest
+
+    def push(self, reference: str, manifest: Manifest, read: Read, *, base: BaseImage | None = None, progress: Progress = SILENT) -> Pushed:
+        """Write a whole image. Its tag appears, or moves, when everything else is there.
+
+        Args:
+            read: bytes of its config and of the layers that are not the base's.
+            base: whose layers are mounted where they lie in the same registry, and else copied from where they lie.
+        """
+        what = _pushing(reference)
+        parsed = parse_reference(reference)
+        at_digest = f"{parsed.registry}/{parsed.repository}@{manifest.digest}"
+        tagged = self.head(reference)
+        if tagged is not None and tagged.digest == manifest.digest:
+            return Pushed(digest=manifest.digest, uploaded_bytes=0)
+        if self.head(at_digest) is not None:
+            try:
+                return Pushed(digest=self.put_manifest(reference, manifest), uploaded_bytes=0)
+            except EngineError:
+                pass  # a blob of it was deleted
+        blobs = unique_blobs(manifest)
+        ancestral = {layer.digest for layer in base.manifest.layers} if base is not None and base.manifest and base.reference else set()
+
+        def send(blob: Descriptor, meter: Meter) -> int:
+            meter.add(0)
+            if base is None or blob.digest not in ancestral:
+                amount = self.upload(reference, blob, partial(read, blob), sent=meter.add)
+            elif self.mount(reference, blob, base.reference):
+                amount = 0
+            else:
+                amount = self.upload(reference, blob, self._download(base.reference, blob).pieces, sent=meter.add)
+            if amount == 0:
+                meter.add(blob.size)
+            return amount
+
+        with progress.task(f"push {reference}", total=sum(blob.size for blob in blobs), unit="bytes") as task:
+            uploaded = send_all(blobs, send, task, what=what, cut=self.close)
+        return Pushed(digest=self.put_manifest(reference, manifest), uploaded_bytes=uploaded)
+
+    def attach(self, reference: str, manifest: Manifest, read: Read) -> str:
+        """Write an artifact into the repository of `reference` and have it listed among the referrers of its subject; returns its digest.
+
+        Args:
+            manifest: whose `subject` says what it is attached to.
+            read: bytes of its blobs; the empty config need not be among them.
+        """
+        for blob in unique_blobs(manifest):
+            self.upload(reference, blob, _empty if blob.digest == digest_of(EMPTY) else partial(read, blob))
+        attach(self._place(parse_reference(reference)), manifest, what=f"cannot attach to {reference}")
+        return manifest.digest
+
+    # -- where things are ------------------------------------------------------------------------------------------------
+
+    def _image(self, reference: str, machine: str) -> tuple[Manifest | Index, Manifest, Config]:
         what = f"cannot look up {reference}"
-        try:
-            with requests.Session() as session:
-                return _resolve(_Connection(session, parsed, self._env, what), parsed, reference, machine)
-        except requests.RequestException as error:
-            raise EngineError(
-                what,
-                why=f"{parsed.registry} does not answer: {redaction.text(innermost(error))}",
-                hint="check the network, the proxy and the CA bundle (SSL_CERT_FILE)",
-            ) from error
+        parsed = parse_reference(reference)
+        named = self._manifest(parsed, _name(parsed), what=what)
+        wanted = ARCHITECTURES.get(machine, machine)
+        manifest = self._manifest(parsed, _pick(named, wanted, reference, machine), what=what) if isinstance(named, Index) else named
+        if not isinstance(manifest, Manifest):
+            raise EngineError(what, why="its index leads to another index")
+        if not manifest.layers:
+            raise EngineError(what, why="it has no layers")
+        config = self._first(parsed, lambda place: manifests.config_of(place, manifest, what=what))
+        if config.architecture != wanted:
+            raise EngineError(f"{reference} is not made for {machine}", why=f"it is for {config.os}/{config.architecture}")
+        return named, manifest, config
+
+    def _manifest(self, parsed: Reference, name: str, *, what: str) -> Manifest | Index:
+        return self._first(parsed, lambda place: manifests.get(place, name, what=what))
+
+    def _download(self, reference: str, descriptor: Descriptor) -> Download:
+        return Download(self._places(parse_reference(reference)), descriptor, what=_fetching(reference, descriptor))
+
+    def _first(self, parsed: Reference, ask: Callable[[Place], T]) -> T:
+        """The answer of the first mirror that has a good one, else the registry's."""
+        *mirrors, own = self._places(parsed)
+        for place in mirrors:
+            try:
+                return ask(place)
+            except EngineError:
+                continue
+        return ask(own)
+
+    def _places(self, parsed: Reference) -> list[Place]:
+        """Where to read, in order; the registry itself comes last and is always there."""
+        places = []
+        for mirror in self._mirrors.get(parsed.registry, ()):
+            registry, _, prefix = mirror.strip("/").partition("/")
+            host = self._host(registry, mirror=True)
+            if not host.doubted:
+                places.append(Place(host=host, repository=f"{prefix}/{parsed.repository}" if prefix else parsed.repository))
+        return [*places, self._place(parsed)]
+
+    def _place(self, parsed: Reference) -> Place:
+        return Place(host=self._host(parsed.registry), repository=parsed.repository)
+
+    def _host(self, registry: str, *, mirror: bool = False) -> Host:
+        with self._lock:
+            if (registry, mirror) not in self._hosts:
+                plain = registry in self._plain_http
+                self._hosts[registry, mirror] = Host(registry, self._wire, self._env, plain=plain, mirror=mirror)
+            return self._hosts[registry, mirror]
 
 
-def _resolve(connection: _Connection, parsed: Reference, reference: str, machine: str) -> RegistryImage:
-    digest, document = connection.manifest(parsed.digest or parsed.tag)
-    manifest_digest = digest
-    if document.get("mediaType") in _INDEXES or "manifests" in document:
-        manifest_digest = _pick(document, machine, reference)
-        _, document = connection.manifest(manifest_digest)
-    layers = [entry for entry in _sequence(document, "layers") if isinstance(entry, dict)]
-    config_digest = str((document.get("config") or {}).get("digest", ""))
-    if not layers or not _DIGEST.match(config_digest):
-        raise EngineError(connection.what, why="its manifest is of a kind that is too old or no image's")
-    raw = connection.blob(config_digest)
-    sizes = [layer.get("size") for layer in layers]
-    size = sum(item for item in sizes if isinstance(item, int)) if all(isinstance(item, int) for item in sizes) else None
-    config = _image_config(parse_object(raw, connection.what), size)
-    wanted = ARCHITECTURES.get(machine, machine)
-    if config.architecture != wanted:
-        raise EngineError(f"{reference} is not made for {machine}", why=f"it is for {config.os}/{config.architecture}")
-    return RegistryImage(
-        reference=reference.partition("@")[0],
-        digest=digest,
-        manifest_digest=manifest_digest,
-        config_digest=config_digest,
-        config=config,
-        layers=len(layers),
-    )
+def _name(parsed: Reference) -> str:
+    return parsed.digest or parsed.tag
 
 
-def _pick(index: Mapping[str, Any], machine: str, reference: str) -> str:
-    """The digest of the manifest for Linux on `machine`."""
-    wanted = ARCHITECTURES.get(machine, machine)
-    offered: list[str] = []
-    for entry in _sequence(index, "manifests"):
-        platform = entry.get("platform") if isinstance(entry, dict) else None
-        if not isinstance(platform, dict) or not _DIGEST.match(str(entry.get("digest", ""))):
-            continue
-        if platform.get("os") == "linux" and platform.get("architecture") == wanted:
-            return str(entry["digest"])
-        if platform.get("os") != "unknown":  # how attestations are listed
-            offered.append(f"{platform.get('os')}/{platform.get('architecture')}")
-    raise EngineError(f"{reference} is not made for {machine}", why=f"it is for {', '.join(sorted(set(offered))) or 'no platform at all'}")
+def _fetching(reference: str, descriptor: Descriptor) -> str:
+    return f"cannot fetch {descriptor.digest[:19]}… of {reference}"
 
 
-def _sequence(document: Mapping[str, Any], name: str) -> list[Any]:
-    value = document.get(name)
-    return value if isinstance(value, list) else []
+def _pushing(reference: str) -> str:
+    return f"cannot push to {reference}"
 
 
-def parse_object(raw: bytes, what: str) -> dict[str, Any]:
-    try:
-        document = json.loads(raw)
-    except ValueError as error:
-        raise EngineError(what, why="the registry's answer is not JSON") from error
-    if not isinstance(document, dict):
-        raise EngineError(what, why="the registry's answer is not a JSON object")
-    return document
+def _empty(offset: int) -> Iterator[bytes]:
+    yield EMPTY[offset:]
 
 
-def _image_config(document: Mapping[str, Any], size: int | None) -> ImageConfig:
-    config = document.get("config") or {}
+def _pick(index: Index, wanted: str, reference: str, machine: str) -> str:
+    """The digest of the manifest for Linux on an architecture."""
+    offered: set[str] = set()
+    for entry in index.manifests:
+        if entry.platform == ("linux", wanted):
+            return entry.digest
+        if entry.platform is not None and entry.platform[0] != "unknown":  # how attestations are listed
+            offered.add("/".join(entry.platform))
+    raise EngineError(f"{reference} is not made for {machine}", why=f"it is for {', '.join(sorted(offered)) or 'no platform at all'}")
+
+
+def _image_config(config: Config, size: int) -> ImageConfig:
+    run = config.run
     return ImageConfig(
-        architecture=str(document.get("architecture", "")),
-        os=str(document.get("os", "linux")),
-        env=dict(str(entry).split("=", 1) for entry in _sequence(config, "Env") if "=" in str(entry)),
-        labels={str(name): str(value) for name, value in (config.get("Labels") or {}).items()},
-        entrypoint=tuple(map(str, _sequence(config, "Entrypoint"))),
-        cmd=tuple(map(str, _sequence(config, "Cmd"))),
-        workdir=str(config.get("WorkingDir") or ""),
-        user=str(config.get("User") or ""),
+        architecture=config.architecture,
+        os=config.os,
+        env=dict(str(entry).split("=", 1) for entry in _texts(run, "Env") if "=" in entry),
+        labels=config.labels,
+        entrypoint=_texts(run, "Entrypoint"),
+        cmd=_texts(run, "Cmd"),
+        workdir=str(run.get("WorkingDir") or ""),
+        user=str(run.get("User") or ""),
         size_bytes=size,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Credentials:
-    user: str = ""
-    password: str = ""
-    identity_token: str = ""
-
-
-def _credentials(registry: str, env: Mapping[str, str], what: str) -> _Credentials:
-    """What docker's configuration file or its credential helper has for a registry; empty where they have nothing."""
-    from docker import auth
-    from docker.errors import DockerException
-
-    place = str(Path(env["DOCKER_CONFIG"], "config.json")) if env.get("DOCKER_CONFIG") else None
-    try:
-        found = auth.load_config(place).resolve_authconfig(registry) or {}
-    except (DockerException, OSError, ValueError) as error:
-        why = f"docker's credentials for {registry} cannot be read: {redaction.text(str(error))}"
-        raise EngineError(what, why=why, hint=f"docker login {registry}") from error
-    entry = {name.lower(): value or "" for name, value in found.items()}
-    return _Credentials(user=entry.get("username", ""), password=entry.get("password", ""), identity_token=entry.get("identitytoken", ""))
-
-
-class _Connection:
-    """Requests to one repository, with the token that they need."""
-
-    def __init__(self, session: requests.Session, reference: Reference, env: Mapping[str, str], what: str) -> None:
-        self.what = what
-        self._session = session
-        self._reference = reference
-        self._env = env
-        self._loopback = is_loopback(reference.registry)
-        self._base = f"{'http' if self._loopback else 'https'}://{api_host(reference.registry)}/v2/{reference.repository}"
-        self._authorization = ""
-        self._verify = env.get("REQUESTS_CA_BUNDLE") or env.get("CURL_CA_BUNDLE") or env.get("SSL_CERT_FILE") or True
-
-    def manifest(self, name: str) -> tuple[str, dict[str, Any]]:
-        """The manifest or index under a tag or digest, and its digest."""
-        raw, headers = self._get(f"{self._base}/manifests/{name}", accept=", ".join((*_INDEXES, *_MANIFESTS)))
-        digest = "sha256:" + hashlib.sha256(raw).hexdigest()
-        self._expect(name if name.startswith("sha256:") else headers.get("Docker-Content-Digest", digest), digest)
-        return digest, parse_object(raw, self.what)
-
-    def blob(self, digest: str) -> bytes:
-        raw, _ = self._get(f"{self._base}/blobs/{digest}", accept="*/*")
-        self._expect(digest, "sha256:" + hashlib.sha256(raw).hexdigest())
-        return raw
-
-    def _expect(self, claimed: str, found: str) -> None:
-        if claimed != found:
-            why = f"{self._reference.registry} answered other bytes than their digest says: {found[:19]}…, not {claimed[:19]}…"
-            raise EngineError(self.what, why=why, hint="something between here and the registry changes what it sends")
-
-    def _get(self, url: str, *, accept: str) -> tuple[bytes, Mapping[str, str]]:
-        status, raw, headers = self._ask(url, accept)
-        if status == 401:
-            self._authorization = self._authenticate(headers.get("WWW-Authenticate", ""))
-            status, raw, headers = self._ask(url, accept)
-        registry, name = self._reference.registry, self._reference
-        if status in (401, 403):
-            hint = f"docker login {registry}   or check the name: some registries say this of what does not exist"
-            raise EngineError(self.what, why=f"{registry} denies access to {name.repository}", hint=hint)
-        if status == 404:
-            named = name.repository + (f"@{name.digest}" if name.digest else f":{name.tag}")
-            raise EngineError(self.what, why=f"{registry} has no {named}", hint="check the name and the tag")
-        if status != 200:
-            raise EngineError(self.what, why=f"{registry} answered with HTTP {status}", hint="try again later")
-        return raw, headers
-
-    def _ask(self, url: str, accept: str) -> tuple[int, bytes, Mapping[str, str]]:
-        with self._session.get(
-            url, headers={"Accept": accept}, auth=self._authorize, verify=self._verify, timeout=_TIMEOUT_S, stream=True
-        ) as response:
-            for step in (*response.history, response):
-                self._require_safe(step.url)
-            raw = bytearray()
-            if response.status_code == 200:
-                for chunk in response.iter_content(1 << 16):
-                    raw += chunk
-                    if len(raw) > _LIMIT_BYTES:
-                        raise EngineError(self.what, why=f"{self._reference.registry} answered more than {_LIMIT_BYTES >> 20} MiB")
-            return response.status_code, bytes(raw), response.headers
-
-    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._authorization:
-            request.headers["Authorization"] = self._authorization
-        return request
-
-    def _require_safe(self, url: str) -> None:
-        """Plain HTTP is for a registry on this machine, and only while it stays there."""
-        parts = urlsplit(url)
-        if parts.scheme != "https" and not (self._loopback and is_loopback(parts.netloc)):
-            raise EngineError(self.what, why=f"{self._reference.registry} leads to {redaction.url(url)}, which is not encrypted")
-
-    def _authenticate(self, challenge: str) -> str:
-        """The Authorization header that the registry's challenge asks for; "" when there is nothing to give."""
-        known = _credentials(self._reference.registry, self._env, self.what)
-        basic = "Basic " + base64.b64encode(f"{known.user}:{known.password}".encode()).decode("ascii") if known.user else ""
-        scheme, _, rest = challenge.partition(" ")
-        asked = dict(_CHALLENGE.findall(rest))
-        if scheme.lower() == "basic":
-            return basic
-        if scheme.lower() != "bearer" or "realm" not in asked:
-            return ""
-        self._require_safe(asked["realm"])
-        about = {"service": asked.get("service", ""), "scope": asked.get("scope") or f"repository:{self._reference.repository}:pull"}
-        if known.identity_token:
-            self._authorization = ""
-            form = {**about, "grant_type": "refresh_token", "refresh_token": known.identity_token, "client_id": _CLIENT_ID}
-            return self._token("POST", asked["realm"], form=form)
-        self._authorization = basic
-        return self._token("GET", asked["realm"], query=about)
-
-    def _token(self, method: str, realm: str, *, query: Mapping[str, str] | None = None, form: Mapping[str, str] | None = None) -> str:
-        with self._session.request(
-            method,
-            realm,
-            params=query,
-            data=form,
-            auth=self._authorize,
-            verify=self._verify,
-            timeout=_TIMEOUT_S,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            if response.status_code != 200:
-                return ""
-            answer = parse_object(response.raw.read(_LIMIT_BYTES, decode_content=True), self.what)
-        token = answer.get("token") or answer.get("access_token")
-        return f"Bearer {token}" if isinstance(token, str) else ""
+def _texts(run: Mapping[str, object], name: str) -> tuple[str, ...]:
+    value = run.get(name)
+    return tuple(map(str, value)) if isinstance(value, list) else ()

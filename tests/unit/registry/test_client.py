@@ -1,4 +1,4 @@
-"""The read-only look-up against a registry on loopback: honest, strict, forbidding, lying and broken ones."""
+"""Looking images up at a registry on loopback: honest, strict, forbidding, lying and broken ones."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import base64
 import hashlib
 import json
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -17,11 +17,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from envsnap.errors import EngineError
-from envsnap.registry import client as registry_module
 from envsnap.registry.client import Registry, RegistryImage
+from envsnap.registry.patience import Patience
+from tests.fakes.http_server import Answer, serving
 
-Answer = tuple[int, dict[str, str], bytes]
-Serving = Callable[[Callable[[BaseHTTPRequestHandler], Answer]], AbstractContextManager[str]]
+FAST = Patience(attempts=3, first_attempts=2, pause_s=0.01, connect_s=0.5, read_s=0.5)
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -60,6 +60,7 @@ class Shelf:
                     "Cmd": None,
                     "WorkingDir": "/workspace",
                 },
+                "rootfs": {"type": "layers", "diff_ids": [sha256(b"3"), sha256(b"4")]},
             }
         )
         manifest = encode(
@@ -132,7 +133,7 @@ def shelf() -> Shelf:
 
 
 @pytest.fixture
-def host(shelf: Shelf, serving: Serving) -> Iterator[str]:
+def host(shelf: Shelf) -> Iterator[str]:
     with serving(shelf.answer) as address:
         yield address
 
@@ -145,7 +146,7 @@ def docker_config(tmp_path: Path) -> Path:
 @pytest.fixture
 def look_up(host: str, docker_config: Path) -> Any:
     def resolve(name: str, machine: str = "x86_64") -> RegistryImage:
-        return Registry({"DOCKER_CONFIG": str(docker_config.parent)}).resolve(f"{host}/{name}", machine=machine)
+        return Registry({"DOCKER_CONFIG": str(docker_config.parent)}, patience=FAST).resolve(f"{host}/{name}", machine=machine)
 
     return resolve
 
@@ -204,11 +205,11 @@ def test_what_is_not_there(look_up: Any, host: str) -> None:
         look_up("a/b:1")
 
 
-def test_a_registry_that_does_not_answer(serving: Serving) -> None:
+def test_a_registry_that_does_not_answer() -> None:
     with serving(lambda _: (200, {}, b"")) as address:
         pass
     with refused("does not answer"):
-        Registry({}).resolve(f"{address}/a/b:1", machine="x86_64")
+        Registry({}, patience=FAST).resolve(f"{address}/a/b:1", machine="x86_64")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ def test_answers_that_are_not_believed(shelf: Shelf, look_up: Any, spoil: str, w
         case "array":
             shelf.things["a/b/manifests/1"] = (MANIFEST, b"[]")
         case "schema1":
-            shelf.things["a/b/manifests/1"] = (MANIFEST, encode({"schemaVersion": 1, "fsLayers": []}))
+            shelf.things["a/b/manifests/1"] = ("application/vnd.docker.distribution.manifest.v1+json", encode({"fsLayers": []}))
         case _:
             shelf.things["a/b/manifests/1"] = (MANIFEST, b" " * (9 << 20))
     with refused(why):
@@ -311,7 +312,7 @@ def test_neither_token_nor_bytes_come_from_an_unencrypted_place(shelf: Shelf, lo
     assert not any("Bearer" in authorization for _, authorization in shelf.asked)
 
 
-def test_a_redirect_to_storage_is_followed_without_the_token(shelf: Shelf, serving: Serving) -> None:
+def test_a_redirect_to_storage_is_followed_without_the_token(shelf: Shelf) -> None:
     shelf.token = "t0k"
     shelf.image("a/b", "1")
     seen: list[str] = []
@@ -332,19 +333,18 @@ def test_a_redirect_to_storage_is_followed_without_the_token(shelf: Shelf, servi
             )
 
         with serving(redirecting) as front:
-            assert Registry({}).resolve(f"{front}/a/b:1", machine="x86_64").layers == 2
+            assert Registry({}, patience=FAST).resolve(f"{front}/a/b:1", machine="x86_64").layers == 2
     assert seen == [""]
 
 
-def test_server_errors_are_said_plainly(serving: Serving) -> None:
+def test_server_errors_are_said_plainly() -> None:
     with serving(lambda _: (503, {}, b"")) as address, refused("answered with HTTP 503"):
-        Registry({}).resolve(f"{address}/a/b:1", machine="x86_64")
+        Registry({}, patience=FAST).resolve(f"{address}/a/b:1", machine="x86_64")
 
 
-def test_no_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "_TIMEOUT_S", (0.2, 0.2))
+def test_no_answer_in_time() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with refused("does not answer"):
-            Registry({}).resolve(f"127.0.0.1:{silent.getsockname()[1]}/a/b:1", machine="x86_64")
+            Registry({}, patience=FAST).resolve(f"127.0.0.1:{silent.getsockname()[1]}/a/b:1", machine="x86_64")

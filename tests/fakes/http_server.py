@@ -1,21 +1,19 @@
-"""A small real HTTP server on loopback."""
+"""A small real HTTP server on loopback that answers what a function says."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-
-import pytest
 
 Answer = tuple[int, dict[str, str], bytes]
 Ask = Callable[[BaseHTTPRequestHandler], Answer]
 
 
 @contextmanager
-def _serving(answer: Ask) -> Iterator[str]:
+def serving(answer: Ask) -> Iterator[str]:
     """A loopback HTTP server; yields "127.0.0.1:PORT"."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -24,17 +22,18 @@ def _serving(answer: Ask) -> Iterator[str]:
         def do_GET(self) -> None:
             self._reply()
 
-        def do_POST(self) -> None:
-            self._reply()
+        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
         def _reply(self) -> None:
             status, headers, body = answer(self)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
+            if "Content-Length" not in headers:
+                self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -53,9 +52,3 @@ def _serving(answer: Ask) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-
-@pytest.fixture
-def serving() -> Callable[[Ask], AbstractContextManager[str]]:
-    """Serve on loopback what a function answers; the context is the server's "127.0.0.1:PORT"."""
-    return _serving

@@ -1,0 +1,300 @@
+"""HTTP as the registry client needs it: one request, one answer, on connections that are measured and can be cut.
+
+requests is used for its proxies and its TLS, and for nothing that it would decide by itself: no redirect is followed here, no login taken
+from a .netrc, no cookie kept, nothing tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from envsnap import __version__, redaction
+from envsnap.errors import innermost
+from envsnap.oci.reference import is_loopback
+from envsnap.registry.patience import LATER, Patience, Trouble, retry_after
+
+PIECE = 1 << 18
+"""Bytes that are read or sent at once: large enough that Python's share of the work is small, small enough that each is soon done."""
+_SAID_BYTES = 1 << 14
+_SAID_CHARACTERS = 300
+_CONNECTIONS = 32
+
+
+class Body(Protocol):
+    """What is sent. Its length is known, so that it is neither copied nor sent in HTTP's own chunks."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[bytes | memoryview]: ...
+
+
+class Answer(contextlib.AbstractContextManager["Answer"]):
+    """What came back; to be closed, and usable as a context. Attributes: url: that was asked."""
+
+    def __init__(self, response: requests.Response, url: str) -> None:
+        self._response = response
+        self.url = url
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self._said = ""
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._response.close()
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it was sent. Raises Trouble: it broke off."""
+        try:
+            yield from self._response.raw.stream(PIECE, decode_content=False)
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+            raise _trouble(error) from error
+
+    def body(self, limit: int) -> bytes:
+        """All of it. Raises Trouble: it broke off, or is more than `limit`."""
+        raw = bytearray()
+        for piece in self.pieces():
+            raw += piece
+            if len(raw) > limit:
+                raise Trouble(f"answered more than {limit >> 20} MiB", passing=False)
+        return bytes(raw)
+
+    def later(self) -> Trouble | None:
+        """What to make of an answer that asks for another attempt; None for any other one."""
+        if self.status not in LATER:
+            return None
+        return Trouble(f"answered with {self.said()}", wait_s=retry_after(self.headers.get("Retry-After", "")), hint="try again later")
+
+    def said(self) -> str:
+        """The status, and the registry's own words for it: "HTTP 429: toomanyrequests: …"."""
+        if not self._said:
+            words = "".join(one if one.isprintable() else " " for one in redaction.text(self._errors()))[:_SAID_CHARACTERS].strip()
+            self._said = f"HTTP {self.status}: {words}" if words else f"HTTP {self.status}"
+        return self._said
+
+    def _errors(self) -> str:
+        try:
+            errors = json.loads(self.body(_SAID_BYTES))["errors"]
+            return ", ".join(f"{one.get('code', '')} {one.get('message', '')}".strip() for one in errors[:3])
+        except (Trouble, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            return ""
+
+
+class Wire:
+    """Sends requests; usable from many threads."""
+
+    def __init__(self, env: Mapping[str, str], patience: Patience) -> None:
+        self.patience = patience
+        bundle = env.get("REQUESTS_CA_BUNDLE") or env.get("CURL_CA_BUNDLE") or env.get("SSL_CERT_FILE")
+        self._verify: str | bool = bundle or True
+        self._lines = _Lines(patience)
+        self._cut = threading.Event()
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        self._session.headers["User-Agent"] = f"envsnap/{__version__}"
+        self._session.headers["Accept-Encoding"] = "identity"  # a digest is of the bytes as they are kept
+        adapter = _Adapter(self._lines)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+
+    def send(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: Body | bytes | None = None, read_s: float | None = None
+    ) -> Answer:
+        """One request.
+
+        Args:
+            body: an empty one is b"".
+            read_s: for the answer to come; None for what `Patience` says.
+
+        Raises:
+            Trouble: no answer.
+        """
+        self._require_open()
+        patience = self.patience
+        # Which proxy, says the environment; what is on this machine is never asked of one, as with docker.
+        proxies = {} if is_loopback(urlsplit(url).netloc) else get_environ_proxies(url)
+        if isinstance(self._verify, str) and not Path(self._verify).exists():
+            raise Trouble(f"is not asked: there is no CA bundle at {self._verify}", passing=False, hint="SSL_CERT_FILE names it")
+        try:
+            response = self._session.request(
+                method,
+                url,
+                headers=dict(headers),
+                data=body,  # type: ignore[arg-type]  # the stubs know no iterable with a length
+                auth=_unchanged,
+                timeout=(patience.connect_s, read_s or patience.read_s),
+                verify=self._verify,
+                proxies=proxies,
+                allow_redirects=False,
+                stream=True,
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            self._require_open()
+            raise _trouble(error) from error
+        return Answer(response, url)
+
+    def pause(self, seconds: float) -> None:
+        """Wait. Raises Trouble: everything was cut meanwhile."""
+        self._cut.wait(seconds)
+        self._require_open()
+
+    def cut(self) -> None:
+        """End whatever is under way, in every thread, for good."""
+        self._cut.set()
+        self._lines.cut()
+        self._session.close()
+
+    def _require_open(self) -> None:
+        if self._cut.is_set():
+            raise Trouble("was left: the work was stopped", passing=False)
+
+
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keeps requests from looking for a login of its own."""
+    return request
+
+
+def _trouble(error: BaseException) -> Trouble:
+    cause = redaction.text(innermost(error))
+    if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
+        hint = "name the CA bundle that it is signed by: SSL_CERT_FILE"
+        return Trouble(f"is not trusted: {cause}", passing=False, hint=hint)
+    passing = not isinstance(error, requests.RequestException) or isinstance(
+        error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError
+    )
+    return Trouble(f"does not answer: {cause}", passing=passing, hint="check the network, the proxy and the CA bundle (SSL_CERT_FILE)")
+
+
+class _Lines:
+    """The open connections. A connection is cut by shutting its socket down: whoever waits on it wakes up with an error."""
+
+    def __init__(self, patience: Patience) -> None:
+        self.patience = patience
+        self._open: dict[int, socket.socket] = {}
+        self._lock = threading.Lock()
+
+    def opened(self, sock: Any) -> None:
+        with self._lock:
+            self._open = {key: one for key, one in self._open.items() if one.fileno() >= 0}
+            self._open[id(sock)] = sock
+
+    def cut(self) -> None:
+        with self._lock:
+            for sock in self._open.values():
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Adapter(HTTPAdapter):
+    """Has requests use connections of ours."""
+
+    def __init__(self, lines: _Lines) -> None:
+        self._pools = _pools(lines)
+        super().__init__(pool_maxsize=_CONNECTIONS)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
+def _pools(lines: _Lines) -> dict[str, type[HTTPConnectionPool]]:
+    """urllib3's two kinds of pool, of connections that `lines` knows and whose pace is measured."""
+
+    class Response(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+            super().__init__(sock, *args, **kwargs)
+            self.fp = io.BufferedReader(_Measured(self.fp.detach(), lines.patience), PIECE)
+
+    class Plain(HTTPConnection):
+        response_class = Response
+
+        def connect(self) -> None:
+            super().connect()
+            lines.opened(self.sock)
+
+        def send(self, data: Any) -> None:
+            if self.sock is not None:  # urllib3 leaves the time limit of connecting on it
+                self.sock.settimeout(lines.patience.read_s)
+            super().send(data)
+
+    class Encrypted(HTTPSConnection):
+        response_class = Response
+
+        def connect(self) -> None:
+            super().connect()
+            lines.opened(self.sock)
+
+        def send(self, data: Any) -> None:
+            if self.sock is not None:
+                self.sock.settimeout(lines.patience.read_s)
+            super().send(data)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class EncryptedPool(HTTPSConnectionPool):
+        ConnectionCls = Encrypted
+
+    return {"http": PlainPool, "https": EncryptedPool}
+
+
+class _Measured(io.RawIOBase):
+    """Reads from a socket and gives up on one that dribbles.
+
+    A time limit for each read is no limit for an answer that comes byte by byte. What counts here is the time spent waiting for bytes,
+    after the first: how long the registry thinks, and how long the reader takes for what it got, are other matters.
+    """
+
+    def __init__(self, raw: io.RawIOBase, patience: Patience, clock: Callable[[], float] = time.monotonic) -> None:
+        self._raw = raw
+        self._clock = clock
+        self._window_s = patience.slow_s
+        self._least = patience.slow_s * patience.slow_bytes_per_s
+        self._started = False
+        self._waited_s = 0.0
+        self._arrived = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        before = self._clock()
+        count = self._raw.readinto(buffer)
+        if self._started:
+            self._waited_s += self._clock() - before
+            self._arrived += count or 0
+            if self._waited_s >= self._window_s:
+                if self._arrived < self._least:
+                    raise TimeoutError(f"{self._arrived} bytes in {self._waited_s:.0f} s")
+                self._waited_s, self._arrived = 0.0, 0
+        self._started = True
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
