@@ -214,6 +214,10 @@ class DockerEngine:
             raise loading.NotTaken(what, why="the engine took it without a complaint, and does not have it")
         return found
 
+    def save(self, reference: str) -> Iterator[bytes]:
+        with engine_errors(f"cannot save {reference}"):
+            yield from self._client.get_image(reference)
+
     # Building
 
     def build(self, context: Path, inputs: BuildInputs, progress: Progress) -> EngineImage:

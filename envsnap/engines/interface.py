@@ -106,6 +106,9 @@ class Engine(Protocol):
             EngineError: the engine does not answer, or its disk is full. What `archive` raises passes through.
         """
 
+    def save(self, reference: str) -> Iterator[bytes]:
+        """An image of the store as docker's archive, piece by piece. Raises EngineError: while it is read, too."""
+
     def tag(self, image_id: str, reference: str) -> None: ...
 
     def push(self, reference: str, progress: Progress) -> Pushed:

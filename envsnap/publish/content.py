@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from envsnap.errors import InputError
+from envsnap.errors import EngineError, InputError
 from envsnap.oci.documents import CONFIG_OF, LAYER_OF, OCI_LAYER, OCI_MANIFEST, Descriptor
 from envsnap.oci.image import Image
 from envsnap.storage import BlobStore
@@ -20,10 +20,11 @@ class BlobSource(Protocol):
     """Hands out blobs by digest."""
 
     def open(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """The blob, piece by piece. Before the last piece is given, all have been held against digest and size.
+        """The blob, piece by piece. It comes to its end only when all was held against digest and size.
 
         Raises:
-            InputError: there is no such blob, or its bytes are not what its digest says.
+            Missing: there is no such blob.
+            InputError: its bytes are not what its digest says.
             EngineError: a registry does not give it.
         """
 
@@ -86,23 +87,23 @@ def held(pieces: Iterator[bytes], descriptor: Descriptor, place: str) -> Iterato
         yield last
 
 
-class Stored:
-    """The blobs of a cache; what it lacks comes from elsewhere, where there is an elsewhere."""
+class Missing(InputError):
+    """A source has no such blob. Raised before its first piece."""
 
-    def __init__(self, store: BlobStore, otherwise: BlobSource | None = None) -> None:
+
+class Stored:
+    """The blobs of a cache."""
+
+    def __init__(self, store: BlobStore) -> None:
         self._store = store
-        self._otherwise = otherwise
 
     def open(self, descriptor: Descriptor) -> Iterator[bytes]:
         """See `BlobSource`. A damaged blob leaves the cache, so that it is made again."""
         path = self._store.path(descriptor.digest)
         try:
             file = path.open("rb")
-        except FileNotFoundError:
-            if self._otherwise is not None:
-                yield from self._otherwise.open(descriptor)
-                return
-            raise InputError(f"blob {descriptor.digest[:19]} is missing", why=f"{path}: it was removed", hint=_MADE_AGAIN) from None
+        except OSError as error:
+            raise Missing(f"blob {descriptor.digest[:19]} is missing", why=f"{path}: {error.strerror}", hint=_MADE_AGAIN) from error
         self._store.touch(descriptor.digest)
         with file:
             try:
@@ -110,3 +111,24 @@ class Stored:
             except InputError as error:
                 path.unlink(missing_ok=True)
                 raise InputError(error.what, why=error.why, hint=_MADE_AGAIN) from error
+
+
+class FirstOf:
+    """Several sources, asked in order until one has the blob."""
+
+    def __init__(self, *sources: BlobSource) -> None:
+        self._sources = sources
+
+    def open(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """See `BlobSource`. What the last source raises is raised."""
+        *others, last = self._sources
+        for source in others:
+            try:
+                pieces = source.open(descriptor)
+                first = next(pieces, b"")
+            except (Missing, EngineError):
+                continue
+            yield first
+            yield from pieces
+            return
+        yield from last.open(descriptor)

@@ -16,7 +16,7 @@ from envsnap.oci.documents import Config, Descriptor, Index, Manifest, read_conf
 from envsnap.oci.image import BaseImage, Image, Layer, scratch
 from envsnap.progress import Progress
 from envsnap.publish import files
-from envsnap.publish.content import CHUNK, held, layers_of
+from envsnap.publish.content import CHUNK, Missing, held, layers_of
 from envsnap.publish.files import Files
 from envsnap.publish.layout import ABSENT, BASE_DIGEST, BASE_NAME, DOCKER_MANIFEST_FILE, INDEX, LEFT_OUT, blob_path, parse_json, read_names
 
@@ -49,7 +49,7 @@ class Carried:
         path = self._paths.get(descriptor.digest, blob_path(descriptor.digest))
         if self._files.size(path) is None:
             hint = "they were saved without the base: load them where its layers are" if self.absent else ""
-            raise InputError(f"blob {descriptor.digest[:19]} is missing", why=f"{self.place} has no {path}", hint=hint)
+            raise Missing(f"blob {descriptor.digest[:19]} is missing", why=f"{self.place} has no {path}", hint=hint)
         return held(self._files.open(path), descriptor, f"{path} of {self.place}")
 
     def verify(self, progress: Progress) -> None:

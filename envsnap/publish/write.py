@@ -77,7 +77,7 @@ def save(
             written.verify(progress)
             if written.image.config.digest != image.config.digest:
                 raise TargetError(f"cannot write {place}", why="what was written is another image")
-    return files.size_bytes
+    return files.size_bytes if form == "oci-dir" else place.stat().st_size
 
 
 def _require_room(place: Path, form: Form) -> None:
