@@ -8,7 +8,7 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 
 sys.dont_write_bytecode = True
-SCRIPTS = ("collect", "gpu", "pack", "smoke")
+SCRIPTS = ("collect", "compile", "gpu", "pack", "smoke")
 
 
 def load(script: str) -> object:

@@ -21,6 +21,7 @@ from envsnap.workflows import bases, places
 
 NOT_FOR_THE_CHECK = (
     "carried.py",
+    "compile.py",
     "conda_tree.py",
     "egg_info.py",
     "gpu.py",
