@@ -8,11 +8,12 @@ Semantics: the OCI image specification, "Image Layer Filesystem Changeset".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, TypeAlias
 
-from envsnap.inventory import tar, wanted
-from envsnap.inventory.stream import Damaged
+from envsnap.errors import InputError
+from envsnap.inventory import wanted
+from envsnap.layers.reader import LayerReader, Member
 
 _WHITEOUT, _OPAQUE, _AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."
 _MAX_LINKS = 40  # that one path may lead through (MAXSYMLINKS of Linux)
@@ -75,19 +76,26 @@ class FileSystem:
         self._layer = 0
         self._nodes = self._name_bytes = self._steps = 0
         self._last: tuple[str, str, Directory] | None = None
+        self._what = ""
 
     # Putting layers on it
 
-    def apply(self, pieces: Iterator[bytes]) -> None:
-        """Put a layer on what is there. Args: pieces: of its uncompressed tar archive; all are read.
+    def apply(self, tar: Iterable[bytes], *, what: str) -> None:
+        """Put a layer on what is there.
+
+        Args:
+            tar: its uncompressed archive in pieces; all are read.
+            what: names the layer in an error.
 
         Raises:
-            Damaged: it is no tar archive, or one that no honest tool writes.
+            InputError: it is no tar archive, or one that no honest tool writes.
         """
+        self._what = what
         self._layer += 1
         self._last = None
         self._spool.seek(self._spooled)
-        for member, content in tar.members(pieces):
+        reader = LayerReader(tar, what=what)
+        for member in reader:
             path, _, name = member.path.rpartition("/")
             if wanted.outside(member.path):
                 continue
@@ -97,9 +105,9 @@ class FileSystem:
             elif name.startswith(_WHITEOUT):
                 self._white_out(path, name)
             else:
-                self._put(path, name, member, content)
+                self._put(path, name, member, reader)
 
-    def _put(self, path: str, name: str, member: tar.Member, content: tar.Content) -> None:
+    def _put(self, path: str, name: str, member: Member, reader: LayerReader) -> None:
         real, parent = self._parent(path)
         old = parent.children.get(name)
         match member.kind:
@@ -108,27 +116,25 @@ class FileSystem:
                     old.layer, old.mode, old.uid, old.gid = self._layer, member.mode, member.uid, member.gid
                 else:
                     self._set(parent, name, Directory(self._layer, member.mode, member.uid, member.gid))
-            case "symlink":
+            case "link":
                 self._count(len(member.target))
                 self._set(parent, name, Link(self._layer, member.target))
-            case "hardlink":
+            case "hard link":
                 self._set(parent, name, self._again(member.target))
             case "file":
                 place = f"{real}/{name}" if real else name
-                self._set(parent, name, self._file(place, member, content))
+                self._set(parent, name, self._file(place, member, reader))
             case _:
                 self._set(parent, name, None)
 
-    def _file(self, place: str, member: tar.Member, content: tar.Content) -> File | None:
+    def _file(self, place: str, member: Member, reader: LayerReader) -> File | None:
         if not wanted.content(place, member.size):
             return File(self._layer, member.mode) if wanted.name(place) else None
-        if member.sparse:
-            return File(self._layer, member.mode)
         start = self._spooled
         self._spooled += member.size
         if self._spooled > _MAX_SPOOL_BYTES:
-            raise Damaged(f"it has more than {_MAX_SPOOL_BYTES >> 30} GiB of libraries and packages' records")
-        for piece in content:
+            raise self._refused(f"it has more than {_MAX_SPOOL_BYTES >> 30} GiB of libraries and packages' records")
+        for piece in reader.content():
             self._spool.write(piece)
         return File(self._layer, member.mode, member.size, start)
 
@@ -162,7 +168,7 @@ class FileSystem:
             return self._last[1], self._last[2]
         found = self.walk(path, make=True)
         if found is None or not isinstance(found[1], Directory):
-            raise Damaged(f"the path {path[:200]!r} leads through links that go round in circles")
+            raise self._refused(f"the path {path[:200]!r} leads through links that go round in circles")
         self._last = (path, found[0], found[1])
         return found[0], found[1]
 
@@ -200,12 +206,15 @@ class FileSystem:
         self._nodes += 1
         self._name_bytes += name_bytes
         if self._nodes > _MAX_NODES or self._name_bytes > _MAX_NAME_BYTES:
-            raise Damaged(f"it has more than {_MAX_NODES:,} directories and links, or names of more than {_MAX_NAME_BYTES >> 20} MiB")
+            raise self._refused(f"it has more than {_MAX_NODES:,} directories and links, or names of more than {_MAX_NAME_BYTES >> 20} MiB")
 
     def _step(self) -> None:
         self._steps += 1
         if self._steps > _MAX_STEPS:
-            raise Damaged("its links and whiteouts are more than can be followed")
+            raise self._refused("its links and whiteouts are more than can be followed")
+
+    def _refused(self, why: str) -> InputError:
+        return InputError(f"refused {self._what}", why=why)
 
     # Reading it
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import posixpath
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,9 @@ from envsnap.inventory.files import Directory, File, FileSystem
 from envsnap.inventory.libraries import Libraries
 from envsnap.inventory.python import Python
 from envsnap.inventory.wanted import NOT_OF_STDLIB
-from envsnap.model.kinds import Value
+from envsnap.model.kinds import RelativePath, Soname, Value
 from envsnap.oci.image import EPOCH
-from envsnap.storage import BlobStore
+from envsnap.storage import BlobStore, new_directory
 
 _ROOT = "interpreter"
 _CHUNK = 1 << 20
@@ -36,8 +35,8 @@ class _About(Value, frozen=True, kw_only=True):
     """`interpreter.json`. Attributes: python: path of the program. loader: file below `loader/`."""
 
     version: str
-    python: str
-    loader: str
+    python: RelativePath
+    loader: Soname
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,27 +138,42 @@ def unpack(blobs: BlobStore, digest: str, directory: Path) -> RunnableInterprete
     It runs on hosts of its machine whose kernel is not older than its C library wants, below a directory whose files may be run.
 
     Args:
-        directory: a new or empty one.
+        directory: is there as a whole when this returns; what was in its place is gone.
 
     Raises:
         InputError: the blob is missing, or not what its digest says, or not such an archive.
         TargetError: the disk is full.
     """
-    with tempfile.TemporaryDirectory(prefix=".interpreter.", dir=directory.parent) as scratch:
-        blobs.copy_to(digest, whole := Path(scratch, "tar"))
-        try:
-            with whole.open("rb") as file:
-                archive.unpack(iter(lambda: file.read(_CHUNK), b""), directory, max_bytes=_MAX_BYTES, max_entries=_MAX_FILES)
-            about = msgspec.json.decode(Path(directory, "interpreter.json").read_bytes(), type=_About)
-        except (TargetError, OSError, msgspec.MsgspecError) as error:
-            raise InputError(f"blob {digest[:19]} is no interpreter", why=str(error)) from error
-    loader, python = directory / "loader" / about.loader, directory / about.python
-    for program in (loader, python):
-        if not program.resolve().is_relative_to(directory.resolve()) or not program.is_file():
-            raise InputError(f"blob {digest[:19]} is no interpreter", why=f"it has no {program.name}")
-        program.chmod(0o755)
+    with new_directory(directory) as fresh:
+        blobs.copy_to(digest, whole := fresh / ".tar")
+        with whole.open("rb") as file:
+            try:
+                archive.unpack(iter(lambda: file.read(_CHUNK), b""), fresh, max_bytes=_MAX_BYTES, max_entries=_MAX_FILES)
+            except TargetError as error:
+                raise InputError(f"blob {digest[:19]} is no interpreter", why=f"{error.what}: {error.why}") from error
+        whole.unlink()
+        about = _about(fresh, digest)
+        for program in (fresh / "loader" / about.loader, fresh / about.python):
+            program.chmod(0o755)
     return RunnableInterpreter(
-        argv=(str(loader), "--library-path", str(directory / "libraries"), str(python)),
-        env={"PATH": "/nonexistent", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"},
+        argv=(
+            str(directory / "loader" / about.loader),
+            "--library-path",
+            str(directory / "libraries"),
+            str(directory / about.python),
+        ),
+        # The C locale is compiled into the C library: no file of the host's is read for it.
+        env={"PATH": "/nonexistent", "HOME": "/nonexistent", "LC_ALL": "C"},
         version=about.version,
     )
+
+
+def _about(directory: Path, digest: str) -> _About:
+    try:
+        about = msgspec.json.decode((directory / "interpreter.json").read_bytes(), type=_About)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InputError(f"blob {digest[:19]} is no interpreter", why=f"interpreter.json: {error}") from error
+    for place in (f"loader/{about.loader}", about.python):
+        if not (directory / place).is_file():
+            raise InputError(f"blob {digest[:19]} is no interpreter", why=f"it has no {place}")
+    return about

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsnap.errors import EngineError
+import msgspec
+
+from envsnap.errors import EngineError, InputError
 from envsnap.inventory import interpreter, packages
 from envsnap.inventory.files import Directory, FileSystem, Link
 from envsnap.inventory.libraries import Libraries, libc_of
 from envsnap.inventory.python import Python, find_python
-from envsnap.inventory.stream import Damaged, uncompressed
+from envsnap.layers.reader import inflated
 from envsnap.model import base
 from envsnap.model.base import BaseInventory, InstalledDistribution
+from envsnap.model.kinds import RelativePath
 from envsnap.oci.documents import Config
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore, disk_errors
@@ -32,7 +35,7 @@ class LayerSource:
     """A layer, or all of an image in one.
 
     Attributes:
-        name: for messages ("layer 3 of 12").
+        name: for messages ("layer 3 of 12 of debian:bookworm").
         diff_id: digest that its uncompressed bytes must have; None where nobody said one.
         open: its bytes, compressed or not, from the start.
     """
@@ -56,37 +59,34 @@ def read_inventory(
         scratch: directory on a disk, for contents while they pass: up to some hundred MB.
 
     Raises:
-        EngineError: a layer is not what it should be, or cannot be an image's.
+        InputError: a layer is damaged, or one that no honest tool writes.
+        EngineError: a layer holds other bytes than the config says.
         TargetError: the disk is full.
     """
-    what = f"cannot read what is in {reference}"
     with disk_errors(f"write below {scratch}", scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=scratch) as spool:
             files = FileSystem(spool)
             left = _MAX_BYTES
             for layer in layers:
-                try:
-                    content = _Hashed(uncompressed(layer.open()), left)
-                    files.apply(iter(content))
-                except Damaged as error:
-                    hint = "pull it again, or choose another base"
-                    raise EngineError(what, why=f"{layer.name} cannot be read: {error}", hint=hint) from error
+                content = _Hashed(inflated(layer.open(), what=layer.name), left, what=layer.name)
+                files.apply(content, what=layer.name)
                 left -= content.size
                 if layer.diff_id is not None and content.digest != layer.diff_id:
-                    why = f"{layer.name} holds other bytes than the image's config says: {content.digest[:19]}…, not {layer.diff_id[:19]}…"
-                    raise EngineError(what, why=why, hint="its manifest and its config do not belong together; choose another base")
-            try:
-                return _inventory(files, config, blobs, progress)
-            except Damaged as error:
-                raise EngineError(what, why=f"together its layers are no file system: {error}", hint="choose another base") from error
+                    raise EngineError(
+                        f"cannot read what is in {reference}",
+                        why=f"{layer.name} holds {content.digest[:19]}…, and the image's config says {layer.diff_id[:19]}…",
+                        hint="its manifest and its config do not belong together; choose another base",
+                    )
+            return _inventory(files, config, blobs, progress)
 
 
 class _Hashed:
     """A stream that is hashed as it passes. Attributes: size: so far, in bytes."""
 
-    def __init__(self, pieces: Iterable[bytes], limit: int) -> None:
+    def __init__(self, pieces: Iterable[bytes], limit: int, *, what: str) -> None:
         self._pieces = pieces
+        self._what = what
         self._limit = limit
         self._hash = hashlib.sha256()
         self.size = 0
@@ -95,7 +95,7 @@ class _Hashed:
         for piece in self._pieces:
             self.size += len(piece)
             if self.size > self._limit:
-                raise Damaged(f"it makes the image larger than {_MAX_BYTES >> 30} GiB")
+                raise InputError(f"refused {self._what}", why=f"it makes the image larger than {_MAX_BYTES >> 30} GiB")
             self._hash.update(piece)
             yield piece
 
@@ -156,8 +156,13 @@ def _links(files: FileSystem) -> dict[str, str]:
 
 
 def _writable(path: str) -> bool:
-    """Whether a document can say a path; nothing of ours goes below one of other bytes than UTF-8."""
-    return path.isascii() or path.encode("utf-8", "replace").decode("utf-8") == path
+    """Whether a document can say a path: nothing of ours goes below one with control characters, back slashes or other bytes than UTF-8."""
+    try:
+        msgspec.convert(path, RelativePath)
+        path.encode("utf-8")
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def _distributions(files: FileSystem, python: Python | None, blobs: BlobStore) -> Iterator[InstalledDistribution]:

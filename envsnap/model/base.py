@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from envsnap.model.kinds import Digest, PackageName, Soname, SystemName, Value
+from envsnap.model.kinds import Digest, PackageName, RelativePath, Soname, SystemName, Value
 
 
 class Release(Value, frozen=True, kw_only=True):
@@ -81,7 +81,7 @@ class InstalledDistribution(Value, frozen=True, kw_only=True):
 
     name: PackageName
     version: str
-    site: str
+    site: RelativePath
     files: Digest | None = None
     record: Digest | None = None
 
@@ -108,8 +108,8 @@ class BaseInventory(Value, frozen=True, kw_only=True):
     libc: str = ""
     sonames: frozenset[Soname] = frozenset()
     complete: bool = False
-    directories: Mapping[str, Directory] = {}
-    links: Mapping[str, str] = {}
+    directories: Mapping[RelativePath, Directory] = {}
+    links: Mapping[RelativePath, RelativePath] = {}
     system_packages: tuple[InstalledSystemPackage, ...] = ()
     dpkg_status: Digest | None = None
     packages: tuple[InstalledDistribution, ...] = ()
