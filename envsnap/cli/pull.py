@@ -1,0 +1,36 @@
+"""`envsnap pull`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from envsnap.cli import main, moving
+from envsnap.cli.console import Console
+
+_LAYOUT = "oci:"
+
+
+@click.command(epilog="Example:  envsnap pull registry.example.com/vision/yolo-train:2026-q4")
+@click.argument("reference", metavar="REF")
+@click.option("--to", default="engine", show_default=True, metavar="engine|oci:DIR", help="Into the engine, or an OCI image layout.")
+@main.shared_options
+def command(console: Console, reference: str, to: str) -> None:
+    """Bring an image of a registry here. What is not what its digest says is refused."""
+    from envsnap.report import transfer as report
+    from envsnap.workflows import transfer
+
+    directory = _directory(to)
+    with moving.places() as places:
+        moved = transfer.pull(reference, places, console, directory=directory)
+    place = str(directory) if directory is not None else "the engine"
+    console.answer(report.pulled_screen(moved, place), report.pulled_document(moved, str(directory) if directory is not None else to))
+
+
+def _directory(to: str) -> Path | None:
+    if to == "engine":
+        return None
+    if not to.startswith(_LAYOUT) or to == _LAYOUT:
+        raise click.BadParameter(f"{to!r} is neither engine nor oci:DIR", param_hint="--to")
+    return Path(to.removeprefix(_LAYOUT))
