@@ -69,6 +69,12 @@ class EngineError(EnvsnapError):
     exit_code = 6
 
 
+class Refused(EnvsnapError):
+    """What had to hold before going on does not: a signature, a digest. The answer is no, in the middle of work that needs a yes."""
+
+    exit_code = EXIT_NO
+
+
 def causes(error: BaseException) -> Iterator[BaseException]:
     """An error and everything below it: requests and urllib3 carry the cause now in `args`, now in the chain."""
     pending, seen = [error], set[int]()

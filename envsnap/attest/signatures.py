@@ -22,7 +22,10 @@ from envsnap.oci.documents import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"
 PREDICATE_TYPE = "predicateType"
-MAX_BYTES = {"sig": 1 << 20, "att": 64 << 20}
+Place = Literal["sig", "att"]
+PLACES: tuple[Place, Place] = ("sig", "att")
+"""Of claims, and of envelopes."""
+MAX_BYTES: Mapping[Place, int] = {"sig": 1 << 20, "att": 64 << 20}
 """Of one claim or envelope."""
 MAX_LAYERS = 1000
 """Of a manifest of signatures that is read."""
@@ -31,7 +34,6 @@ _TYPE = "cosign container image signature"
 _STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
 _OTHER_KEY = "not signed with this key, or changed since"
 
-Place = Literal["sig", "att"]
 Read = Callable[[Descriptor], bytes]
 """The bytes of a layer, already held against its digest."""
 
