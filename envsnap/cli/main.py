@@ -17,7 +17,24 @@ from envsnap import __version__, settings
 from envsnap.cli.console import Console
 from envsnap.errors import EXIT_NO, EXIT_OK, EnvsnapError, InterruptedByUser, UsageError
 
-COMMANDS = ("capture", "relock", "diff", "plan", "render", "build", "verify", "doctor", "config")
+COMMANDS = (
+    "capture",
+    "relock",
+    "diff",
+    "plan",
+    "render",
+    "build",
+    "verify",
+    "sign",
+    "verify-signature",
+    "push",
+    "pull",
+    "save",
+    "load",
+    "doctor",
+    "config",
+    "cache",
+)
 SHARED = frozenset({"json", "quiet", "verbose", "help"})
 
 
@@ -30,7 +47,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"envsnap.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"envsnap.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:

@@ -13,7 +13,7 @@ from envsnap.attest.statements import PREDICATES, PROVENANCE
 from envsnap.errors import EngineError, InputError, Refused, UsageError
 from envsnap.model.plan import BuildPlan, InstallPacked, InstallWheels
 from envsnap.model.signature import SignatureVerdict
-from envsnap.oci.documents import Descriptor, Manifest, digest_of
+from envsnap.oci.documents import Descriptor, Index, Manifest, digest_of
 from envsnap.oci.reference import parse_reference
 from envsnap.progress import SILENT, Progress
 from envsnap.registry.client import Registry
@@ -133,22 +133,35 @@ def verify_signature(
 
 
 def require_signature(reference: str, digest: str, key: PublicKey, registry: Registry) -> None:
-    """Go on only with an image that the owner of a key signed.
+    """Go on only with an image that the owner of a key signed: itself, or the index that the reference leads to and that names it.
 
     Args:
-        digest: what the reference was resolved to, and what is used from here on.
+        digest: of the manifest that is used from here on.
 
     Raises:
-        Refused: no signature of this key holds for that digest.
+        Refused: no signature of this key holds.
         EngineError: as the registry client does.
     """
     verdict = verify_signature(reference, key, registry, digest=digest)
-    if verdict.verdict != "pass":
-        raise Refused(
-            f"{reference} is not signed with the key that was asked for",
-            why="; ".join(verdict.reasons),
-            hint=f"envsnap verify-signature {reference} --key PUBLIC_KEY   says what is there",
-        )
+    reasons = verdict.reasons
+    if verdict.verdict == "pass":
+        return
+    index = registry.manifest(reference)
+    if isinstance(index, Index) and any(one.digest == digest for one in index.manifests):
+        verdict = verify_signature(reference, key, registry, digest=index.digest)
+        if verdict.verdict == "pass":
+            return
+        reasons = (*reasons, *(f"of the index that names it: {reason}" for reason in verdict.reasons))
+    raise Refused(
+        f"{reference} is not signed with the key that was asked for",
+        why="; ".join(reasons),
+        hint=f"envsnap verify-signature {reference} --key PUBLIC_KEY   says what is there",
+    )
+
+
+def signed_with(key: PublicKey, registry: Registry) -> Callable[[str, str], None]:
+    """`require_signature` for `transfer.pull`."""
+    return lambda reference, digest: require_signature(reference, digest, key, registry)
 
 
 def licences_of(plan: BuildPlan, store: BlobStore) -> Mapping[str, str]:
