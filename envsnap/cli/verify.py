@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from envsnap.cli import main
+from envsnap.cli import main, moving
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
 
@@ -31,27 +32,33 @@ LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
 @main.shared_options
 def command(console: Console, image_or_lock: str, python: str | None, **options: Any) -> None:
     """Does the image compute what the environment computed? Exit code 7 unless the verdict is a pass."""
-    from envsnap.engines.docker import DockerEngine
     from envsnap.report import verify as report
     from envsnap.storage import write_file
     from envsnap.workflows import verify as workflow
 
     require = _layers(options["require"])
-    if python is not None:
-        if options["against"] or options["user"]:
-            raise click.UsageError("--python judges an interpreter of this host: --against and --user are of images")
-        subject = workflow.of_python(python, Path(image_or_lock), gpus=options["gpus"], env=os.environ)
-    else:
-        subject = workflow.of_image(
-            DockerEngine(os.environ), image_or_lock, against=options["against"], gpus=options["gpus"], user=options["user"]
+    if python is not None and (options["against"] or options["user"]):
+        raise click.UsageError("--python judges an interpreter of this host: --against and --user are of images")
+    with ExitStack() as stack:
+        if python is not None:
+            subject = workflow.of_python(python, Path(image_or_lock), gpus=options["gpus"], env=os.environ)
+        else:
+            subject = workflow.of_image(
+                stack.enter_context(moving.places()),
+                image_or_lock,
+                against=options["against"],
+                gpus=options["gpus"],
+                user=options["user"],
+                env=os.environ,
+                progress=console,
+            )
+        verdict, device = workflow.verify(
+            subject,
+            require=require,
+            negative_control=options["negative_control"] or "",
+            cache=cache_directory(),
+            progress=console,
         )
-    verdict, device = workflow.verify(
-        subject,
-        require=require,
-        negative_control=options["negative_control"] or "",
-        cache=cache_directory(),
-        progress=console,
-    )
     place: Path | None = options["report"]
     if place is not None:
         write_file(place, workflow.page(verdict, subject).encode())

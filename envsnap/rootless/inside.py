@@ -61,3 +61,15 @@ def resolve(root: str, path: str, *, make: Callable[[str], object] | None = None
         if len(done) > _MAX_DEPTH:
             raise LeadsNowhere(f"a directory lies more than {_MAX_DEPTH} deep")
     return "/".join((root, *done))
+
+
+def read(root: str, path: str, *, limit: int) -> bytes | None:
+    """The content of a file of the image, at most `limit` bytes of it; None where it has none that can be read."""
+    try:
+        place = resolve(root, path)
+        if place is None or not stat.S_ISREG(os.lstat(place).st_mode):
+            return None
+        with Path(place).open("rb") as file:
+            return file.read(limit)
+    except (LeadsNowhere, OSError):
+        return None

@@ -23,11 +23,13 @@ import msgspec
 from envsnap.errors import TargetError
 from envsnap.oci.documents import DIGEST, Config
 from envsnap.progress import Progress
+from envsnap.rootless import inside
 from envsnap.rootless.inside import LeadsNowhere
 from envsnap.rootless.unpack import OpenLayer, Unpacker
 from envsnap.storage import disk_errors
 
 _RECORD = "root.json"
+_FILE_LIMIT = 64 << 20
 _NEEDED = ("run", "tmp", "var/tmp", "etc")  # what every engine's containers have, whatever the image says
 _MOUNTED = ("proc", "sys", "dev")  # directories, and no links that lead a runtime elsewhere
 _FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
@@ -47,6 +49,13 @@ class Root:
     path: Path
     config: Config
     writable: tuple[str, ...]
+
+    def read(self, path: str) -> bytes | None:
+        """A file of the image; None where it has none. Raises TargetError: it has more than 64 MiB."""
+        data = inside.read(str(self.path), path, limit=_FILE_LIMIT + 1)
+        if data is not None and len(data) > _FILE_LIMIT:
+            raise TargetError(f"refused {path} of the image", why=f"it has more than {_FILE_LIMIT >> 20} MiB")
+        return data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from envsnap.errors import TargetError
-from envsnap.rootless.inside import LeadsNowhere, resolve
+from envsnap.rootless.inside import read
 
 _MAX_BYTES = 1 << 20
 _MAX_ID = (1 << 31) - 1
@@ -47,14 +44,6 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_ID else None
 
 
-def _rows(root: Path, path: str) -> Iterator[list[str]]:
-    try:
-        place = resolve(str(root), path)
-        if place is None or not stat.S_ISREG(os.lstat(place).st_mode):
-            return
-        with Path(place).open("rb") as file:
-            text = file.read(_MAX_BYTES).decode("utf-8", "replace")
-    except (LeadsNowhere, OSError):
-        return
-    for line in text.splitlines():
-        yield line.split(":")
+def _rows(root: Path, path: str) -> list[list[str]]:
+    text = (read(str(root), path, limit=_MAX_BYTES) or b"").decode("utf-8", "replace")
+    return [line.split(":") for line in text.splitlines()]

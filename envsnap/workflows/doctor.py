@@ -11,11 +11,12 @@ from envsnap.engines.host import host_abilities
 from envsnap.model.host import Ability
 from envsnap.probes import gpu
 from envsnap.probes.local import LocalPython
+from envsnap.rootless import runtime
 
 
 def abilities(env: Mapping[str, str]) -> tuple[Ability, ...]:
     """Every line of the screen, the engine first. Never raises for what is merely missing or broken."""
-    return (*DockerEngine(env).abilities(), _gpu(), *host_abilities(env))
+    return (*DockerEngine(env).abilities(), runtime.ability(env), _gpu(), *host_abilities(env))
 
 
 def _gpu() -> Ability:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from envsnap import lockfile, parity, render
 from envsnap.engines.interface import Engine
-from envsnap.errors import InputError, TargetError, UsageError
+from envsnap.errors import EngineError, InputError, TargetError, UsageError
 from envsnap.model.lock import EnvLock
 from envsnap.model.parity import Fingerprint, Layer, SmokeRun, Verdict
 from envsnap.model.plan import LOCK_IN_IMAGE, LOCK_LABEL, MANIFEST_IN_IMAGE, NO_SOURCE, SOURCE_LABEL
+from envsnap.oci.image import Image
 from envsnap.probes import interpreter
 from envsnap.probes.local import LocalPython
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore
 from envsnap.target import Target
-from envsnap.workflows import places, reference
+from envsnap.workflows import local, places, reference, rootless
 from envsnap.workflows.build import own_tag
+from envsnap.workflows.transfer import Places, source_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,32 +47,88 @@ class Subject:
     manifest: bytes | None = None
 
 
-def of_image(engine: Engine, image_or_lock: str, *, against: Path | None, gpus: str | None, user: str | None = None) -> Subject:
-    """The image that is meant by a reference, or by the lock that it was built from.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """An image, and who has it: an engine, or the cache. Attributes: read: a file of it. target: a place in it, with those GPUs."""
+
+    config_digest: str
+    labels: Mapping[str, str]
+    read: Callable[[str], bytes | None]
+    target: Callable[[str], Target]
+
+
+def of_image(
+    places_: Places,
+    image_or_lock: str,
+    *,
+    against: Path | None,
+    gpus: str | None,
+    user: str | None = None,
+    env: Mapping[str, str],
+    progress: Progress,
+) -> Subject:
+    """The image that is meant by a reference, or by the lock that it was built from: run by an engine that has it, else from the cache.
+
+    Args:
+        env: where runtimes are looked for.
 
     Raises:
         InputError: no such lock, or the image holds no lock.
-        EngineError: the engine does not answer. TargetError: no such image, or no such GPUs.
+        EngineError: the engine does not answer, and the cache has no such image or nothing else runs it. TargetError: no such image, or no
+            such GPUs.
     """
-    engine.require()
     lock_file = Path(image_or_lock) if Path(image_or_lock).suffix in (".yaml", ".yml") else None
     reference = image_or_lock if lock_file is None else own_tag(places.read_lock(lock_file))
-    image = engine.image(reference)
-    if image is None:
+    assembled = local.find(reference, places_.cache)
+    held = _by_engine(places_.engine, reference, assembled, user)
+    if held is None and assembled is not None:
+        held = _by_cache(assembled, reference, places_, user, env, progress)
+    if held is None:
         hint = f"envsnap build {lock_file or 'LOCK'} makes it" + ("" if lock_file else f"; docker pull {reference} fetches it")
         raise TargetError(f"the engine has no image {reference}", hint=hint)
-    lock_file = against or lock_file or _local_lock(image.config.labels.get(LOCK_LABEL, ""))
-    lock = places.read_lock(lock_file) if lock_file else _lock_of_image(engine, reference)
+    lock_file = against or lock_file or _local_lock(held.labels.get(LOCK_LABEL, ""))
+    lock = places.read_lock(lock_file) if lock_file else _lock_of_image(held, reference)
     wanted = gpus if gpus is not None else _gpus_of(lock)
     return Subject(
-        target=engine.target(image.image_id, gpus=wanted, user=user),
+        target=held.target(wanted),
         name=reference,
         against=lock,
         blobs=places.blobs_of(lock_file) if lock_file else None,
-        image_digest=image.config_digest,
+        image_digest=held.config_digest,
         gpus=wanted,
-        source="left out" if image.config.labels.get(SOURCE_LABEL) == NO_SOURCE else "image",
-        manifest=engine.read_file(image.image_id, MANIFEST_IN_IMAGE),
+        source="left out" if held.labels.get(SOURCE_LABEL) == NO_SOURCE else "image",
+        manifest=held.read(MANIFEST_IN_IMAGE),
+    )
+
+
+def _by_engine(engine: Engine, reference: str, assembled: Image | None, user: str | None) -> _Held | None:
+    """None where the engine has no such image, or another one under the name of one that was assembled here."""
+    try:
+        engine.require()
+    except EngineError:
+        if assembled is None:
+            raise
+        return None
+    image = engine.image(reference)
+    if image is None or (assembled is not None and image.config_digest != assembled.config.digest):
+        return None
+    return _Held(
+        config_digest=image.config_digest,
+        labels=image.config.labels,
+        read=lambda path: engine.read_file(image.image_id, path),
+        target=lambda gpus: engine.target(image.image_id, gpus=gpus, user=user),
+    )
+
+
+def _by_cache(image: Image, reference: str, places_: Places, user: str | None, env: Mapping[str, str], progress: Progress) -> _Held:
+    blobs, cache = source_of(image, places_.cache, places_.registry), places_.cache
+    return _Held(
+        config_digest=image.config.digest,
+        labels=image.config.labels,
+        read=lambda path: rootless.root_of(image, blobs, cache=cache, progress=progress).read(path),
+        target=lambda gpus: rootless.target_for(
+            image, blobs, name=reference, cache=cache, env=env, gpus=gpus, user=user, progress=progress
+        ),
     )
 
 
@@ -198,8 +256,8 @@ def _local_lock(digest: str) -> Path | None:
     return max(found, key=lambda one: one[0])[1] if found else None
 
 
-def _lock_of_image(engine: Engine, image_reference: str) -> EnvLock:
-    data = engine.read_file(image_reference, LOCK_IN_IMAGE)
+def _lock_of_image(held: _Held, reference: str) -> EnvLock:
+    data = held.read(LOCK_IN_IMAGE)
     if data is None:
-        raise InputError(f"{image_reference} holds no lock", why=f"no {LOCK_IN_IMAGE} in it", hint="name one with --against LOCK")
-    return lockfile.loads(data, place=f"{image_reference}:{LOCK_IN_IMAGE}")
+        raise InputError(f"{reference} holds no lock", why=f"no {LOCK_IN_IMAGE} in it", hint="name one with --against LOCK")
+    return lockfile.loads(data, place=f"{reference}:{LOCK_IN_IMAGE}")
