@@ -181,16 +181,28 @@ def follow(
 def files_of(client: APIClient, container: str, path: str) -> Iterator[Iterator[bytes]]:
     """A file or directory of a container as a tar stream, which may be left before its end.
 
-    docker-py's `get_archive` keeps its connection until it was read to the end, and the engine removes no container meanwhile.
-
     Raises:
         docker.errors.NotFound: there is none.
     """
+    with _streamed(client, f"containers/{container}/archive", {"path": path}) as chunks:
+        yield chunks
+
+
+@contextmanager
+def all_files_of(client: APIClient, container: str) -> Iterator[Iterator[bytes]]:
+    """All files of a container as one tar stream, which may be left before its end; what the engine itself mounts is among them, empty."""
+    with _streamed(client, f"containers/{container}/export", {}) as chunks:
+        yield chunks
+
+
+@contextmanager
+def _streamed(client: APIClient, path: str, params: Mapping[str, str]) -> Iterator[Iterator[bytes]]:
+    """docker-py's own calls keep their connection until it was read to the end, and the engine removes no container meanwhile."""
     import requests
     from docker.errors import create_api_error_from_http_exception
 
-    url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
-    with client.get(url, params={"path": path}, headers={"Accept-Encoding": "identity"}, stream=True, timeout=client.timeout) as response:
+    url = f"{client.base_url}/v{client.api_version}/{path}"
+    with client.get(url, params=dict(params), headers={"Accept-Encoding": "identity"}, stream=True, timeout=client.timeout) as response:
         try:
             response.raise_for_status()
         except requests.HTTPError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,7 @@ from envsnap.engines import buildx, loading
 from envsnap.engines.abilities import describe_engine, disk_ability, gpu_ability, uses_containerd_store
 from envsnap.engines.build_failure import build_failure
 from envsnap.engines.connection import NO_SOCKET, connect, engine_errors, failure
-from envsnap.engines.container import ContainerTarget, files_of, new_container, require_gpus
+from envsnap.engines.container import ContainerTarget, all_files_of, files_of, new_container, require_gpus
 from envsnap.engines.images import Layers, config_digest_of, pushed_digest, read_image
 from envsnap.engines.interface import BuildInputs, EngineImage, Pushed
 from envsnap.engines.inventory import look_inside
@@ -156,6 +157,15 @@ class DockerEngine:
         if image is None:
             raise EngineError(f"cannot look inside {reference}", why="the engine does not have it", hint=f"docker pull {reference}")
         return look_inside(self._client, image.image_id, architecture=image.config.architecture)
+
+    @contextmanager
+    def files(self, reference: str) -> Iterator[Iterator[bytes]]:
+        with (
+            new_container(self._client, reference, ["none"]) as container,
+            engine_errors(f"cannot read the files of {reference}"),
+            all_files_of(self._client, container) as chunks,
+        ):
+            yield chunks
 
     def tag(self, image_id: str, reference: str) -> None:
         repository, tag = _repository_and_tag(reference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -83,7 +84,14 @@ class Engine(Protocol):
         """Bring an image into the engine's store. Raises EngineError (base not found, access denied, network)."""
 
     def inventory(self, reference: str) -> BaseInventory:
-        """Look inside an image of the store. Raises EngineError."""
+        """Look inside an image of the store by running a shell in it: quick, and not complete. Raises EngineError."""
+
+    def files(self, reference: str) -> AbstractContextManager[Iterator[bytes]]:
+        """All files of an image of the store as one tar stream, without running it; as slow as reading them.
+
+        Raises:
+            TargetError: the engine does not have it. EngineError: also while it is read.
+        """
 
     def build(self, context: Path, inputs: BuildInputs, progress: Progress) -> EngineImage:
         """Build a rendered context, look at the result, and tag it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,8 @@ from envsnap.inventory.libraries import Libraries, libc_of
 from envsnap.inventory.python import Python, find_python
 from envsnap.layers.reader import inflated
 from envsnap.model import base
-from envsnap.model.base import BaseInventory, InstalledDistribution
+from envsnap.model.base import BaseInventory, ImageConfig, InstalledDistribution
 from envsnap.model.kinds import RelativePath
-from envsnap.oci.documents import Config
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore, disk_errors
 
@@ -46,7 +45,7 @@ class LayerSource:
 
 
 def read_inventory(
-    reference: str, layers: Iterable[LayerSource], config: Config, *, blobs: BlobStore, scratch: Path, progress: Progress
+    reference: str, layers: Iterable[LayerSource], config: ImageConfig, *, blobs: BlobStore, scratch: Path, progress: Progress
 ) -> BaseInventory:
     """Read an image's layers, each once and in order, and none of them whole.
 
@@ -55,6 +54,7 @@ def read_inventory(
 
     Args:
         reference: for messages.
+        config: of the image: its architecture, and the PATH that programs are found on.
         blobs: where dpkg's status, RECORDs and the interpreter are put.
         scratch: directory on a disk, for contents while they pass: up to some hundred MB.
 
@@ -104,10 +104,10 @@ class _Hashed:
         return f"sha256:{self._hash.hexdigest()}"
 
 
-def _inventory(files: FileSystem, config: Config, blobs: BlobStore, progress: Progress) -> BaseInventory:
+def _inventory(files: FileSystem, config: ImageConfig, blobs: BlobStore, progress: Progress) -> BaseInventory:
     libraries = Libraries(files, config.architecture)
     system = packages.system_packages(files)
-    found = find_python(files, libraries, _environment(config), {package.name: package.version for package in system})
+    found = find_python(files, libraries, config.env, {package.name: package.version for package in system})
     python = found if isinstance(found, Python) else None
     if isinstance(found, str):
         progress.detail(f"no Python is known: {found}")
@@ -129,11 +129,6 @@ def _inventory(files: FileSystem, config: Config, blobs: BlobStore, progress: Pr
         packages=tuple(_distributions(files, python, blobs)),
         interpreter=interpreter.pack(files, libraries, python, blobs) if python else None,
     )
-
-
-def _environment(config: Config) -> Mapping[str, str]:
-    entries = config.run.get("Env")
-    return dict(str(entry).split("=", 1) for entry in (entries if isinstance(entries, list) else ()) if "=" in str(entry))
 
 
 def _distribution(files: FileSystem) -> str:

@@ -9,14 +9,13 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import msgspec
 
 from envsnap.errors import InputError
 from envsnap.layers.reader import LayerReader, inflated
-from envsnap.model.base import BaseInventory
-from envsnap.model.kinds import Digest, Value
+from envsnap.model.base import BaseInventory, Remembered
 from envsnap.oci.documents import digest_of
 from envsnap.oci.image import EPOCH
 from envsnap.storage import BlobStore, new_file, write_file
@@ -27,23 +26,6 @@ _WRITTEN_BY = "envsnap bases export REF FILE writes such files"
 _CHUNK = 1 << 20
 _MAX_DOCUMENT_BYTES = 64 << 20
 _MAX_BLOB_BYTES = 1 << 30
-
-
-class Remembered(Value, frozen=True, kw_only=True):
-    """An inventory, and what it is one of.
-
-    Attributes:
-        format: of this document; one of another format is not read.
-        config: digest of the image's config.
-        reference: what the image was called when it was read; for people.
-        digest: of the inventory's document, so that a file that was changed is not believed.
-    """
-
-    format: Literal[1] = 1
-    config: Digest
-    reference: str
-    inventory: BaseInventory
-    digest: Digest
 
 
 def remember(inventory: BaseInventory, *, config: str, reference: str, cache: Path) -> Remembered:

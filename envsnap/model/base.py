@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from envsnap.model.kinds import Digest, PackageName, RelativePath, Soname, SystemName, Value
 
@@ -114,6 +115,41 @@ class BaseInventory(Value, frozen=True, kw_only=True):
     dpkg_status: Digest | None = None
     packages: tuple[InstalledDistribution, ...] = ()
     interpreter: Digest | None = None
+
+
+class Remembered(Value, frozen=True, kw_only=True):
+    """An inventory, and what it is one of.
+
+    Attributes:
+        format: of this document; one of another format is not read.
+        config: digest of the image's config.
+        reference: what the image was called when it was read; for people.
+        digest: of the inventory's document, so that a file that was changed is not believed.
+    """
+
+    format: Literal[1] = 1
+    config: Digest
+    reference: str
+    inventory: BaseInventory
+    digest: Digest
+
+
+class Inspected(Value, frozen=True, kw_only=True):
+    """What is known of one image.
+
+    Attributes:
+        digest: of what the name stands for in its registry; None where only an engine has the image.
+        config_digest: what "same image" means.
+        release: the catalogue's row, where there is one.
+        inventory: None while nobody looked inside.
+    """
+
+    reference: str
+    digest: Digest | None
+    config_digest: Digest
+    config: ImageConfig
+    release: Release | None
+    inventory: BaseInventory | None
 
 
 class Base(Value, frozen=True, kw_only=True):

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
-from envsnap.engines.interface import Engine, EngineImage
+from envsnap.engines.docker import DockerEngine
+from envsnap.engines.interface import EngineImage
 from envsnap.errors import EngineError
 from envsnap.model.base import Base, BaseInventory, Release
 from envsnap.model.plan import BuildPlan
 from envsnap.oci.reference import same_repository, with_digest
 from envsnap.progress import Progress
-from envsnap.registry.client import Registry
-from envsnap.storage import write_file
+from envsnap.registry.client import Registry, image_config
+from envsnap.storage import BlobStore
+from envsnap.workflows import inventories, prepare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,15 +31,19 @@ class Sources:
         pinned: reference -> digest that an earlier plan resolved it to.
         pull: bring the base into the engine when it is not there: a build needs it anyway.
         refresh: what the tag names now, whatever an earlier plan or the engine's copy says.
+        offline: no registry is asked; what was kept of an image speaks for it.
+        fetch: read what is in the base that is best, layers and all, where that was never done.
     """
 
-    engine: Engine | None
+    engine: DockerEngine | None
     registry: Registry
     cache: Path
     pinned: dict[str, str]
     machine: str
     pull: bool = False
     refresh: bool = False
+    offline: bool = False
+    fetch: bool = False
 
 
 def know(reference: str, family: str, release: Release | None, sources: Sources, progress: Progress) -> Base:
@@ -51,7 +58,7 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
     named = with_digest(reference, digest) if digest else reference
     image = _in_engine(named, reference, sources, progress)
     if image is not None:
-        repo_digest = _repo_digest(image, reference)
+        repo_digest = digest_at(image, reference)
         return Base(
             reference=reference,
             family=family,
@@ -62,6 +69,8 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
             in_engine=True,
             inventory=_inventory(image, named, sources),
         )
+    if sources.offline:
+        return _kept(Base(reference=reference, family=family, digest=digest, release=release), sources)
     try:
         found = sources.registry.resolve(named, machine=sources.machine)
     except EngineError as error:
@@ -75,8 +84,20 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
         digest=digest or found.digest,
         release=release,
         config=found.config,
-        inventory=_remembered(found.config_digest, sources.cache),
+        inventory=inventories.known(found.config_digest, sources.cache),
     )
+
+
+def _kept(base: Base, sources: Sources) -> Base:
+    """What earlier builds kept of a base. Raises EngineError: it was asked for by name, and nothing is kept."""
+    found = prepare.base_image(base, sources.machine, None, BlobStore(sources.cache / "blobs"), sources.cache)
+    if isinstance(found, prepare.Unknown):
+        if base.family == "other":
+            raise EngineError(f"cannot look up {base.reference} offline", why=found.because, hint="once without --offline; then it is kept")
+        return replace(base, unknown_because=f"offline, and {found.because}")
+    size = sum(layer.size for layer in found.manifest.layers) if found.manifest is not None else None
+    config = image_config(found.config, size)
+    return replace(base, config=config, inventory=inventories.known(found.config.digest, sources.cache))
 
 
 def pins(place: Path) -> dict[str, str]:
@@ -100,27 +121,13 @@ def _in_engine(named: str, reference: str, sources: Sources, progress: Progress)
     return image
 
 
-def _repo_digest(image: EngineImage, reference: str) -> str | None:
+def digest_at(image: EngineImage, reference: str) -> str | None:
     """The digest under which the registry of `reference` knows it, not another one's."""
     known = (one.partition("@") for one in image.repo_digests)
     return next((digest for name, _, digest in known if same_repository(name, reference)), None)
 
 
 def _inventory(image: EngineImage, named: str, sources: Sources) -> BaseInventory | None:
-    remembered = _remembered(image.config_digest, sources.cache)
-    if remembered is not None or sources.engine is None:
-        return remembered
-    inventory = sources.engine.inventory(named)
-    write_file(_place(image.config_digest, sources.cache), msgspec.json.encode(inventory, order="deterministic"))
-    return inventory
-
-
-def _remembered(config_digest: str, cache: Path) -> BaseInventory | None:
-    try:
-        return msgspec.json.decode(_place(config_digest, cache).read_bytes(), type=BaseInventory)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-def _place(config_digest: str, cache: Path) -> Path:
-    return cache / "inventories" / f"{config_digest.removeprefix('sha256:')}.json"
+    if sources.engine is None:
+        return inventories.known(image.config_digest, sources.cache)
+    return inventories.enough(named, image, engine=sources.engine, cache=sources.cache)

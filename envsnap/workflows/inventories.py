@@ -1,0 +1,151 @@
+"""What is in a base image: remembered by its config's digest, else read from the engine that has it or from its registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from envsnap.engines.interface import Engine, EngineImage
+from envsnap.errors import EngineError
+from envsnap.inventory import remembered
+from envsnap.inventory.read import LayerSource, read_inventory
+from envsnap.model.base import Base, BaseInventory, ImageConfig
+from envsnap.oci.documents import Config
+from envsnap.oci.image import BaseImage
+from envsnap.progress import Progress, Task
+from envsnap.registry.client import Registry
+from envsnap.storage import BlobStore
+
+if TYPE_CHECKING:
+    from envsnap.workflows.prepare import Unknown
+
+
+class Sources(Protocol):
+    """Where an inventory may come from. Attributes: engine: None where none answers; fetch, offline: as of `assembled.Sources`."""
+
+    @property
+    def engine(self) -> Engine | None: ...
+    @property
+    def registry(self) -> Registry: ...
+    @property
+    def cache(self) -> Path: ...
+    @property
+    def fetch(self) -> bool: ...
+    @property
+    def offline(self) -> bool: ...
+
+
+def known(config: str, cache: Path) -> BaseInventory | None:
+    """What is remembered of the image with that config; it may not be complete."""
+    found = remembered.recall(config, cache)
+    return found.inventory if found is not None else None
+
+
+def enough(reference: str, image: EngineImage, *, engine: Engine, cache: Path) -> BaseInventory:
+    """What a plan needs to know of an image that the engine has.
+
+    A shell in it tells that in a second; reading all files of 20 GB is for when an image is put together from layers (`complete`).
+
+    Raises:
+        EngineError: it has no shell, or the engine fails.
+    """
+    found = known(image.config_digest, cache)
+    if found is None:
+        made = engine.inventory(reference)
+        found = remembered.remember(made, config=image.config_digest, reference=reference, cache=cache).inventory
+    return found
+
+
+def complete(base: Base, image: BaseImage, sources: Sources, progress: Progress) -> BaseInventory | Unknown:
+    """All that is in a base. It is read once: from the engine where that has it, for it is here, else from its registry.
+
+    Raises:
+        EngineError: the engine or the registry fails, or has other layers than the config says. InputError: a layer is refused.
+    """
+    from envsnap.workflows.prepare import Unknown
+
+    found = known(image.config.digest, sources.cache)
+    if found is not None and found.complete:
+        return found
+    if not sources.fetch:
+        return Unknown(because="what is in the base was never read", hint=f"envsnap bases inspect {base.pinned} --deep reads it once")
+    if sources.engine is not None and base.in_engine:
+        here = sources.engine.image(base.pinned) or sources.engine.image(base.reference)
+        if here is not None and here.config_digest == image.config.digest:
+            return of_engine(here.image_id, engine=sources.engine, cache=sources.cache, progress=progress, name=base.name)
+    if sources.offline or image.manifest is None:
+        return Unknown(because="what is in the base was never read, and its registry is not asked", hint="envsnap bases import FILE")
+    return of_registry(image, registry=sources.registry, cache=sources.cache, progress=progress)
+
+
+def of_registry(image: BaseImage, *, registry: Registry, cache: Path, progress: Progress) -> BaseInventory:
+    """Read an image's layers as they come from its registry, and keep none of them.
+
+    Args:
+        image: with a manifest, and a reference that says where its layers are.
+
+    Raises:
+        EngineError: the registry fails, or has other layers than the config says. InputError: a layer is refused.
+    """
+    manifest, config = image.manifest, image.config
+    assert manifest is not None
+    if len(manifest.layers) != len(config.diff_ids):
+        raise EngineError(
+            f"cannot read what is in {image.reference}",
+            why=f"its manifest has {len(manifest.layers)} layers, and its config names {len(config.diff_ids)}",
+        )
+    name = image.reference.partition("@")[0]
+    total = sum(layer.size for layer in manifest.layers)
+    with progress.task(f"read what is in {name}", total=total, unit="bytes") as task:
+        layers = [
+            LayerSource(
+                name=f"layer {number} of {len(manifest.layers)} of {name}",
+                diff_id=diff_id,
+                open=_counted(lambda layer=layer: registry.open_blob(image.reference, layer), task),  # type: ignore[misc]
+            )
+            for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True), 1)
+        ]
+        inventory = _read(name, layers, _image_config(config), cache, progress)
+    return remembered.remember(inventory, config=config.digest, reference=name, cache=cache).inventory
+
+
+def of_engine(reference: str, *, engine: Engine, cache: Path, progress: Progress, name: str = "") -> BaseInventory:
+    """Read all files of an image that the engine has, in one pass.
+
+    Args:
+        reference: name or ID. name: for people, where the reference is an ID.
+
+    Raises:
+        EngineError: the engine fails, or does not have it.
+    """
+    image = engine.image(reference)
+    if image is None:
+        raise EngineError(f"cannot read what is in {reference}", why="the engine does not have it", hint=f"docker pull {reference}")
+    name = name or reference.partition("@")[0]
+    with (
+        progress.task(f"read what is in {name}", total=image.size_bytes, unit="bytes") as task,
+        engine.files(image.image_id) as files,
+    ):
+        layer = LayerSource(name=f"what the engine has as {name}", diff_id=None, open=_counted(lambda: files, task))
+        inventory = _read(name, [layer], image.config, cache, progress)
+    return remembered.remember(inventory, config=image.config_digest, reference=name, cache=cache).inventory
+
+
+def _read(name: str, layers: Iterable[LayerSource], config: ImageConfig, cache: Path, progress: Progress) -> BaseInventory:
+    return read_inventory(name, layers, config, blobs=BlobStore(cache / "blobs"), scratch=cache, progress=progress)
+
+
+def _counted(open_: Callable[[], Iterator[bytes]], task: Task) -> Callable[[], Iterator[bytes]]:
+    def counted() -> Iterator[bytes]:
+        for piece in open_():
+            task.advance(len(piece))
+            yield piece
+
+    return counted
+
+
+def _image_config(config: Config) -> ImageConfig:
+    entries = config.run.get("Env")
+    env = dict(str(entry).split("=", 1) for entry in (entries if isinstance(entries, list) else ()) if "=" in str(entry))
+    return ImageConfig(architecture=config.architecture, os=config.os, env=env)
