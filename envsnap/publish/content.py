@@ -69,19 +69,15 @@ def held(pieces: Iterator[bytes], descriptor: Descriptor, place: str) -> Iterato
     """
     sha256, size, last = hashlib.sha256(), 0, b""
     for piece in pieces:
-        if last:
-            yield last
-        last = piece
         sha256.update(piece)
         size += len(piece)
         if size > descriptor.size:
             break
+        if last:
+            yield last
+        last = piece
     if size != descriptor.size or f"sha256:{sha256.hexdigest()}" != descriptor.digest:
-        why = (
-            "its bytes are not what its digest says"
-            if size == descriptor.size
-            else f"it has not the {descriptor.size} bytes it should have"
-        )
+        why = "its bytes are not what its digest says" if size == descriptor.size else f"it should have {descriptor.size} bytes"
         raise InputError(f"blob {descriptor.digest[:19]} is damaged", why=f"{place}: {why}")
     if last:
         yield last

@@ -1,0 +1,138 @@
+"""What the cache keeps, and that freeing it takes what was asked for and nothing else."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+import pytest
+
+from envsnap.errors import InputError
+from envsnap.model.cache import CacheState
+from envsnap.oci.documents import Descriptor, digest_of
+from envsnap.progress import SILENT
+from envsnap.publish.content import Stored
+from envsnap.storage import BlobStore, write_file
+from envsnap.workflows import cache as workflow
+
+NOW = time.time()
+DAY = 24 * 3600.0
+
+
+def aged(path: Path, days: float) -> Path:
+    os.utime(path, (NOW - days * DAY, NOW - days * DAY))
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Two layers, a wheel, a fact, a repository, and what a killed process left."""
+    root = tmp_path / "cache"
+    store = BlobStore(root / "blobs")
+    for data, days in ((b"\x1f\x8b" + b"n" * 30_000, 1.0), (b"\x1f\x8b" + b"o" * 60_000, 100), (b"PK\x03\x04" + b"w" * 20_000, 50)):
+        aged(store.path(store.put(data)), days)
+    aged(store.path(store.put(b"{}")), 1)
+    write_file(root / "layers/fact.json", b"{}")
+    aged(root / "layers/fact.json", 1)
+    (root / "git/abc/objects").mkdir(parents=True)
+    (root / "git/abc/objects/pack").write_bytes(b"p" * 10_000)
+    for path in (root / "git/abc/objects/pack", root / "git/abc/objects", root / "git/abc"):
+        aged(path, 10)
+    for name, days in ((".blob.old", 3.0), (".blob.new", 0.1)):
+        (root / "blobs/sha256" / name).write_bytes(b"half")
+        aged(root / "blobs/sha256" / name, days)
+    return root
+
+
+def kinds(state: CacheState) -> dict[str, int]:
+    return {kept.kind: kept.entries for kept in state.kinds}
+
+
+def test_everything_is_shown_by_kind_largest_first(cache: Path) -> None:
+    state = workflow.show(cache)
+    assert kinds(state) == {"layers": 3, "wheels": 1, "manifests and configs": 1, "git repositories": 1, "unfinished": 2}
+    assert state.kinds[0].kind == "layers"
+    assert state.bytes == sum(kept.bytes for kept in state.kinds) > 120_000
+    assert workflow.show(cache / "nowhere").kinds == ()
+
+
+def test_what_was_not_used_for_long_goes(cache: Path) -> None:
+    pruned = workflow.prune(cache, SILENT, now=NOW, unused_s=30 * DAY)
+    assert kinds(pruned.freed) == {"layers": 1, "wheels": 1, "unfinished": 1}
+    assert kinds(pruned.left) == {"layers": 2, "manifests and configs": 1, "git repositories": 1, "unfinished": 1}
+    assert pruned.left == workflow.show(cache)
+
+
+def test_all_of_a_kind_goes(cache: Path) -> None:
+    assert kinds(workflow.prune(cache, SILENT, now=NOW, kinds=["layers"]).freed) == {"layers": 3, "unfinished": 1}
+    assert kinds(workflow.prune(cache, SILENT, now=NOW, kinds=["wheels", "layers"]).freed) == {"wheels": 1}
+
+
+def test_a_directory_goes_as_a_whole(cache: Path) -> None:
+    workflow.prune(cache, SILENT, now=NOW, unused_s=9 * DAY)
+    assert list((cache / "git").iterdir()) == []
+
+
+def test_a_size_is_kept_by_freeing_what_was_not_used_for_longest(cache: Path) -> None:
+    whole = workflow.show(cache).bytes
+    pruned = workflow.prune(cache, SILENT, now=NOW, max_bytes=whole - 1)
+    assert kinds(pruned.freed) == {"unfinished": 1}  # which was over
+    pruned = workflow.prune(cache, SILENT, now=NOW, max_bytes=pruned.left.bytes - 1)
+    assert kinds(pruned.freed) == {"layers": 1}
+    assert pruned.freed.bytes > 50_000
+    assert workflow.prune(cache, SILENT, now=NOW, max_bytes=pruned.left.bytes).freed.kinds == ()
+    pruned = workflow.prune(cache, SILENT, now=NOW, max_bytes=0)
+    assert kinds(pruned.left) == {"unfinished": 1}
+
+
+def test_what_was_just_touched_is_the_last_to_go(cache: Path) -> None:
+    old = digest_of(b"\x1f\x8b" + b"o" * 60_000)
+    BlobStore(cache / "blobs").touch(old)
+    workflow.prune(cache, SILENT, now=NOW, max_bytes=70_000)
+    assert BlobStore(cache / "blobs").has(old)
+
+
+def test_who_reads_a_blob_reads_on(cache: Path) -> None:
+    data = b"\x1f\x8b" + b"big" * (2 << 20)
+    store = BlobStore(cache / "blobs")
+    descriptor = Descriptor(media_type="", digest=store.put(data), size=len(data))
+    pieces = Stored(store).open(descriptor)
+    first = next(pieces)
+    workflow.prune(cache, SILENT, now=NOW, kinds=["layers"])
+    assert first + b"".join(pieces) == data
+    with pytest.raises(InputError) as failed:
+        next(Stored(store).open(descriptor))
+    assert "again" in failed.value.hint
+
+
+def test_builds_and_prunings_at_once_end_without_an_error(cache: Path) -> None:
+    store = BlobStore(cache / "blobs")
+    stop = threading.Event()
+
+    def build() -> None:
+        for number in range(60):
+            data = b"\x1f\x8b" + bytes([number]) * 5000
+            assert digest_of(data) == store.put(data)
+            write_file(cache / f"layers/{number}.json", b"{}")
+
+    def prune() -> None:
+        while not stop.is_set():
+            workflow.prune(cache, SILENT, now=NOW, kinds=["layers"])
+
+    with ThreadPoolExecutor(4) as pool:
+        builders, pruners = ([pool.submit(work) for _ in range(2)] for work in (build, prune))
+        wait(builders)
+        stop.set()
+        for done in (*builders, *pruners):
+            done.result()
+
+
+def test_what_cannot_go_stays_and_is_not_counted(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", forbidden)
+    assert kinds(workflow.prune(cache, SILENT, now=NOW, kinds=["layers"]).freed) == {}
