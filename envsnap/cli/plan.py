@@ -14,20 +14,42 @@ from envsnap.cli.console import Console
 
 @click.command(epilog="Example:  envsnap plan lockfiles/yolo-train.yaml --base slim")
 @planning.plan_options
+@planning.source_options
+@click.option("--fetch", is_flag=True, help="Fetch what the image's digest hangs on, so that it is known before the build.")
 @main.shared_options
-def command(console: Console, lock: Path, ca_bundle: Path | None, **options: Any) -> None:
+def command(
+    console: Console,
+    lock: Path,
+    fetch: bool,
+    ca_bundle: Path | None,
+    offline: bool,
+    registry_mirror: tuple[str, ...],
+    plain_http: tuple[str, ...],
+    pip_conf: Path | None,
+    apt_mirror: str | None,
+    **options: Any,
+) -> None:
     """What build would do, and why. Changes nothing, pulls nothing, needs no engine."""
     from envsnap.report import plan as report
-    from envsnap.workflows import places
+    from envsnap.workflows import assembled, places
     from envsnap.workflows.plan import make_plan
 
+    locked, cache, engine = places.read_lock(lock), cache_directory(), planning.engine_if_any()
+    registry = planning.registry(ca_bundle, registry_mirror, plain_http)
+    request = planning.request(**options)
     made = make_plan(
-        places.read_lock(lock),
-        planning.request(**options),
-        engine=planning.engine_if_any(),
-        env=planning.network_environment(ca_bundle),
-        cache=cache_directory(),
-        pull=False,
-        progress=console,
+        locked, request, engine=engine, registry=registry, cache=cache, pull=False, offline=offline, look_inside=fetch, progress=console
     )
-    console.answer(report.screen(made), report.document(made))
+    sources = assembled.Sources(
+        registry=registry,
+        engine=engine,
+        env=planning.network_environment(ca_bundle),
+        cache=cache,
+        fetch=fetch,
+        offline=offline,
+        pip_conf=pip_conf,
+        ca_bundle=ca_bundle,
+        apt_mirror=apt_mirror,
+    )
+    image = assembled.foretell(made, locked, lock, sources, console)
+    console.answer(report.screen(made, image), report.document(made, image))

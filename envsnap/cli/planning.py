@@ -13,6 +13,7 @@ from envsnap import redaction
 
 if TYPE_CHECKING:
     from envsnap.engines.docker import DockerEngine
+    from envsnap.registry.client import Registry
     from envsnap.workflows.plan import PlanRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,6 +39,14 @@ def plan_options(function: F) -> F:
             help="Where the project's repository lies.",
         ),
         click.option("--ca-bundle", type=FILE, metavar="F", help="CA certificates for registries and the build; never in a layer."),
+        click.option("--offline", is_flag=True, help="Ask nobody: what is kept from earlier times must suffice."),
+        click.option(
+            "--registry-mirror",
+            multiple=True,
+            metavar="HOST=MIRROR",
+            help="Read a registry's images from a mirror first; digests are checked whoever answers.",
+        ),
+        click.option("--plain-http", multiple=True, metavar="HOST", help="A registry that is reached without encryption."),
     )
     for option in reversed(options):
         function = option(function)
@@ -81,6 +90,30 @@ def network_environment(ca_bundle: Path | None) -> dict[str, str]:
     """The environment for what asks registries and indexes: `--ca-bundle` comes before what it says of certificates."""
     bundle = {"REQUESTS_CA_BUNDLE": str(ca_bundle)} if ca_bundle is not None else {}
     return {**os.environ, **bundle}
+
+
+def registry(ca_bundle: Path | None, mirrors: tuple[str, ...], plain_http: tuple[str, ...]) -> Registry:
+    """The client of registries, as the options say."""
+    from envsnap.registry.client import Registry
+
+    by_host: dict[str, list[str]] = {}
+    for text in mirrors:
+        host, equals, mirror = text.partition("=")
+        if not (host and equals and mirror):
+            raise click.BadParameter(f"{text!r} is not HOST=MIRROR", param_hint="--registry-mirror")
+        by_host.setdefault(host, []).append(mirror)
+    return Registry(network_environment(ca_bundle), mirrors=by_host, plain_http=frozenset(plain_http))
+
+
+def source_options(function: F) -> F:
+    """Where what an assembled image is made of comes from."""
+    options = (
+        click.option("--pip-conf", type=FILE, metavar="F", help="pip configuration (indexes, credentials); never in a layer."),
+        click.option("--apt-mirror", metavar="URL", help="Where the distribution's packages are fetched.  [default: the host's]"),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def _assignment(text: str) -> tuple[str, str]:

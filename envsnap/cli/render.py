@@ -10,12 +10,23 @@ import click
 from envsnap.cli import main, planning
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
+from envsnap.model.image import Foretold
+
+NOT_ASKED = Foretold(unknown_because="render writes files; envsnap plan tells the image")
 
 
 @click.command(epilog="Example:  envsnap render lockfiles/yolo-train.yaml && docker build images/yolo-train")
 @planning.plan_options
 @main.shared_options
-def command(console: Console, lock: Path, ca_bundle: Path | None, **options: Any) -> None:
+def command(
+    console: Console,
+    lock: Path,
+    ca_bundle: Path | None,
+    offline: bool,
+    registry_mirror: tuple[str, ...],
+    plain_http: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Write the build context to images/NAME/: the same lock and base digest give the same bytes."""
     from envsnap.report import plan as report
     from envsnap.workflows import places
@@ -26,13 +37,13 @@ def command(console: Console, lock: Path, ca_bundle: Path | None, **options: Any
         locked,
         request,
         engine=planning.engine_if_any(),
-        env=planning.network_environment(ca_bundle),
+        registry=planning.registry(ca_bundle, registry_mirror, plain_http),
         cache=cache,
         pull=False,
+        offline=offline,
         progress=console,
     )
     context = write_context(locked, lock, made, request, cache=cache, progress=console)
     place = str(context.directory)
-    console.answer(
-        report.rendered_screen(made, place, context.digest), {"context": place, "digest": context.digest, **report.document(made)}
-    )
+    document = {"context": place, "digest": context.digest, **report.document(made, NOT_ASKED)}
+    console.answer(report.rendered_screen(made, place, context.digest), document)

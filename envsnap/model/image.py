@@ -32,3 +32,19 @@ class ImageRecord(Value, frozen=True, kw_only=True):
     context_digest: Digest
     at: str
     seconds: float
+
+
+class Foretold(Value, frozen=True, kw_only=True):
+    """What is known of an image before it is built.
+
+    Attributes:
+        config_digest, manifest_digest: None while unknown.
+        added_bytes: of the new layers, compressed; None while unknown.
+        unknown_because: one sentence; "" where both digests are known. hint: how it could be.
+    """
+
+    config_digest: Digest | None = None
+    manifest_digest: Digest | None = None
+    added_bytes: int | None = None
+    unknown_because: str = ""
+    hint: str = ""

@@ -33,6 +33,7 @@ class PlannedWheel(Value, frozen=True, kw_only=True):
     source_bytes: of the Python sources in it; 0: it has no byte code.
     files: what the lock says it installs (LockedPackage.files); None for an editable.
     extra: site-relative path -> content, of what is put beside it (an editable's .pth and direct_url.json).
+    rebuilt: packed from installed files at the capture.
     """
 
     name: PackageName
@@ -43,6 +44,7 @@ class PlannedWheel(Value, frozen=True, kw_only=True):
     source_bytes: int
     files: Digest | None = None
     extra: Mapping[str, str] = {}
+    rebuilt: bool = False
 
 
 class PlannedLayer(Value, frozen=True, kw_only=True, tag_field="kind"):

@@ -39,6 +39,8 @@ from envsnap.model.plan import (
     InstallWheels,
     MakeCondaEnvironment,
     MakeEnvironment,
+    PackedInstall,
+    PinnedWheel,
 )
 from envsnap.plan.bases import minor
 
@@ -104,21 +106,9 @@ def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
                 below += [EnvironmentLayer(writable=writable), TreeLayer(tree=tree, path=path)]
             case InstallWheels():
                 compiled = step.compile
-                wheels += [
-                    _planned(wheel.name, wheel.version, wheel.file, wheel.sha256, files.get(wheel.name), known) for wheel in step.wheels
-                ]
+                wheels += [_planned(one, one.sha256, files[one.name], known) for one in step.wheels]
             case InstallPacked():
-                lively += [
-                    _planned(
-                        package.name,
-                        package.version,
-                        package.file,
-                        package.blob.removeprefix("sha256:"),
-                        files.get(package.name),
-                        known,
-                    )
-                    for package in step.packages
-                ]
+                lively += [_planned(one, one.blob.removeprefix("sha256:"), files[one.name], known, rebuilt=True) for one in step.packages]
             case CopySource(path=path):
                 assert lock.source is not None
                 above.append(SourceLayer(files=lock.source.files, path=path))
@@ -131,17 +121,20 @@ def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
     return LayerPlan(layout=layout, layers=(*below, *wheel_layers(wheels, lively, python=python, room=room), *above))
 
 
-def _planned(name: str, version: str, file: str, sha256: str, files: str | None, known: Ingredients) -> PlannedWheel:
+def _planned(
+    one: PinnedWheel | PackedInstall, sha256: str, files: str | None, known: Ingredients, *, rebuilt: bool = False
+) -> PlannedWheel:
     size_bytes, source_bytes = known.wheels[sha256]
     return PlannedWheel(
-        name=name,
-        version=version,
-        file=file,
+        name=one.name,
+        version=one.version,
+        file=one.file,
         sha256=sha256,
         size_bytes=size_bytes,
         source_bytes=source_bytes,
         files=files,
-        extra=known.beside.get(name, {}),
+        extra=known.beside.get(one.name, {}),
+        rebuilt=rebuilt,
     )
 
 

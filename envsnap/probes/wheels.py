@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import IO
 
 from envsnap.errors import EngineError
 from envsnap.model.plan import PinnedWheel
@@ -14,7 +13,7 @@ from envsnap.probes.index import Found, PipConfig, published
 from envsnap.probes.pages import ListedFile, Location, NoProject, Pages, Unanswered
 from envsnap.process import NotStarted, run
 from envsnap.progress import Progress, Task
-from envsnap.storage import BlobStore
+from envsnap.storage import BlobStore, BlobWriter
 
 _THREADS = 4
 _ATTEMPTS = 5
@@ -56,11 +55,13 @@ class Wheels:
     """Finds and fetches wheels. What was fetched lies in the store under its own hash.
 
     Args:
+        also: another store that may have some: the blobs beside a lock.
         offline: nobody is asked; what is not at hand is missing.
     """
 
-    def __init__(self, store: BlobStore, config: PipConfig, *, cache: Path, offline: bool, ca_bundle: Path | None) -> None:
+    def __init__(self, store: BlobStore, config: PipConfig, *, also: BlobStore, cache: Path, offline: bool, ca_bundle: Path | None) -> None:
         self._store = store
+        self._also = also
         self._pages = Pages(cache, offline=offline, ca_bundle=ca_bundle)
         self._locations = config.locations()
         self._offline = offline
@@ -70,8 +71,8 @@ class Wheels:
         """Where a wheel lies, fetched or local; None when it is not at hand. Its bytes are checked by whoever reads them."""
         if sha256 in self._local:
             return self._local[sha256]
-        kept = self._store.path(f"sha256:{sha256}")
-        return kept if kept.is_file() else None
+        kept = (store.path(f"sha256:{sha256}") for store in (self._store, self._also))
+        return next((path for path in kept if path.is_file()), None)
 
     def fetch(self, wheels: Sequence[PinnedWheel], progress: Progress) -> None:
         """Have all of them at hand.
@@ -140,17 +141,18 @@ class Wheels:
             if blob.hash.hexdigest() != wheel.sha256:
                 raise Unanswered(f"{location.shown} sends other bytes for {file.name} than its hash says")
 
-    def _download(self, location: Location, file: ListedFile, blob: IO[bytes], task: Task) -> None:
+    def _download(self, location: Location, file: ListedFile, blob: BlobWriter, task: Task) -> None:
         """All bytes of a file; after a break it goes on where it stopped."""
         done = 0
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 for piece in self._pages.pieces(location, file, start=done):
                     blob.write(piece)
                     done += len(piece)
                     task.advance(len(piece))
-                return
             except Unanswered:
-                if attempt + 1 == _ATTEMPTS:
+                if attempt == _ATTEMPTS:
                     raise
-                time.sleep(min(8, 2**attempt) / 2)
+                time.sleep(2 ** (attempt - 2))
+            else:
+                return

@@ -95,7 +95,7 @@ class Registry:
             digest=named.digest,
             manifest_digest=manifest.digest,
             config_digest=config.digest,
-            config=_image_config(config, sum(layer.size for layer in manifest.layers)),
+            config=image_config(config, sum(layer.size for layer in manifest.layers)),
             layers=len(manifest.layers),
         )
 
@@ -297,7 +297,8 @@ def _pick(index: Index, wanted: str, reference: str, machine: str) -> str:
     raise EngineError(f"{reference} is not made for {machine}", why=f"it is for {', '.join(sorted(offered)) or 'no platform at all'}")
 
 
-def _image_config(config: Config, size: int) -> ImageConfig:
+def image_config(config: Config, size: int | None) -> ImageConfig:
+    """What a plan needs of a config. Args: size: bytes of the compressed layers, None unknown."""
     run = config.run
     return ImageConfig(
         architecture=config.architecture,

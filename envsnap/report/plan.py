@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from envsnap.model.base import Base
-from envsnap.model.image import ImageRecord
+from envsnap.model.image import Foretold, ImageRecord
 from envsnap.model.plan import (
     AnyStep,
     AptInstall,
@@ -23,10 +23,8 @@ from envsnap.model.plan import (
 )
 from envsnap.report import text
 
-UNKNOWN_IMAGE = "the docker engine's images are known once they are built"
 
-
-def screen(plan: BuildPlan) -> str:
+def screen(plan: BuildPlan, image: Foretold) -> str:
     head = [("base", "pull", "Python", "CUDA", "driver ≥", "")]
     rows = [
         (
@@ -43,8 +41,15 @@ def screen(plan: BuildPlan) -> str:
     why = next((candidate.reason for candidate in plan.candidates if candidate.base == plan.base), plan.base_reason)
     lines += ["", *text.columns([("why", why), ("steps", " · ".join(steps(plan)))])]
     lines += text.columns([("note", note) for note in plan.notes])
-    lines += text.columns([("image", f"not known yet: {UNKNOWN_IMAGE}")])
+    lines += text.columns(_image(image))
     return "\n".join(lines)
+
+
+def _image(image: Foretold) -> list[tuple[str, str]]:
+    if image.config_digest is None:
+        return [("image", f"not known yet: {image.unknown_because}"), *([("try", image.hint)] if image.hint else [])]
+    adds = f", adds {text.size(image.added_bytes)}" if image.added_bytes is not None else ""
+    return [("image", f"{text.short(image.manifest_digest or image.config_digest)} (known before the build{adds})")]
 
 
 def steps(plan: BuildPlan) -> list[str]:
@@ -84,14 +89,18 @@ def _release(base: Base, name: str) -> str:
     return str(value) if value else "-"
 
 
-def document(plan: BuildPlan) -> dict[str, Any]:
+def document(plan: BuildPlan, image: Foretold) -> dict[str, Any]:
     return {
         "base": {**_base(plan.base), "reason": plan.base_reason},
         "candidates": [_candidate(candidate) for candidate in plan.candidates],
         "steps": [{"kind": type(step).__struct_config__.tag, **msgspec.to_builtins(step)} for step in plan.steps],
         "rescued": sorted(p.name for step in plan.steps if isinstance(step, InstallPacked) for p in step.packages),
-        "estimated_bytes": None,  # nothing that a lock holds says how large its wheels are when they are unpacked
-        "image": {"manifest_digest": None, "config_digest": None, "unknown_because": UNKNOWN_IMAGE},
+        "estimated_bytes": image.added_bytes,
+        "image": {
+            "manifest_digest": image.manifest_digest,
+            "config_digest": image.config_digest,
+            "unknown_because": image.unknown_because or None,
+        },
         "notes": list(plan.notes),
     }
 
@@ -116,11 +125,12 @@ def rendered_screen(plan: BuildPlan, place: str, digest: str) -> str:
     return "\n".join([*text.columns(rows), "", f"wrote {place}   {text.short(digest)}              next: docker build {place}"])
 
 
-def built_screen(record: ImageRecord, *, cached: bool, place: str) -> str:
+def built_screen(record: ImageRecord, *, cached: bool, where: str, place: str) -> str:
     rows = [
         ("base", record.base),
         ("image", f"{text.short(record.config_digest)}   {text.size(record.size_bytes)} in {text.plural(record.layers, 'layer')}"),
-        ("took", "nothing: built before from the same lock, and still in the engine" if cached else f"{record.seconds:.0f} s"),
+        ("took", f"nothing: built before from the same lock, and still {where}" if cached else f"{record.seconds:.1f} s"),
+        ("lies", where),
         ("record", place),
         *(("tag", tag) for tag in record.tags),
     ]

@@ -1,71 +1,249 @@
-"""build: the context becomes an image, which is checked inside, looked at, tagged and recorded."""
+"""build: the plan becomes an image that is checked, tagged and recorded: assembled, or by Docker where only a shell will do."""
 
 from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from envsnap.engines.interface import BuildInputs, Engine, EngineImage, Pushed
-from envsnap.errors import UsageError
+from envsnap.engines.docker import DockerEngine
+from envsnap.engines.interface import BuildInputs, EngineImage
+from envsnap.errors import EngineError, PlanError, UsageError
 from envsnap.model.image import ImageRecord
 from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import LOCK_LABEL
+from envsnap.oci.documents import Descriptor
+from envsnap.oci.image import BaseImage, Image, Layer
 from envsnap.oci.reference import require_tag
+from envsnap.plan.layers import needs_a_shell
 from envsnap.progress import Progress
+from envsnap.registry.client import Registry
+from envsnap.registry.upload import from_file
 from envsnap.storage import write_file
-from envsnap.workflows import places, plan
+from envsnap.workflows import assembled, local, places, plan
+from envsnap.workflows.assembled import Sources, Uploads
+from envsnap.workflows.land import land
 from envsnap.workflows.plan import Context, PlanRequest
+from envsnap.workflows.prepare import Unknown
 
+EngineChoice = Literal["auto", "docker", "oci"]
 LOCK_DIGITS = 12  # of the lock's digest, in the tag that every build gets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """Attributes:
+    engine: "oci" assembles, "docker" lets Docker build; "auto" assembles unless a step needs a shell.
     tags: names for the image; envsnap/NAME:<first 12 digits of the lock digest> is always one of them.
     push: send the given tags to their registries afterwards.
+    load: have it in the local engine, too, when it is pushed.
     ca_bundle, pip_conf: lent to the build as secrets, never part of a layer.
+    offline: nobody is asked for anything: what is kept from an earlier build must suffice.
+    apt_mirror: where the distribution's packages are fetched; None for what this host is configured to ask.
     """
 
     plan: PlanRequest
+    engine: EngineChoice = "auto"
     tags: tuple[str, ...] = ()
     push: bool = False
+    load: bool = False
     ca_bundle: Path | None = None
     pip_conf: Path | None = None
+    offline: bool = False
+    apt_mirror: str | None = None
+
+    @property
+    def lands(self) -> bool:
+        """In the local engine, where one answers."""
+        return self.load or not self.push
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """Attributes: cached: the image of an earlier build of the same lock and context was still there."""
+    """Attributes: cached: nothing had to be made. place: where it is, for a person."""
 
     record: ImageRecord
     cached: bool
     uploaded_bytes: int
+    place: str = ""
 
 
-def build(lock_file: Path, request: BuildRequest, engine: Engine, *, env: Mapping[str, str], cache: Path, progress: Progress) -> Built:
+def build(
+    lock_file: Path,
+    request: BuildRequest,
+    engine: DockerEngine,
+    registry: Registry,
+    *,
+    env: Mapping[str, str],
+    cache: Path,
+    progress: Progress,
+) -> Built:
     """Build the lock's image, or find it built.
 
     Raises:
         UsageError: a tag that no image can have, or nothing to push.
-        EngineError: the engine does not answer (said before anything is asked of the base), or the build failed.
-        PlanError, InputError: as `make_plan` and `write_context`.
+        EngineError: the engine is needed and does not answer (said before anything is asked of the base), or the build failed.
+        PlanError, InputError: as `make_plan`, `write_context` and `gather`.
     """
     for tag in request.tags:
         require_tag(tag)
     if request.push and not request.tags:
         raise UsageError("there is nothing to push", hint="--push needs -t REGISTRY/NAME:TAG")
-    engine.require(build=True)
+    by_docker = request.engine == "docker"
+    if by_docker:
+        engine.require(build=True)
     started = time.monotonic()
+    here = engine if by_docker or engine.abilities()[0].state == "ok" else None
     lock = places.read_lock(lock_file)
-    made = plan.make_plan(lock, request.plan, engine=engine, env=env, cache=cache, pull=True, progress=progress)
+    made = plan.make_plan(
+        lock,
+        request.plan,
+        engine=here,
+        registry=registry,
+        cache=cache,
+        pull=by_docker,
+        offline=request.offline,
+        look_inside=not by_docker,
+        progress=progress,
+    )
+    if not by_docker:
+        sources = _sources(request, here, registry, env, cache)
+        if not (why := needs_a_shell(made)):
+            context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress)
+            gathered = assembled.gather(made, lock, lock_file, sources, progress)
+            if not isinstance(gathered, Unknown):
+                return _assemble(gathered, context, lock, lock_file, request, sources, progress, started)
+            why = (gathered.because,)
+        if request.engine == "oci":
+            raise PlanError("this image cannot be assembled", why="; ".join(why), hint="--engine docker builds it")
+        progress.note(f"built by Docker: {'; '.join(why)}")
+        engine.require(build=True)
     context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress)
+    return _build_by_docker(context, lock, request, engine, progress, started)
+
+
+def _sources(request: BuildRequest, engine: DockerEngine | None, registry: Registry, env: Mapping[str, str], cache: Path) -> Sources:
+    return Sources(
+        registry=registry,
+        engine=engine,
+        env=env,
+        cache=cache,
+        fetch=not request.offline,
+        offline=request.offline,
+        pip_conf=request.pip_conf,
+        ca_bundle=request.ca_bundle,
+        apt_mirror=request.apt_mirror,
+    )
+
+
+# Assembled
+
+
+def _assemble(
+    gathered: assembled.Gathered,
+    context: Context,
+    lock: EnvLock,
+    lock_file: Path,
+    request: BuildRequest,
+    sources: Sources,
+    progress: Progress,
+    started: float,
+) -> Built:
+    tags = tuple(dict.fromkeys((*request.tags, own_tag(lock))))
+    base, engine = gathered.prepared.base, sources.engine if request.lands else None
+    uploads = Uploads(sources.registry, request.tags[0], base, sources.store) if request.push else None
+    foretold = assembled.known(gathered, sources)
+    keep = request.lands and not (engine is not None and foretold is not None and engine.find(foretold) is not None)
+    if foretold is not None and uploads is not None and sources.registry.head(request.tags[0]) is not None:
+        uploads = None if _is_pushed(foretold, request.tags, sources.registry) else uploads
+    made_any = False
+
+    def wanted(layer: Layer) -> bool:
+        return keep or (uploads is not None and uploads.lacks(layer))
+
+    def on_layer(layer: Layer, *, made: bool) -> None:
+        nonlocal made_any
+        made_any = made_any or made
+        if uploads is not None:
+            uploads.send(layer)
+
+    uploaded = 0
+    if uploads is None:
+        image = assembled.assemble(gathered, context.directory, lock_file, sources, wanted=wanted, on_layer=on_layer, progress=progress)
+    else:
+        with uploads.running():
+            image = assembled.assemble(gathered, context.directory, lock_file, sources, wanted=wanted, on_layer=on_layer, progress=progress)
+        uploaded = uploads.sent_bytes()
+    sources.store.put(image.config.raw)
+    uploaded += sum(_push(image, tag, base, sources, progress) for tag in request.tags) if request.push else 0
+    local.remember(image, tags, sources.cache)
+    where = "in envsnap's own store"
+    if engine is not None:
+        land(image, tags, engine, assembled.blobs_of(base, sources), progress)
+        where = "in the local engine"
+    elif request.push:
+        where = "in its registry"
+    record = _record_of(image, tags, lock, context, seconds=time.monotonic() - started)
+    earlier = read_record(context.directory)
+    if earlier is None or _lasting(record) != _lasting(earlier):
+        write_file(context.directory / "image.yaml", msgspec.yaml.encode(record))
+    return Built(record=record, cached=not made_any and uploaded == 0, uploaded_bytes=uploaded, place=where)
+
+
+def _is_pushed(image: Image, tags: tuple[str, ...], registry: Registry) -> bool:
+    """Whether every tag names exactly this image already."""
+    if image.manifest is None:
+        return False
+    heads = (registry.head(tag) for tag in tags)
+    return all(head is not None and head.digest == image.manifest.digest for head in heads)
+
+
+def _push(image: Image, tag: str, base: BaseImage, sources: Sources, progress: Progress) -> int:
+    if image.manifest is None:
+        raise EngineError(f"cannot push {tag}", why="what the base's layers are in a registry is not known", hint="push the base first")
+    return sources.registry.push(tag, image.manifest, partial(_read, sources), base=base, progress=progress).uploaded_bytes
+
+
+def _read(sources: Sources, blob: Descriptor, offset: int) -> Iterator[bytes]:
+    return from_file(sources.store.path(blob.digest))(offset)
+
+
+def _record_of(image: Image, tags: tuple[str, ...], lock: EnvLock, context: Context, *, seconds: float) -> ImageRecord:
+    layers = image.manifest.layers if image.manifest is not None else ()
+    return ImageRecord(
+        reference=tags[0],
+        config_digest=image.config.digest,
+        manifest_digest=image.manifest.digest if image.manifest is not None else None,
+        size_bytes=sum(layer.size for layer in layers) or sum(layer.size_bytes for layer in image.layers),
+        layers=len(image.config.diff_ids),
+        tags=tags,
+        engine="oci",
+        base=_base_name(context),
+        lock_digest=lock.digest,
+        context_digest=context.digest,
+        at=_now(),
+        seconds=round(seconds, 1),
+    )
+
+
+def _lasting(record: ImageRecord) -> ImageRecord:
+    """What of a record does not change when the same is built again."""
+    return msgspec.structs.replace(record, at="", seconds=0.0)
+
+
+# By Docker
+
+
+def _build_by_docker(
+    context: Context, lock: EnvLock, request: BuildRequest, engine: DockerEngine, progress: Progress, started: float
+) -> Built:
     tags = tuple(dict.fromkeys((*request.tags, own_tag(lock))))
     earlier = _still_there(context, lock, engine)
     if earlier is not None:
@@ -74,12 +252,14 @@ def build(lock_file: Path, request: BuildRequest, engine: Engine, *, env: Mappin
             engine.tag(own_tag(lock), tag)
     else:
         image = engine.build(context.directory, _inputs(lock, tags, request), progress)
-        record = _record(image, tags, lock, context, engine, seconds=time.monotonic() - started)
+        record = _record(image, tags, lock, context, seconds=time.monotonic() - started)
     pushed = [engine.push(tag, progress) for tag in request.tags] if request.push else []
-    record = _with_push(record, pushed)
+    if pushed:
+        record = msgspec.structs.replace(record, manifest_digest=pushed[0].digest)
     if record != earlier:
         write_file(context.directory / "image.yaml", msgspec.yaml.encode(record))
-    return Built(record=record, cached=earlier is not None, uploaded_bytes=sum(one.uploaded_bytes for one in pushed))
+    uploaded = sum(one.uploaded_bytes for one in pushed)
+    return Built(record=record, cached=earlier is not None, uploaded_bytes=uploaded, place="in the local engine")
 
 
 def own_tag(lock: EnvLock) -> str:
@@ -105,31 +285,35 @@ def _inputs(lock: EnvLock, tags: tuple[str, ...], request: BuildRequest) -> Buil
     )
 
 
-def _record(image: EngineImage, tags: tuple[str, ...], lock: EnvLock, context: Context, engine: Engine, *, seconds: float) -> ImageRecord:
-    base = context.plan.base
+def _record(image: EngineImage, tags: tuple[str, ...], lock: EnvLock, context: Context, *, seconds: float) -> ImageRecord:
     return ImageRecord(
         reference=tags[0],
         config_digest=image.config_digest,
         size_bytes=image.size_bytes,
         layers=image.layers,
         tags=tags,
-        engine=engine.name,
-        base=base.pinned if base.digest else f"{base.name}@{base.image_id}",
+        engine="docker",
+        base=_base_name(context),
         lock_digest=lock.digest,
         context_digest=context.digest,
-        at=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        at=_now(),
         seconds=round(seconds, 1),
     )
 
 
-def _with_push(record: ImageRecord, pushed: list[Pushed]) -> ImageRecord:
-    return msgspec.structs.replace(record, manifest_digest=pushed[0].digest) if pushed else record
+def _base_name(context: Context) -> str:
+    base = context.plan.base
+    return base.pinned if base.digest else f"{base.name}@{base.image_id}"
 
 
-def _still_there(context: Context, lock: EnvLock, engine: Engine) -> ImageRecord | None:
+def _now() -> str:
+    return dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _still_there(context: Context, lock: EnvLock, engine: DockerEngine) -> ImageRecord | None:
     """The record of an earlier build of the same lock and context, if the engine still has exactly that image."""
     record = read_record(context.directory)
-    if record is None or (record.lock_digest, record.context_digest) != (lock.digest, context.digest):
+    if record is None or record.engine != "docker" or (record.lock_digest, record.context_digest) != (lock.digest, context.digest):
         return None
     image = engine.image(own_tag(lock))
     return record if image is not None and image.config_digest == record.config_digest else None

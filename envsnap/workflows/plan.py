@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from envsnap import catalog, plan, render
-from envsnap.engines.interface import Engine
+from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, InputError
+from envsnap.model.base import Base
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import CONDA_TREE, BuildPlan, InstallPacked, MakeCondaEnvironment, PackedInstall
 from envsnap.probes import source
@@ -17,7 +20,7 @@ from envsnap.progress import Progress
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore, new_directory
 from envsnap.target import guest_files
-from envsnap.workflows import bases, places
+from envsnap.workflows import bases, inventories, places, prepare
 
 NOT_FOR_THE_CHECK = (
     "carried.py",
@@ -63,9 +66,22 @@ class Context:
 
 
 def make_plan(
-    lock: EnvLock, request: PlanRequest, *, engine: Engine | None, env: Mapping[str, str], cache: Path, pull: bool, progress: Progress
+    lock: EnvLock,
+    request: PlanRequest,
+    *,
+    engine: DockerEngine | None,
+    registry: Registry,
+    cache: Path,
+    pull: bool,
+    progress: Progress,
+    offline: bool = False,
+    look_inside: bool = False,
 ) -> BuildPlan:
     """Look the candidate bases up and plan on the best of them.
+
+    Args:
+        offline: no registry is asked: what is kept of the bases must suffice.
+        look_inside: read what is in the base, from its registry, where nobody knows it.
 
     Raises:
         PlanError: no base can carry the lock, or the lock holds what must not be built.
@@ -74,7 +90,9 @@ def make_plan(
     pinned = bases.pins(places.image_directory(lock.name))
     sources = bases.Sources(
         engine=engine,
-        registry=Registry(env),
+        registry=registry,
+        offline=offline,
+        fetch=look_inside,
         cache=cache,
         pinned=pinned,
         machine=lock.python.interpreter.machine,
@@ -84,15 +102,29 @@ def make_plan(
     # The base of the last plan stays until another is asked for: not even the default may move by itself.
     asked = request.base or (None if request.refresh_base else next(iter(pinned), None))
     wanted = plan.candidate_references(lock, known, asked)
+    candidates = [bases.know(candidate.reference, candidate.family, candidate.release, sources, progress) for candidate in wanted]
+    if look_inside:
+        candidates[0] = _looked_inside(candidates[0], sources, progress)
     return plan.make_plan(
         lock,
         known,
-        [bases.know(candidate.reference, candidate.family, candidate.release, sources, progress) for candidate in wanted],
+        candidates,
         env=request.env or {},
         no_source=request.no_source,
         allow_unproven=request.allow_unproven,
         pyc=request.pyc,
     )
+
+
+def _looked_inside(base: Base, sources: bases.Sources, progress: Progress) -> Base:
+    """A base with all that is in it, as far as that can be had."""
+    image = prepare.base_image(
+        base, sources.machine, None if sources.offline else sources.registry, BlobStore(sources.cache / "blobs"), sources.cache
+    )
+    if isinstance(image, prepare.Unknown):
+        return base
+    found = inventories.complete(base, image, sources, progress)
+    return base if isinstance(found, prepare.Unknown) else msgspec.structs.replace(base, inventory=found)
 
 
 def write_context(lock: EnvLock, lock_file: Path, made: BuildPlan, request: PlanRequest, *, cache: Path, progress: Progress) -> Context:

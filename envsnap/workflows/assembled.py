@@ -1,0 +1,209 @@
+"""build without an engine: what the plan's wheels, packages and files come down to is put on the base, and sent where it was asked for."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from envsnap.engines.docker import DockerEngine
+from envsnap.errors import EngineError
+from envsnap.model.base import BaseInventory
+from envsnap.model.image import Foretold
+from envsnap.model.lock import EnvLock
+from envsnap.model.plan import BuildPlan
+from envsnap.oci.documents import LAYER_OF, OCI_MANIFEST, Descriptor
+from envsnap.oci.image import BaseImage, Image, Layer, put_together
+from envsnap.probes.wheels import Wheels, pip_config
+from envsnap.progress import Progress
+from envsnap.publish.content import BlobSource, FirstOf, Stored
+from envsnap.registry.client import Registry
+from envsnap.registry.upload import from_file
+from envsnap.storage import BlobStore
+from envsnap.workflows import content, inventories, places, prepare, system
+from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers
+from envsnap.workflows.byte_code import ByteCode
+from envsnap.workflows.prepare import Prepared, Unknown
+
+_UPLOADS = 3  # at a time: one connection seldom fills a network, and a registry on this machine hashes what it gets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where an assembled image's parts come from.
+
+    Attributes:
+        engine: None where none answers.
+        fetch: ask indexes, registries and archives for what is not at hand; without it what is missing stays unknown.
+        offline: nobody is asked, not even for what the base's tag names.
+        pip_conf, ca_bundle, apt_mirror: as the options say.
+    """
+
+    registry: Registry
+    engine: DockerEngine | None
+    env: Mapping[str, str]
+    cache: Path
+    fetch: bool
+    offline: bool = False
+    pip_conf: Path | None = None
+    ca_bundle: Path | None = None
+    apt_mirror: str | None = None
+
+    @property
+    def store(self) -> BlobStore:
+        """Of layers, wheels and packages."""
+        return BlobStore(self.cache / "blobs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """All that an image is made from. Attributes: inventory: of the base."""
+
+    prepared: Prepared
+    wheels: Wheels
+    inventory: BaseInventory
+
+
+def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, progress: Progress) -> Gathered | Unknown:
+    """All that decides the image, fetched where that was asked for.
+
+    Raises:
+        EngineError: something cannot be had. PlanError: the base leaves no room, or lacks what is needed.
+    """
+    machine = lock.python.interpreter.machine
+    base = prepare.base_image(made.base, machine, sources.registry if not sources.offline else None, sources.store, sources.cache)
+    if isinstance(base, Unknown):
+        return base
+    inventory = inventories.complete(made.base, base, sources, progress)
+    if isinstance(inventory, Unknown):
+        return inventory
+    blobs = places.blobs_of(lock_file)
+    config = pip_config(sys.executable, sources.pip_conf, sources.env)
+    wheels = Wheels(sources.store, config, also=blobs, cache=sources.cache, offline=sources.offline, ca_bundle=sources.ca_bundle)
+    if sources.fetch:
+        wheels.fetch(prepare.pinned_wheels(made), progress)
+    hashes = prepare.all_hashes(made)
+    facts = prepare.wheel_facts(hashes, wheels, sources.cache)
+    if missing := [one for one in hashes if one not in facts]:
+        return Unknown(because=f"{len(missing)} of {len(hashes)} wheels were never seen here", hint="--fetch fetches them")
+    prepared = prepare.prepare(made, lock, lock_file.read_bytes(), base=base, inventory=inventory, wheels=facts)
+    return Gathered(prepared=prepared, wheels=wheels, inventory=inventory)
+
+
+def known(gathered: Gathered, sources: Sources) -> Image | None:
+    """The image, if all of its layers were made before."""
+    found = prepare.predict(gathered.prepared, sources.cache)
+    return found if isinstance(found, Image) else None
+
+
+def foretell(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, progress: Progress) -> Foretold:
+    """The image of a plan as far as it is known; with `sources.fetch`, its layers are made so that it is.
+
+    Raises:
+        as `gather`.
+    """
+    found = gather(made, lock, lock_file, sources, progress)
+    image: Image | Unknown = found if isinstance(found, Unknown) else prepare.predict(found.prepared, sources.cache)
+    if isinstance(image, Unknown):
+        return Foretold(unknown_because=image.because, hint=image.hint)
+    return Foretold(
+        config_digest=image.config.digest,
+        manifest_digest=image.manifest.digest if image.manifest is not None else None,
+        added_bytes=sum(layer.size_bytes for layer in image.layers),
+        unknown_because="" if image.manifest is not None else "what the base's layers are in a registry is not known",
+    )
+
+
+def assemble(
+    gathered: Gathered, context: Path, lock_file: Path, sources: Sources, *, wanted: Wanted, on_layer: OnLayer, progress: Progress
+) -> Image:
+    """The image.
+
+    Args:
+        context: the rendered files. wanted, on_layer: as `make_layers`.
+
+    Raises:
+        EngineError: it is not the image that was foretold. InputError: a wheel is not what the lock says.
+    """
+    prepared, foretold = gathered.prepared, known(gathered, sources)
+    parts = content.Parts(
+        context=context,
+        blobs=places.blobs_of(lock_file),
+        system=lambda layer, writer: system.write(layer, gathered.inventory, writer, sources, progress),
+        byte_code=ByteCode(gathered, sources, progress).write,
+    )
+    shop = Workshop(store=sources.store, cache=sources.cache, wheel=gathered.wheels.path, others=content.writers(prepared.layers, parts))
+    layers = make_layers(prepared.layers, shop, wanted=wanted, on_layer=on_layer, progress=progress)
+    image = put_together(prepared.base, layers, prepared.change)
+    if foretold is not None and foretold.config.digest != image.config.digest:
+        why = f"{image.config.digest[:19]} was made, {foretold.config.digest[:19]} was foretold"
+        raise EngineError("the image is not the one that was foretold", why=why, hint="a fault of envsnap's: please report it")
+    return image
+
+
+class _OfBase:
+    """See `publish.content.BlobSource`: the base's layers, from its registry."""
+
+    def __init__(self, base: BaseImage, registry: Registry) -> None:
+        self._base = base
+        self._registry = registry
+
+    def open(self, descriptor: Descriptor) -> Iterator[bytes]:
+        return self._registry.open_blob(self._base.reference, descriptor)
+
+
+def blobs_of(base: BaseImage, sources: Sources) -> BlobSource:
+    """Where an image's layers are to be had: ours are in the store, the base's in its registry where it has one."""
+    stored = Stored(sources.store)
+    return FirstOf(stored, _OfBase(base, sources.registry)) if base.reference else stored
+
+
+class Uploads:
+    """Sends layers to a repository while others are still made."""
+
+    def __init__(self, registry: Registry, reference: str, base: BaseImage, store: BlobStore) -> None:
+        self._registry = registry
+        self._reference = reference
+        self._store = store
+        self._kind = LAYER_OF[base.manifest.media_type if base.manifest is not None else OCI_MANIFEST]
+        self._pool = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="upload")
+        self._running: list[Future[int]] = []
+        self._there: set[str] = set()
+        self._lock = threading.Lock()
+
+    def lacks(self, layer: Layer) -> bool:
+        """Whether the repository does not have it yet."""
+        if self._registry.has_blob(self._reference, layer.digest):
+            with self._lock:
+                self._there.add(layer.digest)
+            return False
+        return True
+
+    def send(self, layer: Layer) -> None:
+        """Begin to send a layer, where it is not there."""
+        with self._lock:
+            if layer.digest not in self._there:
+                self._there.add(layer.digest)
+                self._running.append(self._pool.submit(self._send, layer))
+
+    def _send(self, layer: Layer) -> int:
+        descriptor = Descriptor(media_type=self._kind, digest=layer.digest, size=layer.size_bytes)
+        return self._registry.upload(self._reference, descriptor, from_file(self._store.path(layer.digest)))
+
+    @contextmanager
+    def running(self) -> Iterator[Uploads]:
+        """Wait for all that was begun; when this is left by an exception, what was not begun is not."""
+        try:
+            yield self
+        except BaseException:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        self._pool.shutdown(wait=True)
+
+    def sent_bytes(self) -> int:
+        """Of all that was sent; waits for it. Raises what stopped one."""
+        return sum(future.result() for future in self._running)

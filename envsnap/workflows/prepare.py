@@ -1,0 +1,168 @@
+"""From a build plan to everything that decides an assembled image, and to the image itself as far as it can be told without making it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from envsnap import render
+from envsnap.layers.zip import read_archive
+from envsnap.model.base import Base, BaseInventory
+from envsnap.model.kinds import Digest
+from envsnap.model.layers import LayerPlan, SystemFile
+from envsnap.model.lock import EnvLock
+from envsnap.model.plan import BuildPlan, InstallPacked, InstallWheels, PackedInstall, PinnedWheel, SetEnv
+from envsnap.oci.documents import Manifest, digest_of, read_config, read_manifest
+from envsnap.oci.image import BaseImage, Image, RunConfig, put_together
+from envsnap.oci.reference import with_digest
+from envsnap.plan.layers import Ingredients, lay_out
+from envsnap.probes.wheels import Wheels
+from envsnap.registry.client import Registry
+from envsnap.storage import BlobStore, write_file
+from envsnap.workflows.assemble import recall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """All that decides an image."""
+
+    base: BaseImage
+    layers: LayerPlan
+    change: RunConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """It cannot be told yet. Attributes: because: one sentence; hint: how it could be."""
+
+    because: str
+    hint: str = ""
+
+
+def prepare(
+    made: BuildPlan,
+    lock: EnvLock,
+    lock_bytes: bytes,
+    *,
+    base: BaseImage,
+    inventory: BaseInventory,
+    wheels: Mapping[str, tuple[int, int]],
+    system: Sequence[SystemFile] = (),
+) -> Prepared:
+    """Put together what decides the image.
+
+    Args:
+        wheels, system: as in `Ingredients`; the former for all of the plan's.
+
+    Raises:
+        PlanError: the base leaves no room for the layers.
+    """
+    known = Ingredients(
+        wheels=wheels,
+        inventory=inventory,
+        base_layers=len(base.config.diff_ids),
+        lock=digest_of(lock_bytes),
+        system=system,
+        beside=render.beside(packed_installs(made), lock),
+    )
+    change = RunConfig(
+        env={step.name: step.value for step in made.steps if isinstance(step, SetEnv)}, labels=made.labels, workdir=made.workdir
+    )
+    return Prepared(base=base, layers=lay_out(made, lock, known), change=change)
+
+
+def predict(prepared: Prepared, cache: Path) -> Image | Unknown:
+    """The image, if every layer of it was made before, here or where the cache came from."""
+    layers = recall(prepared.layers, cache)
+    known = [layer for layer in layers if layer is not None]
+    if len(known) < len(layers):
+        missing = len(layers) - len(known)
+        return Unknown(because=f"{missing} of {len(layers)} layers were never made", hint="plan --fetch makes them")
+    return put_together(prepared.base, known, prepared.change)
+
+
+class _Pointer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a base's digest, perhaps an index's, names for one machine."""
+
+    manifest: Digest
+    media_type: str
+    config: Digest
+
+
+def base_image(base: Base, machine: str, registry: Registry | None, store: BlobStore, cache: Path) -> BaseImage | Unknown:
+    """The base's manifest and config: as kept from an earlier time, else from its registry.
+
+    Args:
+        registry: None to ask nobody.
+
+    Raises:
+        EngineError: the registry was asked and does not have it, or cannot be reached.
+    """
+    if base.digest is None:
+        return Unknown(
+            because="only an engine has the base: what its layers are in a registry is not known", hint="push the base, or --engine docker"
+        )
+    pointer = cache / "bases" / f"{base.digest.removeprefix('sha256:')}-{machine}.json"
+    what = f"cannot look up {base.reference}"
+    try:
+        kept = msgspec.json.decode(pointer.read_bytes(), type=_Pointer)
+    except (OSError, msgspec.MsgspecError):
+        kept = None
+    if kept is None or not (store.has(kept.manifest) and store.has(kept.config)):
+        if registry is None:
+            return Unknown(because="the base was never looked up", hint="without --offline its registry is asked")
+        manifest, config = registry.image(with_digest(base.reference, base.digest), machine=machine)
+        store.put(manifest.raw)
+        store.put(config.raw)
+        kept = _Pointer(manifest=manifest.digest, media_type=manifest.media_type, config=config.digest)
+        write_file(pointer, msgspec.json.encode(kept))
+    manifest_again = read_manifest(store.read(kept.manifest), kept.media_type, what=what)
+    assert isinstance(manifest_again, Manifest)
+    return BaseImage(config=read_config(store.read(kept.config), what=what), manifest=manifest_again, reference=base.reference)
+
+
+class _WheelFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    size_bytes: int
+    source_bytes: int
+
+
+def wheel_facts(hashes: Iterable[str], wheels: Wheels, cache: Path) -> dict[str, tuple[int, int]]:
+    """Size and sources of wheels by their hash: remembered, or read from the files at hand; those that are neither are left out.
+
+    Raises:
+        InputError: a file is no wheel.
+    """
+    return {sha256: facts for sha256 in hashes if (facts := _facts(sha256, wheels, cache)) is not None}
+
+
+def _facts(sha256: str, wheels: Wheels, cache: Path) -> tuple[int, int] | None:
+    place = cache / "wheels" / f"{sha256}.json"
+    try:
+        kept = msgspec.json.decode(place.read_bytes(), type=_WheelFacts)
+    except (OSError, msgspec.MsgspecError):
+        path = wheels.path(sha256)
+        if path is None:
+            return None
+        with path.open("rb") as file:
+            members = read_archive(file, path.name).members
+            sources = sum(member.size for member in members if member.name.endswith(".py"))
+            kept = _WheelFacts(size_bytes=path.stat().st_size, source_bytes=sources)
+        write_file(place, msgspec.json.encode(kept))
+    return kept.size_bytes, kept.source_bytes
+
+
+def pinned_wheels(made: BuildPlan) -> tuple[PinnedWheel, ...]:
+    return tuple(wheel for step in made.steps if isinstance(step, InstallWheels) for wheel in step.wheels)
+
+
+def packed_installs(made: BuildPlan) -> tuple[PackedInstall, ...]:
+    return tuple(package for step in made.steps if isinstance(step, InstallPacked) for package in step.packages)
+
+
+def all_hashes(made: BuildPlan) -> tuple[str, ...]:
+    """Of the wheels that the image is made of."""
+    packed = (package.blob.removeprefix("sha256:") for package in packed_installs(made))
+    return (*(wheel.sha256 for wheel in pinned_wheels(made)), *packed)
