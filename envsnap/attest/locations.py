@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlsplit
 
+from envsnap import redaction
+
 _SCHEMES = frozenset({"http", "https", "ssh", "git", "file", "git+https", "git+http", "git+ssh", "svn+ssh", "svn"})
 _AS_SCP = re.compile(r"(?:[^@/:\s]+@)?[^@/:\s]+:(?!//)(?P<path>.+)\Z")
 _SAFE = "/:@!$&'()*+,;=~-._?%[]"
 
 
 def address(text: str) -> str | None:
-    """A URI, "git@host:path" as ssh://git@host/path; None for what leads nowhere from elsewhere (a path)."""
+    """A URI without credentials, "git@host:path" as ssh://git@host/path; None for what leads nowhere from elsewhere (a path)."""
     if "://" not in text:
         found = _AS_SCP.match(text)
         if found is None:
@@ -23,7 +25,7 @@ def address(text: str) -> str | None:
         return None
     if parts.scheme not in _SCHEMES or not (parts.netloc or parts.scheme == "file"):
         return None
-    return quote(text, safe=_SAFE)
+    return quote(redaction.url(text), safe=_SAFE)
 
 
 def git_address(text: str, commit: str | None) -> str | None:

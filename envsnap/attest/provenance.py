@@ -31,6 +31,7 @@ def provenance(
     *,
     engine: Literal["docker", "oci"],
     system: Sequence[PackageFile] = (),
+    base_packages: Sequence[PackageFile] = (),
     options: Mapping[str, Json] | None = None,
     builder: str = BUILDER,
 ) -> bytes:
@@ -38,6 +39,7 @@ def provenance(
 
     Args:
         system: the distribution's packages that were put on the base; empty where the docker engine installed them.
+        base_packages: of a base that is made of them alone.
         options: of the build, those that change its bytes.
         builder: URI of who is answerable for the build.
     """
@@ -49,16 +51,15 @@ def provenance(
                 "base": plan.base.reference,
                 "options": dict(options or {}),
             },
-            "resolvedDependencies": [*_materials(lock, plan, system)],
+            "resolvedDependencies": [*_base(plan.base, base_packages), *_materials(lock, plan), *_files(system, plan.base)],
         },
         "runDetails": {"builder": {"id": builder, "version": {"envsnap": __version__}}},
     }
     return statement(subject, PROVENANCE, predicate)
 
 
-def _materials(lock: EnvLock, plan: BuildPlan, system: Sequence[PackageFile]) -> Iterator[dict[str, Any]]:
-    """Resource descriptors of all that goes in, in the plan's order."""
-    yield _base(plan.base)
+def _materials(lock: EnvLock, plan: BuildPlan) -> Iterator[dict[str, Any]]:
+    """Resource descriptors of all that the plan's steps put in, in their order."""
     packages = {package.name: package for package in lock.packages}
     for step in plan.steps:
         match step:
@@ -79,17 +80,20 @@ def _materials(lock: EnvLock, plan: BuildPlan, system: Sequence[PackageFile]) ->
                 yield from _source(lock.source)
             case _:
                 pass
-    yield from (_system(file, plan.base) for file in system)
 
 
-def _base(base: Base) -> dict[str, Any]:
+def _base(base: Base, files: Sequence[PackageFile]) -> Iterator[dict[str, Any]]:
+    """The image that was built upon, or what was put together in its place."""
+    if files:
+        yield from _files(files, base)
+        return
     digest = base.digest or base.image_id
     found: dict[str, Any] = {"name": base.name, "uri": purl.oci(base.reference, base.digest)}
     if digest is not None:
         found["digest"] = sha256(digest)
     if base.digest is None and digest is not None:
         found["annotations"] = {"digest_of": "config"}
-    return found
+    yield found
 
 
 def _origin(package: LockedPackage) -> dict[str, Any]:
@@ -105,11 +109,12 @@ def _conda(lock: EnvLock) -> Iterator[dict[str, Any]]:
         yield found | {"digest": {name: value for name, value in digests.items() if value is not None}}
 
 
-def _system(file: PackageFile, base: Base) -> dict[str, Any]:
+def _files(files: Sequence[PackageFile], base: Base) -> Iterator[dict[str, Any]]:
+    """Packages of the base's distribution."""
     distribution = base.inventory.distribution if base.inventory is not None else ""
-    uri = purl.deb(file.name, file.version, file.arch, distribution) if distribution else ""
-    name = file.path.rpartition("/")[2]
-    return {"name": name, **({"uri": uri} if uri else {}), "digest": {"sha256": file.sha256}}
+    for file in files:
+        uri = {"uri": purl.deb(file.name, file.version, file.arch, distribution)} if distribution else {}
+        yield {"name": file.path.rpartition("/")[2], **uri, "digest": {"sha256": file.sha256}}
 
 
 def _source(source: LockedSource) -> Iterator[dict[str, Any]]:

@@ -43,16 +43,22 @@ Component = dict[str, Any]
 
 
 def bill_of_materials(
-    lock: EnvLock, plan: BuildPlan, *, system: Sequence[PackageFile] = (), licences: Mapping[str, str] | None = None
+    lock: EnvLock,
+    plan: BuildPlan,
+    *,
+    system: Sequence[PackageFile] = (),
+    base_packages: Sequence[PackageFile] = (),
+    licences: Mapping[str, str] | None = None,
 ) -> bytes:
     """The document.
 
     Args:
         system: the distribution's packages that are put on the base; empty where the docker engine installs them: then names are known.
+        base_packages: of a base that is made of them alone.
         licences: name of a distribution -> SPDX licence expression, as its own metadata says.
     """
     environment = [*_environment(lock, plan, system, licences or {})]
-    components = [_base(plan.base), *environment]
+    components = [_base(plan.base, base_packages), *environment]
     document: dict[str, Any] = {
         "bomFormat": "CycloneDX",
         "specVersion": SPECIFICATION,
@@ -75,10 +81,10 @@ def bill_of_materials(
     return canonical({**document, "serialNumber": serial.urn})
 
 
-def _base(base: Base) -> Component:
-    inside = [*_inside(base.inventory)] if base.inventory is not None else []
-    known = [("dev.envsnap:family", base.family)]
-    component = _component("container", base.name, _BASE, part=_BASE, purl=purl.oci(base.reference, base.digest), properties=known)
+def _base(base: Base, files: Sequence[PackageFile]) -> Component:
+    inside = [*_inside(base.inventory, files)] if base.inventory is not None else [*_files(files, "", _BASE)]
+    name = purl.oci(base.reference, base.digest) if not files else ""  # it only borrows the name of a registry's image
+    component = _component("container", base.name, _BASE, part=_BASE, purl=name, properties=[("dev.envsnap:family", base.family)])
     if base.digest is not None:
         component["version"] = base.digest
     if inside:
@@ -86,17 +92,26 @@ def _base(base: Base) -> Component:
     return component
 
 
-def _inside(inventory: BaseInventory) -> Iterator[Component]:
+def _inside(inventory: BaseInventory, files: Sequence[PackageFile]) -> Iterator[Component]:
     """What the base's package managers know of."""
     vendor, _, release = inventory.distribution.partition(" ")
     yield _component("operating-system", vendor, "base/os", part=_BASE, version=release)
-    for system in inventory.system_packages:
+    yield from _files(files, inventory.distribution, _BASE)
+    for system in inventory.system_packages if not files else ():
         name = purl.deb(system.name, system.version, system.arch, inventory.distribution)
         yield _component("library", system.name, f"base/deb/{system.name}:{system.arch}", part=_BASE, version=system.version, purl=name)
     for package in inventory.packages:
         name = purl.pypi(package.name, package.version)
         reference = f"base/pypi/{package.site}/{package.name}@{package.version}"
         yield _component("library", package.name, reference, part=_BASE, version=package.version, purl=name)
+
+
+def _files(files: Iterable[PackageFile], distribution: str, part: str) -> Iterator[Component]:
+    """Packages of a distribution whose very files are known."""
+    for file in files:
+        name = purl.deb(file.name, file.version, file.arch, distribution) if distribution else ""
+        component = _component("library", file.name, f"{part}/deb/{file.name}:{file.arch}", part=part, version=file.version, purl=name)
+        yield component | {"hashes": [{"alg": "SHA-256", "content": file.sha256}]}
 
 
 def _environment(lock: EnvLock, plan: BuildPlan, system: Sequence[PackageFile], licences: Mapping[str, str]) -> Iterator[Component]:
@@ -204,11 +219,7 @@ def _conda(package: LockedCondaPackage) -> Component:
 
 def _system(plan: BuildPlan, files: Sequence[PackageFile]) -> Iterator[Component]:
     """Packages of the distribution that are put on the base: exact ones where a signed index named them, else names."""
-    distribution = plan.base.inventory.distribution if plan.base.inventory is not None else ""
-    for file in files:
-        name = purl.deb(file.name, file.version, file.arch, distribution) if distribution else ""
-        component = _component("library", file.name, f"environment/deb/{file.name}:{file.arch}", version=file.version, purl=name)
-        yield component | {"hashes": [{"alg": "SHA-256", "content": file.sha256}]}
+    yield from _files(files, plan.base.inventory.distribution if plan.base.inventory is not None else "", "environment")
     if not files:
         asked = {name for step in plan.steps if isinstance(step, AptInstall) for name in step.packages}
         yield from (_component("library", name, f"environment/deb/{name}") for name in sorted(asked))

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from envsnap.attest import artifacts, licences, signatures
 from envsnap.attest.keys import Password, PrivateKey, PublicKey, read_private_key, read_public_key
+from envsnap.attest.provenance import Json, provenance
+from envsnap.attest.purl import PackageFile
+from envsnap.attest.sbom import bill_of_materials
 from envsnap.attest.signatures import Bundle, Place, Signed
-from envsnap.attest.statements import PREDICATES, PROVENANCE
+from envsnap.attest.statements import PREDICATES, PROVENANCE, Subject, of_bill
 from envsnap.errors import EngineError, InputError, Refused, UsageError
+from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan, InstallPacked, InstallWheels
 from envsnap.model.signature import SignatureVerdict
 from envsnap.oci.documents import Descriptor, Index, Manifest, digest_of
@@ -39,6 +44,23 @@ class Signing:
     added: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Documents:
+    """What is said of an image. Attributes: lock: the file. provenance: an in-toto statement. sbom: CycloneDX, None for none."""
+
+    lock: bytes
+    provenance: bytes
+    sbom: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """Attributes: attached: digests of the artifacts that refer to the image."""
+
+    attached: tuple[str, ...]
+    signing: Signing | None = None
+
+
 def private_key(path: Path, password: Password) -> PrivateKey:
     """The key of a file. Raises InputError: it cannot be read, is none, or the password is not its."""
     return read_private_key(_read(path), str(path), password)
@@ -49,22 +71,78 @@ def public_key(path: Path) -> PublicKey:
     return read_public_key(_read(path), str(path))
 
 
-def attach_all(
-    reference: str, image: Manifest, registry: Registry, *, lock: bytes, provenance: bytes, sbom: bytes | None = None
-) -> tuple[str, ...]:
+def document(
+    raw_lock: bytes,
+    lock: EnvLock,
+    plan: BuildPlan,
+    subject: Subject,
+    *,
+    engine: Literal["docker", "oci"],
+    system: Sequence[PackageFile] = (),
+    base_packages: Sequence[PackageFile] = (),
+    options: Mapping[str, Json] | None = None,
+    sbom: bool = False,
+    wheels: BlobStore | None = None,
+) -> Documents:
+    """What is to be said of an image that was built.
+
+    Args:
+        raw_lock: the lock's file.
+        system: the distribution's packages that were put on the base. base_packages: those of a base that is made of them alone.
+        options: of the build, those that change its bytes.
+        sbom: make a bill of materials, too. wheels: where wheels lie, for the licences that they name.
+    """
+    said = provenance(lock, plan, subject, engine=engine, system=system, base_packages=base_packages, options=options)
+    if not sbom:
+        return Documents(lock=raw_lock, provenance=said)
+    known = licences_of(plan, wheels) if wheels is not None else {}
+    bill = bill_of_materials(lock, plan, system=system, base_packages=base_packages, licences=known)
+    return Documents(lock=raw_lock, provenance=said, sbom=bill)
+
+
+def publish(
+    reference: str,
+    image: Manifest,
+    documents: Documents,
+    registry: Registry,
+    *,
+    key: PrivateKey | None = None,
+    progress: Progress = SILENT,
+) -> Published:
+    """Attach an image's documents to it; with a key, sign it and what they say of it.
+
+    Args:
+        reference: that the image was pushed to.
+
+    Raises:
+        EngineError: as the registry client does.
+    """
+    attached = attach_all(reference, image, documents, registry)
+    if key is None:
+        return Published(attached=attached)
+    subject = subject_of(reference, image.digest)
+    statements = [documents.provenance, *([of_bill(subject, documents.sbom)] if documents.sbom is not None else [])]
+    return Published(attached=attached, signing=sign(reference, image.digest, key, registry, statements=statements, progress=progress))
+
+
+def subject_of(reference: str, digest: str) -> Subject:
+    """How statements name an image."""
+    return Subject(name=_repository(reference), digest=digest)
+
+
+def attach_all(reference: str, image: Manifest, documents: Documents, registry: Registry) -> tuple[str, ...]:
     """Attach an image's documents to it as referrers; returns their digests. What is attached already is not attached again.
 
     Args:
         reference: in the image's repository.
-        provenance: an in-toto statement. sbom: a CycloneDX document.
 
     Raises:
         EngineError: as the registry client does.
     """
     bundles = [
-        artifacts.artifact("lock", lock, image.descriptor),
-        *([artifacts.artifact("sbom", sbom, image.descriptor)] if sbom is not None else []),
-        artifacts.artifact("provenance", provenance, image.descriptor, predicate_type=PROVENANCE),
+        artifacts.artifact("lock", documents.lock, image.descriptor),
+        *([artifacts.artifact("sbom", documents.sbom, image.descriptor)] if documents.sbom is not None else []),
+        artifacts.artifact("provenance", documents.provenance, image.descriptor, predicate_type=PROVENANCE),
     ]
     return tuple(attach(reference, bundle, registry) for bundle in bundles)
 

@@ -27,6 +27,7 @@ from envsnap.attest.signatures import Signed
 from envsnap.attest.statements import BILL_OF_MATERIALS, PROVENANCE, TEST_RESULT, Subject, of_bill, of_verdict
 from envsnap.errors import Refused
 from envsnap.model.base import Base
+from envsnap.model.lock import EnvLock
 from envsnap.model.parity import Verdict
 from envsnap.model.plan import BuildPlan
 from envsnap.oci.documents import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, canonical, digest_of, read_manifest
@@ -137,11 +138,15 @@ def image(registry: str, client: Registry) -> Pushed:
     return push(client, f"{registry}/envsnap-tests/signed-{uuid.uuid4().hex[:12]}")
 
 
+def plan_of(lock: EnvLock) -> BuildPlan:
+    base = Base(reference="debian:bookworm", family="other", digest=samples.digest("base"))
+    return BuildPlan(lock_name=lock.name, lock_digest=lock.digest, base=base, base_reason="", candidates=(), steps=(), labels={})
+
+
 @pytest.fixture(scope="module")
 def statements() -> Callable[[Subject], dict[str, bytes]]:
     lock = samples.lock()
-    base = Base(reference="debian:bookworm", family="other", digest=samples.digest("base"))
-    plan = BuildPlan(lock_name=lock.name, lock_digest=lock.digest, base=base, base_reason="", candidates=(), steps=(), labels={})
+    plan = plan_of(lock)
     return lambda subject: {
         PROVENANCE: provenance(lock, plan, subject, engine="oci"),
         BILL_OF_MATERIALS: of_bill(subject, bill_of_materials(lock, plan)),
@@ -308,17 +313,21 @@ def test_the_signature_of_an_index_is_one_of_what_it_names(
     assert "of the index that names it: " in caught.value.why
 
 
-def test_documents_refer_to_the_image(client: Registry, image: Pushed, statements: Callable[[Subject], dict[str, bytes]]) -> None:
-    said = statements(image.subject)
-    bill = canonical(json.loads(said[BILL_OF_MATERIALS])["predicate"])
-    attached = attest.attach_all(image.reference, image.manifest, client, lock=b"envsnap: 1\n", provenance=said[PROVENANCE], sbom=bill)
-    assert attached == attest.attach_all(
-        image.reference, image.manifest, client, lock=b"envsnap: 1\n", provenance=said[PROVENANCE], sbom=bill
-    )
+def test_documents_refer_to_the_image_and_are_signed(cosign: Path, keys: Keys, client: Registry, image: Pushed) -> None:
+    lock = samples.lock()
+    subject = attest.subject_of(image.reference, image.digest)
+    documents = attest.document(b"envsnap: 1\n", lock, plan_of(lock), subject, engine="oci", sbom=True)
+    published = attest.publish(image.reference, image.manifest, documents, client, key=keys.private)
+    assert published.signing is not None and published.signing.added == 3
+    again = attest.publish(image.reference, image.manifest, documents, client, key=keys.private)
+    assert again.attached == published.attached and again.signing is not None and again.signing.added == 0
+
     found = {one.artifact_type: one for one in client.referrers(image.reference, image.digest)}
-    assert {one.digest for one in found.values()} == set(attached) and len(found) == 3
+    assert {one.digest for one in found.values()} == set(published.attached) and len(found) == 3
     manifest = client.manifest(f"{image.repository}@{found['application/vnd.cyclonedx+json'].digest}")
     assert isinstance(manifest, Manifest) and manifest.subject is not None and manifest.subject.digest == image.digest
-    assert b"".join(client.open_blob(image.repository, manifest.layers[0])) == bill
+    assert b"".join(client.open_blob(image.repository, manifest.layers[0])) == documents.sbom
+    verified = run(cosign, "verify-attestation", "--key", keys.public_file, NO_LOG, "--type", "cyclonedx", image.reference)
+    assert verified.returncode == 0, verified.stderr
     # The image is what it was.
     assert client.manifest(image.reference).digest == image.digest

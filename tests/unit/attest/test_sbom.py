@@ -133,6 +133,13 @@ def test_what_is_not_known_is_left_out(lock: EnvLock, plan: BuildPlan) -> None:
     assert all("licenses" not in component for component in found.values())
 
 
+def test_a_base_that_is_made_of_packages_is_told_by_them(lock: EnvLock, plan: BuildPlan) -> None:
+    found = by_reference(validated(bill_of_materials(lock, plan, base_packages=[DEB])))
+    assert "purl" not in found["base"]  # no registry's image
+    assert found["base/deb/libgl1:amd64"]["hashes"] == [{"alg": "SHA-256", "content": DEB.sha256}]
+    assert "base/deb/libc6:amd64" not in found
+
+
 def test_licences_are_those_that_are_given(lock: EnvLock, plan: BuildPlan) -> None:
     found = by_reference(validated(bill_of_materials(lock, plan, licences={"numpy": "BSD-3-Clause AND 0BSD"})))
     assert found["environment/pypi/numpy"]["licenses"] == [{"expression": "BSD-3-Clause AND 0BSD"}]

@@ -71,6 +71,12 @@ def test_provenance_without_source_and_with_a_base_that_only_an_engine_knows(loc
     assert "yolo" not in found and "uri" not in found[DEB.path.rpartition("/")[2]]
 
 
+def test_a_base_that_is_made_of_packages_is_told_by_them(lock: EnvLock, plan: BuildPlan) -> None:
+    found = materials(provenance(lock, plan, SUBJECT, engine="oci", base_packages=[DEB]))
+    assert "localhost:5000/debian:bookworm" not in found
+    assert found["libgl1_1.6.0-1_amd64.deb"]["uri"] == "pkg:deb/debian/libgl1@1.6.0-1?arch=amd64&distro=debian-12"
+
+
 def test_provenance_of_condas_packages(plan: BuildPlan) -> None:
     lock = conda_lock()
     found = materials(provenance(lock, replace(plan, steps=(MakeCondaEnvironment(reason="r"),)), SUBJECT, engine="oci"))
@@ -127,6 +133,7 @@ def test_a_document_refers_to_its_image() -> None:
         ("https://git.example.com/a b.git", "https://git.example.com/a%20b.git"),
         ("git@git.example.com:vision/yolo.git", "ssh://git@git.example.com/vision/yolo.git"),
         ("host:~/x", "ssh://host/~/x"),
+        ("https://user:secret@git.example.com/x.git?token=secret", "https://git.example.com/x.git"),
         ("/srv/git/yolo.git", None),
         ("../yolo", None),
         ("javascript://x", None),
