@@ -31,6 +31,7 @@ COMMANDS = (
     "pull",
     "save",
     "load",
+    "bases",
     "doctor",
     "config",
     "cache",
