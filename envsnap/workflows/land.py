@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from envsnap.engines.docker import DockerEngine
-from envsnap.engines.interface import EngineImage
+from envsnap.engines.interface import Engine, EngineImage
 from envsnap.engines.loading import NotTaken
 from envsnap.errors import InputError
 from envsnap.oci.image import Image
@@ -15,7 +14,7 @@ from envsnap.publish.content import BlobSource
 from envsnap.publish.layout import contents
 
 
-def land(image: Image, tags: Sequence[str], engine: DockerEngine, source: BlobSource, progress: Progress) -> EngineImage:
+def land(image: Image, tags: Sequence[str], engine: Engine, source: BlobSource, progress: Progress) -> EngineImage:
     """Have an image in the engine's store, under all of `tags`.
 
     Args:
@@ -31,7 +30,7 @@ def land(image: Image, tags: Sequence[str], engine: DockerEngine, source: BlobSo
     return engine.find(image) or found
 
 
-def _send(image: Image, engine: DockerEngine, source: BlobSource, progress: Progress) -> EngineImage:
+def _send(image: Image, engine: Engine, source: BlobSource, progress: Progress) -> EngineImage:
     there = engine.layers_there(image)
     try:
         return _load(image, engine, source, progress, without=there)
@@ -45,7 +44,7 @@ def _send(image: Image, engine: DockerEngine, source: BlobSource, progress: Prog
             raise refused from error
 
 
-def _load(image: Image, engine: DockerEngine, source: BlobSource, progress: Progress, *, without: int) -> EngineImage:
+def _load(image: Image, engine: Engine, source: BlobSource, progress: Progress, *, without: int) -> EngineImage:
     files = contents(image, without=without, docker=True)
     with progress.task("load into the engine", total=files.size_bytes, unit="bytes") as task:
         return engine.load(image, _counted(write.stream(files, source), task))

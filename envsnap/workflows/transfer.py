@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from envsnap.engines.docker import DockerEngine
-from envsnap.engines.interface import EngineImage
+from envsnap.engines.interface import Engine, EngineImage
 from envsnap.errors import EngineError, EnvsnapError, InputError, UsageError
 from envsnap.model.image import ImageRecord
 from envsnap.model.kinds import ARCHITECTURES
@@ -35,7 +34,7 @@ To = Literal["engine", "cache"]
 class Places:
     """Where images are. Attributes: machine: that they are for ("x86_64")."""
 
-    engine: DockerEngine
+    engine: Engine
     registry: Registry
     cache: Path
     machine: str
@@ -109,7 +108,7 @@ def _record(name: str) -> ImageRecord | None:
     return None if set(name) & set("/:@") or name in (".", "..") else build.read_record(places.image_directory(name))
 
 
-def _of_engine(name: str, engine: DockerEngine) -> EngineImage | None:
+def _of_engine(name: str, engine: Engine) -> EngineImage | None:
     """An engine that does not answer has nothing."""
     try:
         engine.require()
@@ -218,7 +217,7 @@ def pull(reference: str, places_: Places, progress: Progress, *, directory: Path
     return _moved(Found(name=reference, image=image))
 
 
-def _into_engine(image: Image, reference: str, engine: DockerEngine, source: BlobSource, progress: Progress) -> None:
+def _into_engine(image: Image, reference: str, engine: Engine, source: BlobSource, progress: Progress) -> None:
     assert image.manifest is not None
     if engine.find(image) is None:
         try:
@@ -301,7 +300,7 @@ def load(place: Path, tags: Sequence[str], places_: Places, progress: Progress, 
         return _moved(Found(name=names[0] if names else "", image=image)), Landed(to=to, names=names)
 
 
-def _where(engine: DockerEngine, progress: Progress) -> To:
+def _where(engine: Engine, progress: Progress) -> To:
     try:
         engine.require()
     except EngineError as error:
