@@ -57,8 +57,7 @@ def bill_of_materials(
         base_packages: of a base that is made of them alone.
         licences: name of a distribution -> SPDX licence expression, as its own metadata says.
     """
-    environment = [*_environment(lock, plan, system, licences or {})]
-    components = [_base(plan.base, base_packages), *environment]
+    components = [_base(plan.base, base_packages), *_environment(lock, plan, system, licences or {})]
     document: dict[str, Any] = {
         "bomFormat": "CycloneDX",
         "specVersion": SPECIFICATION,
@@ -70,12 +69,8 @@ def bill_of_materials(
         },
         "components": components,
         "dependencies": [{"ref": _IMAGE, "dependsOn": sorted(component["bom-ref"] for component in components)}],
-        # Of the environment nothing else may be there (it is checked in the image); of a base only what its package managers know is told.
-        "compositions": [
-            {"aggregate": "complete", "assemblies": [component["bom-ref"] for component in environment]},
-            {"aggregate": "incomplete", "assemblies": [_BASE]},
-            {"aggregate": "incomplete", "dependencies": [_IMAGE]},
-        ],
+        # A wheel carries libraries, and a base files, of which no package manager knows.
+        "compositions": [{"aggregate": "incomplete", "assemblies": [_IMAGE, _BASE], "dependencies": [_IMAGE]}],
     }
     serial = uuid.uuid5(_NAMESPACE, canonical(document).decode("ascii"))
     return canonical({**document, "serialNumber": serial.urn})

@@ -25,10 +25,10 @@ PREDICATE_TYPE = "predicateType"
 Place = Literal["sig", "att"]
 PLACES: tuple[Place, Place] = ("sig", "att")
 """Of claims, and of envelopes."""
-MAX_BYTES: Mapping[Place, int] = {"sig": 1 << 20, "att": 64 << 20}
+MAX_BYTES: Mapping[Place, int] = {"sig": 1 << 20, "att": 16 << 20}
 """Of one claim or envelope."""
-MAX_LAYERS = 1000
-"""Of a manifest of signatures that is read."""
+MAX_LAYERS = 256
+"""Of a manifest of signatures that are read: anybody who may push can add some."""
 
 _TYPE = "cosign container image signature"
 _STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
@@ -144,6 +144,8 @@ def judge(
     claims = [finding for finding in findings if finding.kind == "signature"]
     if not any(finding.holds for finding in claims):
         reasons += [f"signature {finding.blob[:19]}: {finding.reason}" for finding in claims] or ["there is no signature of this image"]
+    if reasons and signatures is not None and len(signatures.layers) > MAX_LAYERS:
+        reasons.append(f"there are {len(signatures.layers)} of them, of which {MAX_LAYERS} were read")
     for wanted in required:
         if not any(finding.holds and finding.type == wanted for finding in findings if finding.kind == "attestation"):
             reasons.append(f"no statement of type {wanted} is signed with this key")
@@ -181,7 +183,7 @@ def _judge_claim(layer: Descriptor, read: Read, digest: str, key: PublicKey) -> 
         signed = image.get("docker-manifest-digest") if isinstance(image, dict) else None
         holds = said.get("type") == _TYPE and signed == digest
         named = identity.get("docker-reference") if isinstance(identity, dict) else ""
-        reason = f"signed as {named or 'an image without a name'}" if holds else f"signed for another image: {signed}"
+        reason = f"signed as {_shown(named) or 'an image without a name'}" if holds else f"signed for another image: {_shown(signed)}"
     return SignatureFinding(kind="signature", blob=layer.digest, holds=holds, reason=reason)
 
 
@@ -194,9 +196,14 @@ def _judge_statement(layer: Descriptor, read: Read, digest: str, key: PublicKey)
         digests = [one.get("digest") for one in subjects if isinstance(one, dict)] if isinstance(subjects, list) else []
         ours = any(one.get("sha256") == digest.removeprefix("sha256:") for one in digests if isinstance(one, dict))
         holds = said.get("_type") in _STATEMENTS and ours
-        predicate_type = str(said.get("predicateType", "")) if holds else ""
+        predicate_type = _shown(said.get("predicateType")) if holds else ""
         reason = predicate_type if holds else "a statement about another image"
     return SignatureFinding(kind="attestation", blob=layer.digest, holds=holds, reason=reason, type=predicate_type)
+
+
+def _shown(value: object) -> str:
+    """Text that a terminal can be given; "" for anything else."""
+    return value if isinstance(value, str) and value.isprintable() else ""
 
 
 def _at(data: bytes, key: str | None = None) -> Mapping[str, Any]:

@@ -176,3 +176,17 @@ def test_what_anybody_could_add_is_not_even_fetched(key: PrivateKey) -> None:
     manifest = replace(bundle.manifest, layers=(odd, huge, *bundle.manifest.layers))
     verdict = signatures.judge("r", DIGEST, key.public, manifest, None, Shelf(bundle).read)
     assert verdict.verdict == "pass" and len(verdict.findings) == 1
+
+
+def test_what_was_signed_is_shown_only_as_text(key: PrivateKey) -> None:
+    for said in (CLAIM.replace(REPOSITORY.encode(), b"\\u001b[2J"), CLAIM.replace(b'"localhost:5000/vision/yolo"', b"[7]")):
+        signature = base64.b64encode(key.sign(said)).decode()
+        verdict = judged(key.public, [altered(said, key, {signatures.SIGNATURE: signature})])
+        assert verdict.findings[0].reason == "signed as an image without a name" and verdict.verdict == "pass"
+
+
+def test_there_are_never_so_many_signatures_that_reading_them_does_not_end(key: PrivateKey, other_key: PrivateKey) -> None:
+    bundle = signatures.with_signed(None, [signatures.sign_image(REPOSITORY, DIGEST, other_key)])
+    many = replace(bundle.manifest, layers=bundle.manifest.layers * (signatures.MAX_LAYERS + 1))
+    verdict = signatures.judge("r", DIGEST, key.public, many, None, Shelf(bundle).read)
+    assert len(verdict.findings) == signatures.MAX_LAYERS and verdict.reasons[-1] == "there are 257 of them, of which 256 were read"
