@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from envsnap.model.base import Directory
+from envsnap.model.debian import DebFile, SystemPlan
 from envsnap.model.kinds import Digest, Hex64, PackageName, SystemName, Value, WheelFile
 from envsnap.model.plan import ENVIRONMENT
 
@@ -64,21 +65,10 @@ class EnvironmentLayer(PlannedLayer, frozen=True, kw_only=True, tag="environment
     writable: tuple[str, ...] = ()
 
 
-class SystemFile(Value, frozen=True, kw_only=True):
-    """A package file of a distribution. Attributes: path: below its archive; sha256, size_bytes: of that file."""
-
-    name: SystemName
-    version: str
-    arch: str
-    path: str
-    sha256: Hex64
-    size_bytes: int
-
-
 class SystemLayer(PlannedLayer, frozen=True, kw_only=True, tag="system"):
     """Packages of the distribution, unpacked, and dpkg's database with them. Attributes: onto: the base's own database, by its digest."""
 
-    packages: tuple[SystemFile, ...]
+    packages: tuple[DebFile, ...]
     onto: Digest | None = None
 
 
@@ -134,12 +124,13 @@ class SystemPins(Value, frozen=True, kw_only=True):
     """What the distribution's packages came down to, kept as `images/NAME/packages.yaml`: an archive moves, an image does not.
 
     Attributes:
-        wanted: what was asked for. base: config digest of what they were resolved on; None where they are a base themselves.
-        base_packages: of a base that is made of packages alone.
+        wanted, captured: as in `AptInstall`. onto: digest of the base's own database (`BaseInventory.dpkg_status`).
+        plan: what these come down to there.
+        base: the packages that a base is made of, where it is made of packages alone.
     """
 
-    distribution: str
-    wanted: tuple[str, ...] = ()
-    base: Digest | None = None
-    packages: tuple[SystemFile, ...] = ()
-    base_packages: tuple[SystemFile, ...] = ()
+    wanted: tuple[SystemName, ...] = ()
+    captured: tuple[SystemName, ...] = ()
+    onto: Digest | None = None
+    plan: SystemPlan | None = None
+    base: tuple[DebFile, ...] = ()

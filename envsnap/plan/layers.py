@@ -13,6 +13,7 @@ from operator import attrgetter
 
 from envsnap.errors import PlanError
 from envsnap.model.base import BaseInventory, Directory
+from envsnap.model.debian import DebFile
 from envsnap.model.kinds import plain
 from envsnap.model.layers import (
     AnyLayer,
@@ -23,7 +24,6 @@ from envsnap.model.layers import (
     LockLayer,
     PlannedWheel,
     SourceLayer,
-    SystemFile,
     SystemLayer,
     TreeLayer,
     WheelsLayer,
@@ -69,7 +69,7 @@ class Ingredients:
     inventory: BaseInventory
     base_layers: int
     lock: str
-    system: Sequence[SystemFile] = ()
+    system: Sequence[DebFile] = ()
     beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 

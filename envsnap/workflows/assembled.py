@@ -26,7 +26,7 @@ from envsnap.registry.upload import from_file
 from envsnap.storage import BlobStore
 from envsnap.workflows import content, inventories, places, prepare, system
 from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers
-from envsnap.workflows.byte_code import ByteCode
+from envsnap.workflows.byte_code import byte_code
 from envsnap.workflows.prepare import Prepared, Unknown
 
 _UPLOADS = 3  # at a time: one connection seldom fills a network, and a registry on this machine hashes what it gets
@@ -130,14 +130,16 @@ def assemble(
         EngineError: it is not the image that was foretold. InputError: a wheel is not what the lock says.
     """
     prepared, foretold = gathered.prepared, known(gathered, sources)
-    parts = content.Parts(
-        context=context,
-        blobs=places.blobs_of(lock_file),
-        system=lambda layer, writer: system.write(layer, gathered.inventory, writer, sources, progress),
-        byte_code=ByteCode(gathered, sources, progress).write,
-    )
-    shop = Workshop(store=sources.store, cache=sources.cache, wheel=gathered.wheels.path, others=content.writers(prepared.layers, parts))
-    layers = make_layers(prepared.layers, shop, wanted=wanted, on_layer=on_layer, progress=progress)
+    wheel = gathered.wheels.path
+    with byte_code(prepared.layers, gathered.inventory, wheel, sources.cache, sources.env) as compiled:
+        parts = content.Parts(
+            context=context,
+            blobs=places.blobs_of(lock_file),
+            system=lambda layer, writer: system.write(layer, gathered.inventory, writer, sources, progress),
+            byte_code=compiled.write,
+        )
+        shop = Workshop(store=sources.store, cache=sources.cache, wheel=wheel, others=content.writers(prepared.layers, parts))
+        layers = make_layers(prepared.layers, shop, wanted=wanted, on_layer=on_layer, progress=progress)
     image = put_together(prepared.base, layers, prepared.change)
     if foretold is not None and foretold.config.digest != image.config.digest:
         why = f"{image.config.digest[:19]} was made, {foretold.config.digest[:19]} was foretold"

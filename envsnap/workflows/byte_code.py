@@ -1,10 +1,65 @@
-"""stand-in"""
+"""Byte code of an assembled image: by exactly its interpreter's version, from wherever that can be run here."""
 
 from __future__ import annotations
-from typing import Any
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from envsnap.bytecode.compiler import Compiler, sources_of
+from envsnap.bytecode.interpreters import Command, Interpreter, NotFound, find_interpreter, on_this_host
+from envsnap.errors import InputError
+from envsnap.inventory.interpreter import unpack
+from envsnap.layers.writer import LayerWriter
+from envsnap.model.base import BaseInventory
+from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout
+from envsnap.storage import BlobStore
 
 
 class ByteCode:
-    def __init__(self, gathered: Any, sources: Any, progress: Any) -> None: ...
-    def write(self, layer: Any, writer: Any) -> None:
-        raise NotImplementedError
+    """Writes layers of byte code. Args: wheel: sha256 -> where that file lies; None when it is not at hand."""
+
+    def __init__(self, compiler: Compiler, layout: Layout, wheel: Callable[[str], Path | None]) -> None:
+        self._compiler = compiler
+        self._layout = layout
+        self._wheel = wheel
+
+    def write(self, layer: BytecodeLayer, writer: LayerWriter) -> None:
+        """Write one layer.
+
+        Raises:
+            TargetError: no interpreter of the version can be run here. InputError: a wheel is not at hand.
+        """
+        sources = []
+        for planned in layer.wheels:
+            path = self._wheel(planned.sha256)
+            if path is None:
+                raise InputError(f"{planned.file} is not at hand", hint="envsnap build without --offline fetches it")
+            sources.append(sources_of(planned, path, self._layout))
+        self._compiler.write_layer(sources, self._layout, writer)
+
+
+@contextmanager
+def byte_code(
+    plan: LayerPlan, inventory: BaseInventory, wheel: Callable[[str], Path | None], cache: Path, env: Mapping[str, str]
+) -> Iterator[ByteCode]:
+    """What makes the byte code of a plan's layers: an interpreter of this host, or the base's own, which its inventory keeps."""
+    version = next((layer.version for layer in plan.layers if isinstance(layer, BytecodeLayer)), "")
+    with tempfile.TemporaryDirectory(prefix="envsnap-python-") as scratch:
+
+        def find() -> Interpreter | NotFound:
+            return find_interpreter(version, (*on_this_host(version, env), *_of_base(inventory, cache, Path(scratch))))
+
+        with Compiler(version, find, cache) as compiler:
+            yield ByteCode(compiler, plan.layout, wheel)
+
+
+def _of_base(inventory: BaseInventory, cache: Path, scratch: Path) -> Iterator[Command]:
+    if inventory.interpreter is None:
+        return
+    try:
+        found = unpack(BlobStore(cache / "blobs"), inventory.interpreter, scratch / "interpreter")
+    except InputError:  # pruned from the cache, or damaged: then it is as if the base had none
+        return
+    yield Command(argv=found.argv, env=found.env)

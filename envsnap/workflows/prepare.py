@@ -11,8 +11,9 @@ import msgspec
 from envsnap import render
 from envsnap.layers.zip import read_archive
 from envsnap.model.base import Base, BaseInventory
+from envsnap.model.debian import DebFile
 from envsnap.model.kinds import Digest
-from envsnap.model.layers import LayerPlan, SystemFile
+from envsnap.model.layers import LayerPlan
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan, InstallPacked, InstallWheels, PackedInstall, PinnedWheel, SetEnv
 from envsnap.oci.documents import Manifest, digest_of, read_config, read_manifest
@@ -50,7 +51,7 @@ def prepare(
     base: BaseImage,
     inventory: BaseInventory,
     wheels: Mapping[str, tuple[int, int]],
-    system: Sequence[SystemFile] = (),
+    system: Sequence[DebFile] = (),
 ) -> Prepared:
     """Put together what decides the image.
 

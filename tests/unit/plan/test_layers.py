@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from envsnap import catalog, plan
 from envsnap.errors import PlanError
 from envsnap.model.base import Base, BaseInventory, Directory, ImageConfig
+from envsnap.model.debian import DebFile
 from envsnap.model.layers import (
     AnyLayer,
     BytecodeLayer,
@@ -21,7 +22,6 @@ from envsnap.model.layers import (
     LockLayer,
     PlannedWheel,
     SourceLayer,
-    SystemFile,
     SystemLayer,
     WheelsLayer,
 )
@@ -148,7 +148,7 @@ def laid_out(made: BuildPlan, **changes: object) -> LayerPlan:
 
 def test_a_whole_plan_from_below() -> None:
     made = made_plan()
-    system = (SystemFile(name="libgl1", version="1.6.0-1", arch="amd64", path="pool/libgl1.deb", sha256="0" * 64, size_bytes=1),)
+    system = (DebFile(name="libgl1", version="1.6.0-1", arch="amd64", path="pool/libgl1.deb", sha256="0" * 64, size_bytes=1),)
     planned = laid_out(made, system=system)
     kinds = [type(layer) for layer in planned.layers]
     assert kinds[:2] == [SystemLayer, EnvironmentLayer]
