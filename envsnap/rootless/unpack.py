@@ -163,6 +163,8 @@ class Unpacker:
     def _link(self, place: str, target: str) -> None:
         head, name = posixpath.split(target)
         source = f"{self.directory(head)}/{name}"
+        if _is_directory(source):
+            raise LeadsNowhere(f"a hard link leads to the directory {target!r}")
         if source != place:
             self._replacing(place, lambda: os.link(source, place, follow_symlinks=False))
 
@@ -175,17 +177,16 @@ class Unpacker:
             return make()
 
     def _hide(self, head: str, name: str) -> None:
+        if name.startswith(_META) and name != _OPAQUE:
+            return  # bookkeeping of a storage driver
+        hidden = name.removeprefix(_WHITEOUT)
+        if hidden in ("", ".", ".."):
+            raise LeadsNowhere(f"{head}/{name} hides nothing that has a name")
         parent = resolve(self._root, head)
         if parent is None or not _is_directory(parent):
             return
-        if name == _OPAQUE:
-            for below in _children(parent):
-                self._hide_below(below)
-        elif not name.startswith(_META):  # bookkeeping of storage drivers
-            hidden = name.removeprefix(_WHITEOUT)
-            if hidden in ("", ".", ".."):
-                raise LeadsNowhere(f"{head}/{name} hides nothing that has a name")
-            self._hide_below(f"{parent}/{hidden}")
+        for place in _children(parent) if name == _OPAQUE else (f"{parent}/{hidden}",):
+            self._hide_below(place)
 
     def _hide_below(self, place: str) -> None:
         if place not in self._brought:
