@@ -172,8 +172,9 @@ class RootlessTarget:
         if done.returncode == 0 or done.timed_out:
             return
         last = redaction.text(log[-1].strip()) if log else ""
-        if done.returncode in (_NOT_EXECUTABLE, _NOT_FOUND) or _NO_PROGRAM.fullmatch(last):
+        no_program = _NO_PROGRAM.fullmatch(last) is not None
+        if not no_program and _NO_SANDBOX.fullmatch(last):
+            raise EngineError(f"cannot run {self.description}", why=last, hint="envsnap doctor shows what works here")
+        if no_program or done.returncode in (_NOT_EXECUTABLE, _NOT_FOUND):
             hint = "--python python3, or the path of an interpreter in it"
             raise TargetError(f"cannot run {self.python} in {self.description}", why=last or f"exit code {done.returncode}", hint=hint)
-        if _NO_SANDBOX.fullmatch(last):
-            raise EngineError(f"cannot run {self.description}", why=last, hint="envsnap doctor shows what works here")

@@ -9,6 +9,9 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any
 
+from envsnap.oci.documents import Config, canonical, read_config
+from envsnap.rootless.unpack import OpenLayer
+
 Member = tuple[str, bytes, bytes | str, int]
 """Name, kind as tar has it, content or target, mode."""
 
@@ -63,3 +66,15 @@ def zipped(data: bytes, members: int = 1) -> bytes:
 def pieces(data: bytes, size: int = 1000) -> Iterator[bytes]:
     for start in range(0, len(data), size):
         yield data[start : start + size]
+
+
+def image(*layers: tuple[Member, ...], **run: Any) -> tuple[Config, list[tuple[str, OpenLayer]]]:
+    """A whole image: its config, and diff_id and opener of each layer."""
+    data = [tar(*members) for members in layers]
+    diff_ids = [diff_id(one) for one in data]
+    document = {"architecture": "amd64", "os": "linux", "config": run, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+
+    def opener(one: bytes) -> OpenLayer:
+        return lambda: pieces(one, 1 << 16)
+
+    return read_config(canonical(document), what="test"), [(name, opener(one)) for name, one in zip(diff_ids, data, strict=True)]
