@@ -21,7 +21,8 @@ LAST_EMPTY = b"\x01\x00\x00\xff\xff"
 
 _STORED = struct.Struct("<BHH")
 _SYNC = b"\x00\x00\xff\xff"  # with three bits before it: a stored block of nothing, after which the next byte begins a block
-_LONG_ZEROS = re.compile(rb"\0{64,}")
+_LONG_ZEROS = bytes(64)
+_WHOLE_RUN = re.compile(rb"\0*")
 _ZEROS = re.compile(rb"\0{4,}")
 _LONGEST = 258
 _SHORTEST = 5  # of a match; shorter ones save next to nothing
@@ -74,39 +75,6 @@ _ASCII = bytes(code if bits == 8 else 0 for code, bits in _LITERALS)  # bytes be
 _WIDE = re.compile(rb"[\x90-\xff]")
 
 
-class _Bits:
-    """Bits put one behind the other, the first into the lowest of a byte."""
-
-    def __init__(self, value: int, count: int) -> None:
-        self._value = value
-        self._count = count
-        self._out: list[bytes] = []
-
-    def put(self, value: int, count: int) -> None:
-        self._value |= value << self._count
-        self._count += count
-        if self._count > 4096:
-            self._spill()
-
-    def literals(self, data: bytes) -> None:
-        if _WIDE.search(data) is None:
-            self.put(int.from_bytes(data.translate(_ASCII), "little"), 8 * len(data))
-        else:
-            for byte in data:
-                self.put(*_LITERALS[byte])
-
-    def _spill(self) -> None:
-        whole = self._count >> 3
-        self._out.append((self._value & ((1 << 8 * whole) - 1)).to_bytes(whole, "little"))
-        self._value >>= 8 * whole
-        self._count &= 7
-
-    def end(self) -> bytes:
-        self.put(0, -self._count % 8)
-        self._spill()
-        return b"".join(self._out)
-
-
 @lru_cache(maxsize=4096)
 def _zeros(count: int) -> tuple[int, int]:
     """Bits that stand for a run of at least four zeros in a block with the fixed codes: a zero, then matches at distance one."""
@@ -126,33 +94,37 @@ def _zeros(count: int) -> tuple[int, int]:
 
 def headers(data: bytes) -> bytes:
     """A whole stream, of one block, for short ASCII between runs of zeros."""
-    bits = _Bits(0b011, 3)
-    place = 0
+    if _WIDE.search(data) is not None:
+        return text(data)
+    value, count, place = 0b011, 3, 0
+    codes = data.translate(_ASCII)
     for run in _ZEROS.finditer(data):
         start, end = run.span()
         if start > place:
-            bits.literals(data[place:start])
-        bits.put(*_zeros(end - start))
+            value |= int.from_bytes(codes[place:start], "little") << count
+            count += 8 * (start - place)
+        more, bits = _zeros(end - start)
+        value |= more << count
+        count += bits
         place = end
-    bits.literals(data[place:])
-    bits.put(0, 7)
-    return bits.end()
+    value |= int.from_bytes(codes[place:], "little") << count
+    count += 8 * (len(data) - place) + 7  # the end's code is seven zeros
+    return value.to_bytes((count + 7) >> 3, "little")
 
 
 @lru_cache(maxsize=256)
 def _zero_block(count: int) -> bytes:
     """A block that is not the last, of zeros alone, after which the next byte begins a block."""
-    bits = _Bits(0b010, 3)
-    bits.put(*_zeros(count))
-    bits.put(0, 7 + 3)
-    return bits.end() + _SYNC
+    value, bits = _zeros(count)
+    # Three bits before it, seven of its end, three of the block that holds nothing.
+    return (0b010 | value << 3).to_bytes((3 + bits + 7 + 3 + 7) >> 3, "little") + _SYNC
 
 
-def bulk(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+def bulk(data: bytes) -> Iterator[bytes | memoryview]:
     """Blocks for as much data as there is, none of them the last: pieces of `data` itself between headers."""
     view, place = memoryview(data), 0
-    for run in _LONG_ZEROS.finditer(view):
-        start, end = run.span()
+    while (start := data.find(_LONG_ZEROS, place)) >= 0:
+        end = _WHOLE_RUN.match(data, start).end()  # type: ignore[union-attr]  # it matches whatever is there
         yield from _stored(view[place:start])
         yield _zero_block(end - start)
         place = end

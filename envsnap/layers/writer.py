@@ -218,16 +218,16 @@ class LayerWriter:
         self._out_bytes = 0
 
 
-def _windows(pieces: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+def _windows(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     """The same bytes cut at multiples of a window, however they came."""
     gathered = bytearray()
     for piece in pieces:
         gathered += piece
         while len(gathered) >= _WINDOW:
-            yield memoryview(bytes(gathered[:_WINDOW]))
+            yield bytes(memoryview(gathered)[:_WINDOW])
             del gathered[:_WINDOW]
     if gathered:
-        yield memoryview(bytes(gathered))
+        yield bytes(gathered)
 
 
 def _unlike(path: str, quantity: str, size: int) -> InputError:

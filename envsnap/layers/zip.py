@@ -83,6 +83,11 @@ class HashedFile:
 
     def take(self, count: int) -> bytes:
         """The next bytes; fewer at the end of the file."""
+        place = self._place
+        if place + count <= len(self._piece):  # nearly always
+            self._place = place + count
+            self.position += count
+            return bytes(self._piece[place : place + count])
         return b"".join(self.pieces(count))
 
     def pieces(self, count: int) -> Iterator[memoryview]:
@@ -183,14 +188,15 @@ def _refuse(archive: Archive, why: str) -> NoReturn:
 
 
 def _check_local_header(source: HashedFile, archive: Archive, member: Member) -> None:
-    raw = source.take(_LOCAL.size)
+    name = member.name.encode()
+    raw = source.take(_LOCAL.size + len(name))
     if len(raw) < _LOCAL.size:
         _refuse(archive, f"{member.name} is cut off")
-    signature, _, _, flags, method, _, _, crc32, packed_size, size, name_length, extra_length = _LOCAL.unpack(raw)
-    name = source.take(name_length)
-    if (signature, flags, method, name) != (b"PK\3\4", member.flags, member.method, member.name.encode()):
+    signature, _, _, flags, method, _, _, crc32, packed_size, size, name_length, extra_length = _LOCAL.unpack_from(raw)
+    said_name = (signature, flags, method, name_length, raw[_LOCAL.size :])
+    if said_name != (b"PK\3\4", member.flags, member.method, len(name), name):
         _refuse(archive, f"the header of {member.name} says other things than the directory")
-    extra = source.take(extra_length)
+    extra = source.take(extra_length) if extra_length else b""
     if _MAX32 in (size, packed_size):
         values = _extra_fields(extra).get(_ZIP64, b"")
         if len(values) >= 16:
