@@ -68,7 +68,7 @@ class FakeEngine:
         diff_ids = tuple(json.loads(config)["rootfs"]["diff_ids"])
         chains = set(self.chains)
         for count, path in enumerate(entry["Layers"], 1):
-            if diff_ids[:count] in chains:
+            if any(chain[:count] == diff_ids[:count] for chain in chains):
                 continue
             if path not in found:
                 raise NotTaken("cannot load", why=f"open {path}: no such file or directory")

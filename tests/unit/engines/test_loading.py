@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from typing_extensions import Self
 
 from envsnap.engines import loading
 from envsnap.engines.docker import DockerEngine
@@ -16,6 +15,9 @@ from envsnap.engines.loading import NotTaken
 from envsnap.errors import EngineError
 from envsnap.oci.image import Image
 from tests.fakes import layered
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Response:
