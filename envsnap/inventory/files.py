@@ -8,7 +8,7 @@ Semantics: the OCI image specification, "Image Layer Filesystem Changeset".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, TypeAlias
 
 from envsnap.errors import InputError
@@ -60,6 +60,8 @@ class File:
 
 
 Node: TypeAlias = "Directory | Link | File"
+Unfilled: TypeAlias = Mapping[str, Sequence[tuple[str, File]]]
+"""Path of a file in a layer -> hard links to it that are wanted under their own path, and lack its content."""
 
 
 class FileSystem:
@@ -77,15 +79,19 @@ class FileSystem:
         self._nodes = self._name_bytes = self._steps = 0
         self._last: tuple[str, str, Directory] | None = None
         self._what = ""
+        self._unfilled: dict[str, list[tuple[str, File]]] = {}
 
     # Putting layers on it
 
-    def apply(self, tar: Iterable[bytes], *, what: str) -> None:
+    def apply(self, tar: Iterable[bytes], *, what: str) -> Unfilled:
         """Put a layer on what is there.
 
         Args:
             tar: its uncompressed archive in pieces; all are read.
             what: names the layer in an error.
+
+        Returns:
+            Hard links to files that came before them, when nobody could know that they are needed: `fill` reads the layer again for these.
 
         Raises:
             InputError: it is no tar archive, or one that no honest tool writes.
@@ -93,6 +99,7 @@ class FileSystem:
         self._what = what
         self._layer += 1
         self._last = None
+        self._unfilled = {}
         self._spool.seek(self._spooled)
         reader = LayerReader(tar, what=what)
         for member in reader:
@@ -106,6 +113,19 @@ class FileSystem:
                 self._white_out(path, name)
             else:
                 self._put(path, name, member, reader)
+        return self._unfilled
+
+    def fill(self, tar: Iterable[bytes], unfilled: Unfilled, *, what: str) -> None:
+        """Give hard links their content. Args: as of `apply`, for the same layer; unfilled: what that returned."""
+        self._what = what
+        self._spool.seek(self._spooled)
+        reader = LayerReader(tar, what=what)
+        for member in reader:
+            links = [file for place, file in unfilled.get(member.path, ()) if wanted.content(place, member.size)]
+            if member.kind == "file" and links:
+                start = self._keep(member.size, reader)
+                for file in links:
+                    file.start, file.size, file.mode = start, member.size, member.mode
 
     def _put(self, path: str, name: str, member: Member, reader: LayerReader) -> None:
         real, parent = self._parent(path)
@@ -120,7 +140,7 @@ class FileSystem:
                 self._count(len(member.target))
                 self._set(parent, name, Link(self._layer, member.target))
             case "hard link":
-                self._set(parent, name, self._again(member.target))
+                self._set(parent, name, self._again(f"{real}/{name}" if real else name, member))
             case "file":
                 place = f"{real}/{name}" if real else name
                 self._set(parent, name, self._file(place, member, reader))
@@ -130,26 +150,32 @@ class FileSystem:
     def _file(self, place: str, member: Member, reader: LayerReader) -> File | None:
         if not wanted.content(place, member.size):
             return File(self._layer, member.mode) if wanted.name(place) else None
+        return File(self._layer, member.mode, member.size, self._keep(member.size, reader))
+
+    def _keep(self, size: int, reader: LayerReader) -> int:
+        """Put the content that comes now into the spool; returns where it starts."""
         start = self._spooled
-        self._spooled += member.size
+        self._spooled += size
         if self._spooled > _MAX_SPOOL_BYTES:
             raise self._refused(f"it has more than {_MAX_SPOOL_BYTES >> 30} GiB of libraries and packages' records")
         for piece in reader.content():
             self._spool.write(piece)
-        return File(self._layer, member.mode, member.size, start)
+        return start
 
-    def _again(self, target: str) -> Node | None:
-        """What a hard link to `target` is; a file whose content was not kept is none that anybody looks for under its other names."""
-        path, _, name = target.rpartition("/")
+    def _again(self, place: str, member: Member) -> Node | None:
+        """What a hard link is: what its target is."""
+        path, _, name = member.target.rpartition("/")
         found = self.walk(path)
         node = found[1].children.get(name) if found is not None and isinstance(found[1], Directory) else None
-        match node:
-            case File():
-                return File(self._layer, node.mode, node.size, node.start)
-            case Link():
-                return Link(self._layer, node.target)
-            case _:
-                return None
+        if isinstance(node, Link):
+            return Link(self._layer, node.target)
+        if isinstance(node, File) and node.kept:
+            return File(self._layer, node.mode, node.size, node.start)
+        file = File(self._layer, member.mode)
+        if wanted.content(place, 0):
+            self._unfilled.setdefault(member.target, []).append((place, file))
+            return file
+        return file if wanted.name(place) else None
 
     def _set(self, parent: Directory, name: str, node: Node | None) -> None:
         """Put a node in the place of what is there; None for one that need not be remembered."""

@@ -36,7 +36,7 @@ class LayerSource:
     Attributes:
         name: for messages ("layer 3 of 12 of debian:bookworm").
         diff_id: digest that its uncompressed bytes must have; None where nobody said one.
-        open: its bytes, compressed or not, from the start.
+        open: its bytes, compressed or not, from the start, however often it is called.
     """
 
     name: str
@@ -47,7 +47,7 @@ class LayerSource:
 def read_inventory(
     reference: str, layers: Iterable[LayerSource], config: ImageConfig, *, blobs: BlobStore, scratch: Path, progress: Progress
 ) -> BaseInventory:
-    """Read an image's layers, each once and in order, and none of them whole.
+    """Read an image's layers in order, none of them whole, and each once: but for one with hard links that come after what they link to.
 
     Every uncompressed byte is held against the diff_id that the config names: what is remembered under a config's digest is what that
     config means.
@@ -69,39 +69,42 @@ def read_inventory(
             files = FileSystem(spool)
             left = _MAX_BYTES
             for layer in layers:
-                content = _Hashed(inflated(layer.open(), what=layer.name), left, what=layer.name)
-                files.apply(content, what=layer.name)
+                content = _Hashed(layer, left)
+                unfilled = files.apply(content, what=layer.name)
+                content.require(reference)
                 left -= content.size
-                if layer.diff_id is not None and content.digest != layer.diff_id:
-                    raise EngineError(
-                        f"cannot read what is in {reference}",
-                        why=f"{layer.name} holds {content.digest[:19]}…, and the image's config says {layer.diff_id[:19]}…",
-                        hint="its manifest and its config do not belong together; choose another base",
-                    )
+                if unfilled:
+                    files.fill(again := _Hashed(layer, content.size), unfilled, what=layer.name)
+                    again.require(reference)
             return _inventory(files, config, blobs, progress)
 
 
 class _Hashed:
-    """A stream that is hashed as it passes. Attributes: size: so far, in bytes."""
+    """A layer's uncompressed bytes, hashed as they pass. Attributes: size: so far, in bytes."""
 
-    def __init__(self, pieces: Iterable[bytes], limit: int, *, what: str) -> None:
-        self._pieces = pieces
-        self._what = what
+    def __init__(self, layer: LayerSource, limit: int) -> None:
+        self._layer = layer
         self._limit = limit
         self._hash = hashlib.sha256()
         self.size = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        for piece in self._pieces:
+        for piece in inflated(self._layer.open(), what=self._layer.name):
             self.size += len(piece)
             if self.size > self._limit:
-                raise InputError(f"refused {self._what}", why=f"it makes the image larger than {_MAX_BYTES >> 30} GiB")
+                raise InputError(f"refused {self._layer.name}", why=f"it makes the image larger than {_MAX_BYTES >> 30} GiB")
             self._hash.update(piece)
             yield piece
 
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
+    def require(self, reference: str) -> None:
+        """Raises EngineError unless all that passed is what the config says."""
+        digest, expected = f"sha256:{self._hash.hexdigest()}", self._layer.diff_id
+        if expected not in (None, digest):
+            raise EngineError(
+                f"cannot read what is in {reference}",
+                why=f"{self._layer.name} holds {digest[:19]}…, and the image's config says {expected[:19]}…",
+                hint="its manifest and its config do not belong together; choose another base",
+            )
 
 
 def _inventory(files: FileSystem, config: ImageConfig, blobs: BlobStore, progress: Progress) -> BaseInventory:

@@ -123,11 +123,13 @@ def of_engine(reference: str, *, engine: Engine, cache: Path, progress: Progress
     if image is None:
         raise EngineError(f"cannot read what is in {reference}", why="the engine does not have it", hint=f"docker pull {reference}")
     name = name or reference.partition("@")[0]
-    with (
-        progress.task(f"read what is in {name}", total=image.size_bytes, unit="bytes") as task,
-        engine.files(image.image_id) as files,
-    ):
-        layer = LayerSource(name=f"what the engine has as {name}", diff_id=None, open=_counted(lambda: files, task))
+
+    def files() -> Iterator[bytes]:
+        with engine.files(image.image_id) as pieces:
+            yield from pieces
+
+    with progress.task(f"read what is in {name}", total=image.size_bytes, unit="bytes") as task:
+        layer = LayerSource(name=f"what the engine has as {name}", diff_id=None, open=_counted(files, task))
         inventory = _read(name, [layer], image.config, cache, progress)
     return remembered.remember(inventory, config=image.config_digest, reference=name, cache=cache).inventory
 

@@ -94,6 +94,29 @@ def test_hard_links_share_content_and_outlive_their_first_name(put: Put) -> None
     assert found is not None
     assert (files.bytes_of(found), found.mode) == (b"program", 0o755)
     assert set(files.children("usr/bin")) == {"python3"}
+    assert files.text("usr/bin/python3") == "program"
+
+
+def test_a_hard_link_to_what_nobody_knew_to_be_needed_is_filled_later(put: Put) -> None:
+    files = put(layer(file("opt/same", b"lower")))
+    data = layer(
+        file("opt/same", b"program", 0o755),
+        file("opt/large", b"x"),
+        hard_link("usr/bin/python3.11", "opt/same"),
+        hard_link("usr/bin/python3.12", "opt/same"),
+        hard_link("usr/lib/liba.so", "opt/large"),
+        hard_link("usr/share/doc", "opt/same"),
+    )
+    unfilled = files.apply(pieces(data), what="layer")
+    assert {path: [place for place, _ in links] for path, links in unfilled.items()} == {
+        "opt/same": ["usr/bin/python3.11", "usr/bin/python3.12"],
+        "opt/large": ["usr/lib/liba.so"],
+    }
+    files.fill(pieces(data), unfilled, what="layer")
+    for path, content in (("usr/bin/python3.11", b"program"), ("usr/bin/python3.12", b"program"), ("usr/lib/liba.so", b"x")):
+        found = files.file(path)
+        assert found is not None
+        assert files.bytes_of(found) == content
 
 
 def test_contents_come_in_parts(put: Put) -> None:

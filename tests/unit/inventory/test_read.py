@@ -279,6 +279,25 @@ def test_paths_that_no_document_can_say_are_left_out(tmp_path: Path) -> None:
     assert "opt" not in "".join(inventory(tmp_path, system(), odd).directories)
 
 
+def test_a_layer_is_read_again_for_hard_links_and_held_against_its_digest_again(tmp_path: Path) -> None:
+    entries = [entry for entry in system() if entry[0] != "usr/bin/python3.11"]
+    program = next(data for path, _, data in system() if path == "usr/bin/python3.11")
+    tar = layer(*entries, file("opt/same", program, 0o755), hard_link("usr/bin/python3.11", "opt/same"))
+    answers = [tar, tar.replace(b"3.11.2\0", b"3.11.3\0"), tar, tar]
+    assert len(answers[1]) == len(tar)
+    assert answers[1] != tar
+    first = LayerSource(name="layer 1", diff_id=source(tar).diff_id, open=lambda: pieces(answers.pop(0)))
+
+    def once() -> BaseInventory:
+        return read_inventory(
+            "base:1", [first], ImageConfig(architecture="amd64"), blobs=blobs(tmp_path), scratch=tmp_path, progress=SILENT
+        )
+
+    with pytest.raises(EngineError, match="cannot read what is in base:1"):
+        once()
+    assert once().python == "3.11.2"
+
+
 def test_other_bytes_than_the_config_says_are_refused(tmp_path: Path) -> None:
     wrong = source(layer(*system()), diff_id=f"sha256:{'0' * 64}")
     with pytest.raises(EngineError) as caught:
