@@ -10,6 +10,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO, NamedTuple, NoReturn
@@ -83,6 +84,21 @@ def write_wheel(
     return _Transcoder(wheel, writer, layout, file, rebuilt=rebuilt).run(sha256, extra)
 
 
+def read_sources(wheel: BinaryIO, layout: Layout, *, file: str, sha256: str, largest: int) -> Iterator[tuple[str, bytes]]:
+    """The Python files that byte code can be made of (`TranscodedWheel.sources`): path in the layer and content, in the wheel's order.
+
+    Nothing of them may be believed before the last one was taken: only then is the whole wheel hashed.
+
+    Args:
+        wheel, layout, file, sha256: as in `write_wheel`.
+        largest: bytes; larger ones are left out.
+
+    Raises:
+        InputError: as in `write_wheel`.
+    """
+    return _Transcoder(wheel, LayerWriter(lambda _: None), layout, file, rebuilt=False).sources(sha256, largest)
+
+
 class _Transcoder:
     def __init__(self, wheel: BinaryIO, writer: LayerWriter, layout: Layout, file: str, *, rebuilt: bool) -> None:
         self._wheel = wheel
@@ -111,20 +127,15 @@ class _Transcoder:
         places = self._places(own)
         self._check_record(places)
         environment.directories(self._layout, self._writer)
-        self._wheel.seek(0)
-        source = zip.HashedFile(self._wheel)
-        for member, pieces in zip.read_sequentially(source, self._archive):
+        for member, pieces in self._read_hashed(sha256):
             if (path := places.get(member.name)) is not None:
                 self._install(member, pieces, path)
             elif member.name == f"{self._metadata_name}/RECORD" and self._content(member, pieces) != self._record_data:
                 self._refuse("it changed while it was read")
-        if source.finish() != sha256:
-            raise InputError(f"{self._file} is another file than was asked for", why=f"its SHA-256 is not {sha256[:12]}…")
         for name in sorted(self._scripts):
             self._put(f"{self._layout.prefix}/bin/{name}", self._scripts[name], 0o755)
         for path in sorted(own):
             self._put(path, own[path], 0o644)
-        self._ancestors(f"{metadata}/RECORD")
         self._writer.file(f"{metadata}/RECORD", write_rows(self._installed, metadata, self._layout))
         below = self._layout.site + "/"
         return TranscodedWheel(
@@ -135,6 +146,21 @@ class _Transcoder:
                 Source(done.path, done.size) for done in self._installed if done.path.endswith(".py") and done.path.startswith(below)
             ),
         )
+
+    def sources(self, sha256: str, largest: int) -> Iterator[tuple[str, bytes]]:
+        places, below = self._places(()), f"{self._layout.site}/"
+        for member, pieces in self._read_hashed(sha256):
+            path = places.get(member.name, "")
+            if path.startswith(below) and path.endswith(".py") and member.size <= largest:
+                yield path, self._content(member, pieces)
+
+    def _read_hashed(self, sha256: str) -> Iterator[tuple[zip.Member, Iterator[memoryview]]]:
+        """Every member from front to back, and after the last one a look at the whole file's hash."""
+        self._wheel.seek(0)
+        source = zip.HashedFile(self._wheel)
+        yield from zip.read_sequentially(source, self._archive)
+        if source.finish() != sha256:
+            raise InputError(f"{self._file} is another file than was asked for", why=f"its SHA-256 is not {sha256[:12]}…")
 
     def _refuse(self, why: str) -> NoReturn:
         raise InputError(f"refused {self._file}", why=why)
@@ -236,7 +262,7 @@ class _Transcoder:
         row = self._rows[member.name]
         executable = member.mode & _KIND == _REGULAR and member.mode & _EXECUTABLE
         mode = 0o755 if executable else 0o644
-        self._ancestors(path)
+        self._ancestors(path, member.name)
         if path.startswith(f"{self._layout.prefix}/bin/") and "/scripts/" in member.name:
             first = next(pieces, memoryview(b""))
             pieces = chain((first,), pieces)
@@ -249,13 +275,11 @@ class _Transcoder:
             if sha256 != held:
                 self._refuse(f"{member.name} is in another wheel of the layer, too, with other content")
         else:
-            try:
+            with self._naming(member.name):
                 if member.method == zip.DEFLATED:
                     sha256 = self._writer.deflated(path, pieces, size=member.size, crc32=member.crc32, mode=mode)
                 else:
                     sha256 = self._writer.stream(path, pieces, size=member.size, mode=mode)
-            except InputError as error:
-                raise InputError(f"refused {self._file}", why=f"{member.name}: {error.why}") from error
         self._check_hash(member, sha256, row)
         self._installed.append(Installed(path, sha256 if row.sha256 else "", member.size))
 
@@ -277,22 +301,26 @@ class _Transcoder:
         if member.method == zip.STORED:
             return b"".join(pieces)
         inflater = Inflater(member.name, member.size)
-        try:
+        with self._naming(member.name):
             data = b"".join(part for piece in pieces for part in inflater.inflate(piece))
             inflater.finish(member.crc32)
-        except InputError as error:
-            raise InputError(f"refused {self._file}", why=f"{member.name}: {error.why}") from error
         return data
 
     def _put(self, path: str, data: bytes, mode: int) -> None:
-        self._ancestors(path)
-        try:
+        self._ancestors(path, path)
+        with self._naming(path):
             self._writer.file(path, data, mode)
-        except InputError as error:
-            raise InputError(f"refused {self._file}", why=f"{path}: {error.why}") from error
         self._installed.append(Installed(path, hashlib.sha256(data).hexdigest(), len(data)))
 
-    def _ancestors(self, path: str) -> None:
+    @contextmanager
+    def _naming(self, member: str) -> Iterator[None]:
+        """What the writer refuses is refused for this wheel and member."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(f"refused {self._file}", why=f"{member}: {error.why}") from error
+
+    def _ancestors(self, path: str, member: str) -> None:
         folder = path.rpartition("/")[0]
         if folder in self._folders:
             return
@@ -300,9 +328,10 @@ class _Transcoder:
         while folder not in self._folders and folder.startswith(self._layout.prefix):
             missing.append(folder)
             folder = folder.rpartition("/")[0]
-        for one in reversed(missing):
-            self._folders.add(one)
-            self._writer.directory(one)
+        with self._naming(member):
+            for one in reversed(missing):
+                self._writer.directory(one)
+        self._folders.update(missing)
 
 
 def _same_version(one: str, other: str) -> bool:

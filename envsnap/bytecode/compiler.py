@@ -1,0 +1,219 @@
+"""From wheels to a layer of their byte code: some processes at a time, and nothing twice."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from envsnap.bytecode.interpreters import Interpreter, NotFound
+from envsnap.bytecode.running import Compiled, Module, compile_modules
+from envsnap.errors import InputError, TargetError
+from envsnap.layers import environment
+from envsnap.layers.wheel import read_sources
+from envsnap.layers.writer import LayerWriter
+from envsnap.model.kinds import Digest
+from envsnap.model.layers import Layout, PlannedWheel
+from envsnap.storage import BlobStore, disk_errors, write_file
+from envsnap.target import GUEST_DIRECTORY
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_CHUNK_BYTES = 1 << 20
+"""Of source for one process. Modules do not mind each other's company: this decides no digest."""
+LARGEST_SOURCE = 16 << 20
+"""Bytes of a module that is compiled: more of them would take GBs of memory, and modules of that size are data."""
+
+_FRAME = struct.Struct(">II")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelSources:
+    """A wheel whose modules are to be compiled.
+
+    Attributes:
+        name: for people. sha256: of the wheel, hex.
+        read: its modules: path in the layer, below the layout's site directory, and source. Called at most once, in one thread.
+            When it raises, nothing that came out of it is kept.
+    """
+
+    name: str
+    sha256: str
+    read: Callable[[], Iterable[tuple[str, bytes]]]
+
+
+def sources_of(wheel: PlannedWheel, path: Path, layout: Layout) -> WheelSources:
+    """The modules of a wheel that lies at `path`; reading them raises as `layers.wheel.read_sources`."""
+
+    def read() -> Iterator[tuple[str, bytes]]:
+        with disk_errors(f"read {wheel.file}", path), path.open("rb") as file:
+            yield from read_sources(file, layout, file=wheel.file, sha256=wheel.sha256, largest=LARGEST_SOURCE)
+
+    return WheelSources(name=f"{wheel.name} {wheel.version}", sha256=wheel.sha256, read=read)
+
+
+class _Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the byte code of a wheel came down to. Attributes: pieces: blobs, each of a chunk of modules."""
+
+    pieces: tuple[Digest, ...]
+
+
+class Compiler:
+    """Makes byte code for one version of Python. It may be used from several threads, and runs at most `workers` processes for all.
+
+    Args:
+        version: exact version of the image's interpreter, "3.11.2".
+        find: called once, when something must be compiled.
+        cache: byte code is kept in its blobs, and what it was made of in its `bytecode/`.
+    """
+
+    def __init__(self, version: str, find: Callable[[], Interpreter | NotFound], cache: Path, *, workers: int | None = None) -> None:
+        self._version = version
+        self._find = find
+        self._found: Interpreter | NotFound | None = None
+        self._finding = threading.Lock()
+        self._cache = cache
+        self._store = BlobStore(cache / "blobs")
+        self._workers = workers or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(max_workers=self._workers, thread_name_prefix="bytecode")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def write_layer(
+        self, wheels: Sequence[WheelSources], layout: Layout, writer: LayerWriter, on_source: Callable[[int], object] = lambda _: None
+    ) -> None:
+        """Write the byte code of wheels, and the directories above it, into a layer.
+
+        Where two wheels have the same module, the first one's counts, as for the module itself.
+
+        Args:
+            on_source: told of each number of bytes of source whose byte code is there.
+
+        Raises:
+            TargetError: no interpreter of the version can be run here, or the disk is full.
+            EngineError: the interpreter failed.
+            InputError: whatever `WheelSources.read` raises.
+        """
+        made = [self._kept(wheel, layout) or self._make(wheel, layout, on_source) for wheel in wheels]
+        environment.directories(layout, writer)
+        folders = set[str]()
+        for kept in made:
+            for digest in kept.pieces:
+                for path, data in _frames(self._store.read(digest), digest):
+                    if writer.content(path) is None:
+                        _ancestors(path, layout, folders, writer)
+                        writer.file(path, data)
+
+    def _kept(self, wheel: WheelSources, layout: Layout) -> _Kept | None:
+        """What was made before; None where it was not, or is not what it was."""
+        try:
+            kept = msgspec.json.decode(self._place(wheel, layout).read_bytes(), type=_Kept)
+            for digest in kept.pieces:
+                self._store.read(digest)
+        except (OSError, msgspec.MsgspecError, InputError):
+            return None
+        return kept
+
+    def _make(self, wheel: WheelSources, layout: Layout, on_source: Callable[[int], object]) -> _Kept:
+        interpreter = self._interpreter()
+        pieces: list[str | None] = []
+        running: deque[Future[str | None]] = deque()
+        try:
+            for chunk in _chunks(wheel, layout):
+                running.append(self._pool.submit(self._compile, interpreter, chunk, wheel.name, on_source))
+                if len(running) > 2 * self._workers:  # what waits lies in memory
+                    pieces.append(running.popleft().result())
+            pieces += [future.result() for future in running]
+        except BaseException:
+            for future in running:
+                future.cancel()
+            raise
+        kept = _Kept(pieces=tuple(digest for digest in pieces if digest is not None))
+        write_file(self._place(wheel, layout), msgspec.json.encode(kept))
+        return kept
+
+    def _compile(self, interpreter: Interpreter, chunk: Sequence[Module], name: str, on_source: Callable[[int], object]) -> str | None:
+        compiled = compile_modules(interpreter, chunk, name)
+        on_source(sum(len(module.source) for module in chunk))
+        if not compiled:
+            return None
+        with self._store.writer(durable=False) as blob:
+            for one in compiled:
+                path = one.path.encode()
+                blob.write(b"".join((_FRAME.pack(len(path), len(one.data)), path, one.data)))
+        return blob.digest
+
+    def _interpreter(self) -> Interpreter:
+        with self._finding:
+            if self._found is None:
+                self._found = self._find()
+        if isinstance(self._found, NotFound):
+            raise TargetError("byte code cannot be made on this host", why=self._found.reason, hint=self._found.hint)
+        return self._found
+
+    def _place(self, wheel: WheelSources, layout: Layout) -> Path:
+        key = json.dumps([_how(), wheel.sha256, layout.prefix, layout.python, self._version])
+        return self._cache / "bytecode" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+@cache
+def _how() -> str:
+    """Names the way that byte code is made: a change of the script makes it anew."""
+    return hashlib.sha256((GUEST_DIRECTORY / "compile.py").read_bytes()).hexdigest()
+
+
+def _chunks(wheel: WheelSources, layout: Layout) -> Iterator[list[Module]]:
+    chunk: list[Module] = []
+    size = 0
+    for path, source in wheel.read():
+        if not path.endswith(".py") or not path.startswith(f"{layout.site}/") or len(source) > LARGEST_SOURCE:
+            continue
+        chunk.append(Module(path, source))
+        size += len(source)
+        if size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _frames(data: bytes, digest: str) -> Iterator[Compiled]:
+    place = 0
+    while place < len(data):
+        with contextlib.suppress(struct.error, UnicodeDecodeError):
+            path_size, size = _FRAME.unpack_from(data, place)
+            start = place + _FRAME.size + path_size
+            place, path = start + size, data[start - path_size : start].decode()
+            if place <= len(data):
+                yield Compiled(path, data[start:place])
+                continue
+        raise InputError(f"blob {digest[:19]} is no byte code", why="it ends early", hint="envsnap cache prune")
+
+
+def _ancestors(path: str, layout: Layout, written: set[str], writer: LayerWriter) -> None:
+    missing = []
+    folder = path.rpartition("/")[0]
+    while folder not in written and folder.startswith(layout.prefix):
+        missing.append(folder)
+        folder = folder.rpartition("/")[0]
+    for one in reversed(missing):
+        written.add(one)
+        writer.directory(one)

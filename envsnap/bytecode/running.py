@@ -1,0 +1,85 @@
+"""One run of the interpreter: some modules in, their byte code out."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, NoReturn
+
+from envsnap import process
+from envsnap.bytecode.interpreters import FLAGS, Interpreter
+from envsnap.errors import EngineError
+from envsnap.oci.image import EPOCH
+from envsnap.target import GUEST_DIRECTORY
+
+_REQUEST = struct.Struct(">II")
+_ANSWER = struct.Struct(">I")
+_HEADER = struct.Struct("<III")  # of a .pyc, after the magic number (PEP 552)
+_TIMEOUT_S = 600.0
+
+
+class Module(NamedTuple):
+    """A Python file of a wheel. Attributes: path: in the layer."""
+
+    path: str
+    source: bytes
+
+
+class Compiled(NamedTuple):
+    """A .pyc. Attributes: path: in the layer."""
+
+    path: str
+    data: bytes
+
+
+def compile_modules(interpreter: Interpreter, modules: Sequence[Module], what: str) -> list[Compiled]:
+    """The byte code of those that have some, in their order (`guest/compile.py` says which have none).
+
+    Args:
+        what: names them in an error.
+
+    Raises:
+        EngineError: the interpreter failed, or what it wrote is no byte code of these modules.
+    """
+    asked = b"".join(part for module in modules for part in _asked(module))
+    argv = [*interpreter.command.argv, *FLAGS, str(GUEST_DIRECTORY), "compile"]
+    try:
+        done = process.run(argv, env=interpreter.command.variables, stdin=asked, timeout_s=_TIMEOUT_S)
+    except process.NotStarted as error:
+        _failed(interpreter, what, str(error))
+    if not done.ok:
+        why = f"it took more than {_TIMEOUT_S:.0f} s" if done.timed_out else f"exit code {done.returncode}"
+        _failed(interpreter, what, why, done.tail())
+    answers = list(_answers(done.stdout, interpreter, what))
+    if len(answers) != len(modules):
+        _failed(interpreter, what, "it wrote byte code for another number of modules")
+    return [_checked(module, data, interpreter, what) for module, data in zip(modules, answers, strict=True) if data]
+
+
+def _asked(module: Module) -> tuple[bytes, bytes, bytes]:
+    path = f"/{module.path}".encode()
+    return _REQUEST.pack(len(path), len(module.source)), path, module.source
+
+
+def _answers(data: bytes, interpreter: Interpreter, what: str) -> Iterator[bytes]:
+    place = 0
+    while place < len(data):
+        start = place + _ANSWER.size
+        size = _ANSWER.unpack_from(data, place)[0] if start <= len(data) else 0
+        place = start + size
+        if place > len(data):
+            _failed(interpreter, what, "what it wrote ends early")
+        yield data[start:place]
+
+
+def _checked(module: Module, data: bytes, interpreter: Interpreter, what: str) -> Compiled:
+    if not data.startswith(interpreter.magic + _HEADER.pack(0, EPOCH, len(module.source))):
+        _failed(interpreter, what, f"what it wrote for {module.path} is no byte code of that file")
+    folder, _, name = module.path.rpartition("/")
+    return Compiled(f"{folder}/__pycache__/{name.removesuffix('.py')}.{interpreter.cache_tag}.pyc", data)
+
+
+def _failed(interpreter: Interpreter, what: str, why: str, log: str = "") -> NoReturn:
+    raise EngineError(
+        f"byte code of {what} cannot be made", why=f"Python {interpreter.version}: {why}", hint="--no-pyc leaves it out", log=log
+    )

@@ -1,0 +1,222 @@
+"""Layers of byte code: one digest whoever makes them, kept by wheel and version, and no fault that goes unseen."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import io
+import json
+import platform
+import sys
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from envsnap.bytecode import Command, Compiler, Interpreter, NotFound, WheelSources, compiler, find_interpreter, sources_of
+from envsnap.errors import EngineError, EnvsnapError, InputError, TargetError
+from envsnap.layers.writer import LayerWriter
+from envsnap.model.base import Directory
+from envsnap.model.layers import Layout, PlannedWheel
+from envsnap.oci.image import EPOCH
+from tests.fakes.wheels import DEMO, DEMO_FILE, write_wheel
+
+VERSION = platform.python_version()
+TAG = sys.implementation.cache_tag
+LAYOUT = Layout(python="3.11")
+SITE = "opt/envsnap/env/lib/python3.11/site-packages"
+Find = Callable[[], Interpreter | NotFound]
+
+
+def this_one() -> Interpreter | NotFound:
+    return find_interpreter(VERSION, [Command(argv=(sys.executable,))])
+
+
+def nobody() -> Interpreter | NotFound:
+    raise AssertionError("an interpreter was looked for")
+
+
+def wheel(name: str = "one", modules: Mapping[str, str] = {"pkg/__init__.py": "", "pkg/part.py": "VALUE = 1\n"}) -> WheelSources:
+    sources = [(f"{SITE}/{path}", text.encode()) for path, text in modules.items()]
+    return WheelSources(name=f"{name} 1", sha256=hashlib.sha256(repr((name, sources)).encode()).hexdigest(), read=lambda: iter(sources))
+
+
+def unread() -> Iterator[tuple[str, bytes]]:
+    raise AssertionError("the wheel was read again")
+    yield
+
+
+def layer(cache: Path, *wheels: WheelSources, find: Find = this_one, layout: Layout = LAYOUT, workers: int = 2) -> bytes:
+    blob = io.BytesIO()
+    with Compiler(VERSION, find, cache, workers=workers) as made_by:
+        writer = LayerWriter(blob.write)
+        made_by.write_layer(wheels, layout, writer)
+        writer.finish()
+    return blob.getvalue()
+
+
+def files(blob: bytes) -> Mapping[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))) as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}  # type: ignore[union-attr]
+
+
+def test_byte_code_lies_where_python_looks_for_it(tmp_path: Path) -> None:
+    blob = layer(tmp_path, wheel())
+    assert sorted(files(blob)) == [f"{SITE}/pkg/__pycache__/{name}.{TAG}.pyc" for name in ("__init__", "part")]
+    for data in files(blob).values():
+        assert data.startswith(importlib.util.MAGIC_NUMBER + bytes(4) + EPOCH.to_bytes(4, "little"))
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))) as archive:
+        members = {member.name: member for member in archive}
+    assert {(member.mode, member.uid, member.gid, member.mtime) for member in members.values() if member.isfile()} == {(0o644, 0, 0, EPOCH)}
+    folders = [name for name, member in members.items() if member.isdir()]
+    assert folders[0] == "opt"
+    assert folders[-2:] == [f"{SITE}/pkg", f"{SITE}/pkg/__pycache__"]
+
+
+def test_the_base_keeps_its_opt_as_it_was(tmp_path: Path) -> None:
+    blob = layer(tmp_path, wheel(), layout=Layout(python="3.11", opt=Directory(mode=0o2775, gid=50)))
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))) as archive:
+        member = archive.getmember("opt")
+    assert (member.mode, member.gid) == (0o2775, 50)
+
+
+def test_one_digest_however_many_processes_and_however_the_modules_are_dealt_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = {f"pkg/m{number}.py": f"def f{number}(x): return x in {{'a{number % 3}', 'b'}}\n" for number in range(40)}
+    once = layer(tmp_path / "a", wheel("one", modules), wheel("two"), workers=1)
+    monkeypatch.setattr(compiler, "_CHUNK_BYTES", 100)
+    assert layer(tmp_path / "b", wheel("one", modules), wheel("two"), workers=3) == once
+    assert len(list((tmp_path / "b/blobs/sha256").iterdir())) > len(list((tmp_path / "a/blobs/sha256").iterdir()))
+
+
+def test_what_was_made_is_kept_by_wheel_layout_and_version(tmp_path: Path) -> None:
+    one = wheel()
+    first = layer(tmp_path, one)
+    again = WheelSources(name=one.name, sha256=one.sha256, read=unread)
+    assert layer(tmp_path, again, find=nobody) == first
+    with pytest.raises(AssertionError, match="read again"):
+        layer(tmp_path, WheelSources(name="two", sha256="0" * 64, read=unread))
+    with pytest.raises(AssertionError, match="looked for"):
+        layer(tmp_path, again, find=nobody, layout=Layout(python="3.11", prefix="opt/other"))
+    with pytest.raises(AssertionError, match="looked for"), Compiler("3.0.1", nobody, tmp_path) as other:
+        other.write_layer([again], LAYOUT, LayerWriter(io.BytesIO().write))
+
+
+@pytest.mark.parametrize("damage", ["blob changed", "blob gone", "facts torn", "facts of another kind"])
+def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
+    first = layer(tmp_path, wheel())
+    (blob,) = (tmp_path / "blobs/sha256").iterdir()
+    (facts,) = (tmp_path / "bytecode").iterdir()
+    match damage:
+        case "blob changed":
+            blob.write_bytes(blob.read_bytes()[:-1] + b"!")
+        case "blob gone":
+            blob.unlink()
+        case "facts torn":
+            facts.write_bytes(facts.read_bytes()[:-5])
+        case _:
+            facts.write_text(json.dumps({"pieces": ["../../../etc/passwd"]}))
+    assert layer(tmp_path, wheel()) == first
+    assert layer(tmp_path, wheel(), find=nobody) == first
+
+
+def test_a_blob_that_is_no_byte_code_is_refused(tmp_path: Path) -> None:
+    layer(tmp_path, wheel())
+    (facts,) = (tmp_path / "bytecode").iterdir()
+    for data in (b"\0\0\0", b"\0\0\0\1\0\0\0\1x", b"\0\0\0\1\0\0\0\1\xffy"):
+        name = hashlib.sha256(data).hexdigest()
+        (tmp_path / "blobs/sha256" / name).write_bytes(data)
+        facts.write_text(json.dumps({"pieces": [f"sha256:{name}"]}))
+        with pytest.raises(InputError, match="no byte code"):
+            layer(tmp_path, wheel())
+
+
+def test_modules_without_byte_code_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "LARGEST_SOURCE", 50)
+    modules = {"good.py": "x = 1\n", "broken.py": "def (:\n", "large.py": "y = 1\n" * 20, "data.txt": "x"}
+    blob = layer(tmp_path, wheel("one", modules), wheel("two", {"only/broken.py": "def (:\n"}))
+    assert list(files(blob)) == [f"{SITE}/__pycache__/good.{TAG}.pyc"]
+    scripts = WheelSources(name="x", sha256="1" * 64, read=lambda: iter([("opt/envsnap/env/bin/tool.py", b"x = 1\n")]))
+    assert not files(layer(tmp_path, scripts))
+
+
+def test_a_module_of_two_wheels_is_there_once(tmp_path: Path) -> None:
+    assert len(files(layer(tmp_path, wheel("one"), wheel("two")))) == 2
+
+
+def test_progress_is_told_in_bytes_of_source(tmp_path: Path) -> None:
+    told: list[int] = []
+    with Compiler(VERSION, this_one, tmp_path) as made_by:
+        made_by.write_layer([wheel()], LAYOUT, LayerWriter(io.BytesIO().write), told.append)
+    assert sum(told) == len("VALUE = 1\n")
+
+
+def test_without_an_interpreter_it_stops_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(TargetError) as raised:
+        layer(tmp_path, wheel(), find=lambda: find_interpreter("3.11.99", [Command(argv=(sys.executable,))]))
+    assert "exactly that version" in raised.value.why
+    assert VERSION in raised.value.why
+    assert "--no-pyc" in raised.value.hint
+    assert not (tmp_path / "bytecode").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("exit 3", "exit code 3"),
+        ("kill -9 $$", "exit code -9"),
+        ("cat >/dev/null", "another number"),
+        ("cat >/dev/null; printf '\\0\\0\\0\\4abcd\\0\\0\\0\\4abcd'", "no byte code of that file"),
+        ("cat >/dev/null; printf '\\0\\0\\1\\4abcd'", "ends early"),
+        ("cat >/dev/null; printf '\\0\\0'", "ends early"),
+    ],
+)
+def test_an_interpreter_that_fails_or_lies_leaves_nothing(tmp_path: Path, program: str, said: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{program}\n")
+    python.chmod(0o755)
+    bad = Interpreter(command=Command(argv=(str(python),)), version=VERSION, cache_tag=str(TAG), magic=importlib.util.MAGIC_NUMBER)
+    with pytest.raises(EngineError) as raised:
+        layer(tmp_path / "cache", wheel(), find=lambda: bad)
+    assert said in raised.value.why
+    assert "one 1" in raised.value.what
+    assert "--no-pyc" in raised.value.hint
+    assert not (tmp_path / "cache/bytecode").exists()
+
+
+def test_an_interpreter_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    gone = Interpreter(command=Command(argv=(str(tmp_path / "gone"),)), version=VERSION, cache_tag="x", magic=b"")
+    with pytest.raises(EngineError, match="cannot be made"):
+        layer(tmp_path, wheel(), find=lambda: gone)
+
+
+def planned(path: Path) -> PlannedWheel:
+    data = path.read_bytes()
+    return PlannedWheel(
+        name="demo-pkg", version="1.0", file=DEMO_FILE, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data), source_bytes=1
+    )
+
+
+def test_modules_of_a_wheel_file(tmp_path: Path) -> None:
+    path = write_wheel(
+        tmp_path / DEMO_FILE, {**DEMO, "demo_pkg-1.0.data/purelib/late.py": "x = 1\n", "demo_pkg-1.0.data/scripts/run.py": "1\n"}
+    )
+    found = files(layer(tmp_path, sources_of(planned(path), path, LAYOUT)))
+    assert sorted(found) == [
+        f"{SITE}/__pycache__/demo_module.{TAG}.pyc",
+        f"{SITE}/__pycache__/late.{TAG}.pyc",
+        f"{SITE}/demo_pkg/__pycache__/__init__.{TAG}.pyc",
+    ]
+
+
+def test_a_wheel_that_is_another_leaves_nothing(tmp_path: Path) -> None:
+    path = write_wheel(tmp_path / DEMO_FILE, DEMO)
+    wanted = planned(path)
+    write_wheel(path, {**DEMO, "demo_module.py": "def main():\n    print('evil')\n"})
+    with pytest.raises(InputError, match="another file"):
+        layer(tmp_path, sources_of(wanted, path, LAYOUT))
+    assert not (tmp_path / "bytecode").exists()
+    path.unlink()
+    with pytest.raises(EnvsnapError, match="cannot read"):
+        layer(tmp_path, sources_of(wanted, path, LAYOUT))
