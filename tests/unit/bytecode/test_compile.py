@@ -54,9 +54,9 @@ def pythons() -> list[str]:
     found = {sys.version_info[:2]: sys.executable}
     installed = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     for path in sorted(installed.glob("3.*.*/bin/python3")):
-        version = tuple(map(int, path.parts[-3].split(".")[:2]))
-        if version >= (3, 8):
-            found.setdefault(version, str(path))
+        major, minor = map(int, path.parts[-3].split(".")[:2])
+        if (major, minor) >= (3, 8):
+            found.setdefault((major, minor), str(path))
     return list(found.values())
 
 
