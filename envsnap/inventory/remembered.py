@@ -74,7 +74,7 @@ def export(remembered: Remembered, cache: Path, file: Path) -> None:
         TargetError: the disk is full.
     """
     blobs = BlobStore(cache / "blobs")
-    compressor = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    compressor = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     with new_file(file) as fresh, fresh.open("wb") as out:
         for piece in _archive(remembered, blobs, fresh):
             out.write(compressor.compress(piece))
