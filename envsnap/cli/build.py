@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from envsnap.cli import main, planning
+from envsnap.cli import keys, main, planning
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
 
@@ -26,6 +26,8 @@ from envsnap.cli.console import Console
 )
 @click.option("--push", is_flag=True, help="Send the tags to their registries afterwards.")
 @click.option("--load", is_flag=True, help="Have it in the local engine, too, when it is pushed.")
+@click.option("--sbom", is_flag=True, help="Attach a bill of materials (CycloneDX) to what is pushed.")
+@click.option("--sign", type=planning.FILE, metavar="KEY", help="Sign what is pushed, and what is attached to it, as cosign does.")
 @main.shared_options
 def command(
     console: Console,
@@ -40,13 +42,15 @@ def command(
     offline: bool,
     pip_conf: Path | None,
     apt_mirror: str | None,
+    sbom: bool,
+    sign: Path | None,
     **options: Any,
 ) -> None:
     """Build the lock's image, check it, tag it and record it. What was built before is not built again."""
     from envsnap.engines.docker import DockerEngine
     from envsnap.report import plan as report
+    from envsnap.workflows import attest, places
     from envsnap.workflows import build as workflow
-    from envsnap.workflows import places
 
     request = workflow.BuildRequest(
         plan=planning.request(**options),
@@ -58,6 +62,8 @@ def command(
         ca_bundle=ca_bundle,
         pip_conf=pip_conf,
         apt_mirror=apt_mirror,
+        sbom=sbom,
+        sign=attest.private_key(sign, keys.password) if sign is not None else None,
     )
     built = workflow.build(
         lock,

@@ -37,8 +37,18 @@ def command(
     locked, cache, engine = places.read_lock(lock), cache_directory(), planning.engine_if_any()
     registry = planning.registry(ca_bundle, registry_mirror, plain_http)
     request = planning.request(**options)
+    packages = planning.packages(cache, apt_mirror, ca_bundle, offline=offline, fetch=fetch, refresh=request.refresh_base, progress=console)
     made = make_plan(
-        locked, request, engine=engine, registry=registry, cache=cache, pull=False, offline=offline, look_inside=fetch, progress=console
+        locked,
+        request,
+        engine=engine,
+        registry=registry,
+        packages=packages,
+        cache=cache,
+        pull=False,
+        offline=offline,
+        look_inside=fetch,
+        progress=console,
     )
     sources = assembled.Sources(
         registry=registry,
@@ -49,7 +59,7 @@ def command(
         offline=offline,
         pip_conf=pip_conf,
         ca_bundle=ca_bundle,
-        apt_mirror=apt_mirror,
+        packages=packages,
     )
     image = assembled.foretell(made, locked, lock, sources, console)
     console.answer(report.screen(made, image), report.document(made, image))

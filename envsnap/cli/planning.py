@@ -13,8 +13,10 @@ from envsnap import redaction
 
 if TYPE_CHECKING:
     from envsnap.engines.docker import DockerEngine
+    from envsnap.progress import Progress
     from envsnap.registry.client import Registry
     from envsnap.workflows.plan import PlanRequest
+    from envsnap.workflows.system import Packages
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -46,6 +48,7 @@ def plan_options(function: F) -> F:
             metavar="HOST=MIRROR",
             help="Read a registry's images from a mirror first; digests are checked whoever answers.",
         ),
+        click.option("--apt-mirror", metavar="URL", help="Where the distribution's packages are fetched.  [default: the host's]"),
         click.option("--plain-http", multiple=True, metavar="HOST", help="A registry that is reached without encryption."),
     )
     for option in reversed(options):
@@ -105,12 +108,20 @@ def registry(ca_bundle: Path | None, mirrors: tuple[str, ...], plain_http: tuple
     return Registry(network_environment(ca_bundle), mirrors=by_host, plain_http=frozenset(plain_http))
 
 
+def packages(
+    cache: Path, apt_mirror: str | None, ca_bundle: Path | None, *, offline: bool, fetch: bool, refresh: bool, progress: Progress
+) -> Packages:
+    """The packages of distributions, as the options say."""
+    from envsnap.debian.archive import Settings
+    from envsnap.workflows.system import Packages
+
+    settings = Settings(mirror=apt_mirror, offline=offline, ca_bundle=ca_bundle)
+    return Packages(settings, cache, fetch=fetch and not offline, refresh=refresh, progress=progress)
+
+
 def source_options(function: F) -> F:
     """Where what an assembled image is made of comes from."""
-    options = (
-        click.option("--pip-conf", type=FILE, metavar="F", help="pip configuration (indexes, credentials); never in a layer."),
-        click.option("--apt-mirror", metavar="URL", help="Where the distribution's packages are fetched.  [default: the host's]"),
-    )
+    options = (click.option("--pip-conf", type=FILE, metavar="F", help="pip configuration (indexes, credentials); never in a layer."),)
     for option in reversed(options):
         function = option(function)
     return function

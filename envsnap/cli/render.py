@@ -24,6 +24,7 @@ def command(
     ca_bundle: Path | None,
     offline: bool,
     registry_mirror: tuple[str, ...],
+    apt_mirror: str | None,
     plain_http: tuple[str, ...],
     **options: Any,
 ) -> None:
@@ -38,6 +39,9 @@ def command(
         request,
         engine=planning.engine_if_any(),
         registry=planning.registry(ca_bundle, registry_mirror, plain_http),
+        packages=planning.packages(
+            cache, apt_mirror, ca_bundle, offline=offline, fetch=True, refresh=request.refresh_base, progress=console
+        ),
         cache=cache,
         pull=False,
         offline=offline,

@@ -159,7 +159,7 @@ class Base(Value, frozen=True, kw_only=True):
         reference: as it was asked for ("localhost:5000/ngc:26.07"); whoever names a digest has it here too.
         digest: manifest digest that `reference` was resolved to; None for an image that only a local engine has.
         image_id: the engine's ID where only the engine knows it.
-        family: "ngc-pytorch", "slim", or "other" for one that was asked for by name.
+        family: "ngc-pytorch", "slim", "debian" for one that is made of packages alone, or "other" for one that was asked for by name.
         release: the catalogue's row, where there is one.
         in_engine: an engine has it: nothing is pulled.
         config: None while neither registry nor engine was asked.
@@ -182,6 +182,13 @@ class Base(Value, frozen=True, kw_only=True):
         return self.reference.partition("@")[0]
 
     @property
+    def is_made_here(self) -> bool:
+        """No registry has it: it is made of a distribution's packages, the same bytes wherever that is done."""
+        return self.family == "debian"
+
+    @property
     def pinned(self) -> str:
-        """With a digest, once, where one is known."""
+        """With a digest, once, where one is known; for one that is made here, the name that it gets in an engine."""
+        if self.is_made_here and self.digest is not None:
+            return f"envsnap/{self.reference}-{self.digest.removeprefix('sha256:')[:12]}"
         return self.reference if self.digest is None or "@" in self.reference else f"{self.reference}@{self.digest}"

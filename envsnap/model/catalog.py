@@ -80,6 +80,13 @@ class Slim(Value, frozen=True, kw_only=True):
     distribution: str
 
 
+class Assembled(Value, frozen=True, kw_only=True):
+    """A base that is made of a distribution's packages alone. Attributes: python: "3.11"."""
+
+    distribution: str
+    python: str
+
+
 class Libraries(Value, frozen=True, kw_only=True):
     """Attributes:
     distributions: those that the table speaks for.
@@ -94,13 +101,14 @@ class Libraries(Value, frozen=True, kw_only=True):
 
 
 class Catalog(Value, frozen=True, kw_only=True):
-    """All of it. Attributes: releases: newest first."""
+    """All of it. Attributes: releases: newest first; assembled: by what `--base` calls them ("debian:bookworm")."""
 
     releases: tuple[Release, ...]
     drivers: Drivers
     variables: tuple[VariableRule, ...]
     libraries: Libraries
     slim: Slim
+    assembled: Mapping[str, Assembled]
 
     def driver_floor(self, cuda: str) -> str | None:
         """The oldest Linux driver that runs a CUDA version ("13.0", "12.4.1"); None when nobody is known to have said."""

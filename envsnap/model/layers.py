@@ -126,11 +126,11 @@ class SystemPins(Value, frozen=True, kw_only=True):
     Attributes:
         wanted, captured: as in `AptInstall`. onto: digest of the base's own database (`BaseInventory.dpkg_status`).
         plan: what these come down to there.
-        base: the packages that a base is made of, where it is made of packages alone.
+        base: those that a base is made of, where it is made of packages alone.
     """
 
     wanted: tuple[SystemName, ...] = ()
     captured: tuple[SystemName, ...] = ()
     onto: Digest | None = None
     plan: SystemPlan | None = None
-    base: tuple[DebFile, ...] = ()
+    base: SystemPlan | None = None

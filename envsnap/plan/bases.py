@@ -13,6 +13,7 @@ from envsnap.model.plan import Candidate
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*(@sha256:[0-9a-f]{64})?\Z")
 _SHOWN_RELEASES = 3
+_UNASKED = {"debian": "fits by the catalogue; made of packages, where no registry can be reached"}
 
 
 def candidate_references(lock: EnvLock, catalog: Catalog, asked: str | None) -> tuple[Base, ...]:
@@ -32,6 +33,8 @@ def candidate_references(lock: EnvLock, catalog: Catalog, asked: str | None) -> 
         return (_of_release(fitting[0]),)
     if asked == "slim":
         return (slim(lock, catalog),)
+    if asked in catalog.assembled:
+        return (Base(reference=asked, family="debian"),)
     if not _REFERENCE.match(asked):
         raise UsageError(f"not an image reference: {asked!r}", hint="--base ngc, --base slim or --base REPOSITORY:TAG")
     release = catalog.release_of(asked)
@@ -58,7 +61,7 @@ def slim(lock: EnvLock, catalog: Catalog) -> Base:
 
 def judge(base: Base, lock: EnvLock, catalog: Catalog) -> Candidate:
     """Whether this base can carry the lock: the hard constraints, each with its sentence."""
-    refusal = _refusal(base, lock)
+    refusal = _refusal(base, lock, catalog)
     return Candidate(
         base=base,
         possible=not refusal,
@@ -70,9 +73,16 @@ def judge(base: Base, lock: EnvLock, catalog: Catalog) -> Candidate:
 
 def alternatives(lock: EnvLock, catalog: Catalog, taken: frozenset[str]) -> list[Candidate]:
     """Other bases that would do by the catalogue alone, for the table of candidates; nobody was asked about them."""
-    others = [*map(_of_release, fitting_releases(lock, catalog)[:_SHOWN_RELEASES]), slim(lock, catalog)]
+    python = minor(lock.python.version)
+    debian = [Base(reference=name, family="debian") for name, known in catalog.assembled.items() if known.python == python]
+    others = [*map(_of_release, fitting_releases(lock, catalog)[:_SHOWN_RELEASES]), slim(lock, catalog), *debian]
     return [
-        Candidate(base=base, possible=True, reason="fits by the catalogue; its registry was not asked", breaks=_breaks(base, lock, catalog))
+        Candidate(
+            base=base,
+            possible=True,
+            reason=_UNASKED.get(base.family, "fits by the catalogue; its registry was not asked"),
+            breaks=_breaks(base, lock, catalog),
+        )
         for base in others
         if base.reference not in taken
     ]
@@ -92,15 +102,19 @@ def why(base: Base, lock: EnvLock, catalog: Catalog) -> str:
         return f"an NGC release, {release.release}, whose {known} are known"
     if lock.python.conda is not None:
         return "asked for; Python comes with conda's packages"
+    if base.family == "debian":
+        return f"asked for: {catalog.assembled[base.reference].distribution}'s own packages with Python {python}, put together here"
     if base.family == "slim":
         return f"asked for: a small base, {catalog.slim.distribution} with Python {python}"
     return f"asked for; its Python is {python}, as captured"
 
 
-def python_of(base: Base) -> str | None:
+def python_of(base: Base, catalog: Catalog) -> str | None:
     """The version of the base's `python3` as far as it is known: "3.12.3", or "3.12" from the catalogue; None unknown."""
     if base.inventory is not None:
         return base.inventory.python
+    if base.family == "debian":
+        return catalog.assembled[base.reference].python
     if base.release is not None and base.release.python is not None:
         return base.release.python
     if base.config is not None and re.match(r"\d+\.\d+", stated := base.config.env.get("PYTHON_VERSION", "")):
@@ -115,6 +129,8 @@ def distribution_of(base: Base, catalog: Catalog) -> str | None:
         return base.inventory.distribution
     if base.release is not None and base.release.ubuntu is not None:
         return f"ubuntu {base.release.ubuntu}"
+    if base.family == "debian":
+        return catalog.assembled[base.reference].distribution
     if base.family == "slim":
         return catalog.slim.distribution
     labels = base.config.labels if base.config is not None else {}
@@ -165,19 +181,19 @@ def _of_release(release: Release) -> Base:
     return Base(reference=release.reference, family="ngc-pytorch", release=release)
 
 
-def _refusal(base: Base, lock: EnvLock) -> str:
+def _refusal(base: Base, lock: EnvLock, catalog: Catalog) -> str:
     needed, architecture = minor(lock.python.version), ARCHITECTURES[lock.python.interpreter.machine]
-    if lock.python.conda is None and (refused := _refused_python(base, needed)):
+    if lock.python.conda is None and (refused := _refused_python(base, needed, catalog)):
         return refused
     if base.config is not None and base.config.architecture != architecture:
         return f"it is for {base.config.architecture}; the environment was captured on {architecture}"
     return ""
 
 
-def _refused_python(base: Base, needed: str) -> str:
+def _refused_python(base: Base, needed: str, catalog: Catalog) -> str:
     if base.inventory is not None and base.inventory.python is None:
         return "it has no python3, and the environment is made with the base's interpreter"
-    found = python_of(base)
+    found = python_of(base, catalog)
     if found is None:
         return "its Python is not known"
     if minor(found) != needed:
@@ -187,7 +203,7 @@ def _refused_python(base: Base, needed: str) -> str:
 
 def _breaks(base: Base, lock: EnvLock, catalog: Catalog) -> tuple[str, ...]:
     """What differs from the captured environment although the base is possible."""
-    python, distribution, captured = python_of(base), distribution_of(base, catalog), lock.observed.platform.distribution
+    python, distribution, captured = python_of(base, catalog), distribution_of(base, catalog), lock.observed.platform.distribution
     exact = python is not None and python.count(".") > 1 and lock.python.conda is None
     return (
         *([f"Python {python} in place of {lock.python.version}"] if exact and python != lock.python.version else []),

@@ -43,7 +43,7 @@ def make_plan(
     """
     refuse(lock, allow_unproven)
     judged = [bases.judge(base, lock, catalog) for base in known]
-    chosen = _choose(judged, lock)
+    chosen = _choose(judged, lock, catalog)
     base, config = chosen.base, chosen.base.config
     base_env = config.env if config is not None else {}
     source = lock.source is not None and not no_source
@@ -84,13 +84,13 @@ def _environment(lock: EnvLock, *, pyc: bool) -> MakeEnvironment | MakeCondaEnvi
     return MakeEnvironment(python="python3", reason=f"the base's Python {bases.minor(lock.python.version)}, and no package of the base")
 
 
-def _choose(judged: Sequence[Candidate], lock: EnvLock) -> Candidate:
+def _choose(judged: Sequence[Candidate], lock: EnvLock, catalog: Catalog) -> Candidate:
     possible = next((candidate for candidate in judged if candidate.possible), None)
     if possible is not None:
         return possible
     first = judged[0]
     python = bases.minor(lock.python.version)
-    if lock.python.conda is None and bases.python_of(first.base) is None and first.base.inventory is None:
+    if lock.python.conda is None and bases.python_of(first.base, catalog) is None and first.base.inventory is None:
         raise bases.unknown(first.base, "the Python")
     raise PlanError(
         f"{first.base.reference} cannot carry this environment",

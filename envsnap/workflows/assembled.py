@@ -24,10 +24,11 @@ from envsnap.publish.content import BlobSource, FirstOf, Stored
 from envsnap.registry.client import Registry
 from envsnap.registry.upload import from_file
 from envsnap.storage import BlobStore
-from envsnap.workflows import content, inventories, places, prepare, system
+from envsnap.workflows import content, inventories, places, prepare
 from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers
 from envsnap.workflows.byte_code import byte_code
 from envsnap.workflows.prepare import Prepared, Unknown
+from envsnap.workflows.system import Packages
 
 _UPLOADS = 3  # at a time: one connection seldom fills a network, and a registry on this machine hashes what it gets
 
@@ -40,18 +41,19 @@ class Sources:
         engine: None where none answers.
         fetch: ask indexes, registries and archives for what is not at hand; without it what is missing stays unknown.
         offline: nobody is asked, not even for what the base's tag names.
-        pip_conf, ca_bundle, apt_mirror: as the options say.
+        packages: of distributions.
+        pip_conf, ca_bundle: as the options say.
     """
 
     registry: Registry
     engine: DockerEngine | None
     env: Mapping[str, str]
     cache: Path
+    packages: Packages
     fetch: bool
     offline: bool = False
     pip_conf: Path | None = None
     ca_bundle: Path | None = None
-    apt_mirror: str | None = None
 
     @property
     def store(self) -> BlobStore:
@@ -61,8 +63,9 @@ class Sources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """All that an image is made from. Attributes: inventory: of the base."""
+    """All that an image is made from. Attributes: machine: as the lock names it. inventory: of the base."""
 
+    machine: str
     prepared: Prepared
     wheels: Wheels
     inventory: BaseInventory
@@ -81,6 +84,9 @@ def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, pr
     inventory = inventories.complete(made.base, base, sources, progress)
     if isinstance(inventory, Unknown):
         return inventory
+    system = sources.packages.resolve(made, inventory, machine, places.image_directory(lock.name))
+    if isinstance(system, Unknown):
+        return system
     blobs = places.blobs_of(lock_file)
     config = pip_config(sys.executable, sources.pip_conf, sources.env)
     wheels = Wheels(sources.store, config, also=blobs, cache=sources.cache, offline=sources.offline, ca_bundle=sources.ca_bundle)
@@ -90,8 +96,16 @@ def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, pr
     facts = prepare.wheel_facts(hashes, wheels, sources.cache)
     if missing := [one for one in hashes if one not in facts]:
         return Unknown(because=f"{len(missing)} of {len(hashes)} wheels were never seen here", hint="--fetch fetches them")
-    prepared = prepare.prepare(made, lock, lock_file.read_bytes(), base=base, inventory=inventory, wheels=facts)
-    return Gathered(prepared=prepared, wheels=wheels, inventory=inventory)
+    prepared = prepare.prepare(
+        made,
+        lock,
+        lock_file.read_bytes(),
+        base=base,
+        inventory=inventory,
+        wheels=facts,
+        system=system.packages if system is not None else (),
+    )
+    return Gathered(machine=machine, prepared=prepared, wheels=wheels, inventory=inventory)
 
 
 def known(gathered: Gathered, sources: Sources) -> Image | None:
@@ -130,12 +144,12 @@ def assemble(
         EngineError: it is not the image that was foretold. InputError: a wheel is not what the lock says.
     """
     prepared, foretold = gathered.prepared, known(gathered, sources)
-    wheel = gathered.wheels.path
+    wheel, machine = gathered.wheels.path, gathered.machine
     with byte_code(prepared.layers, gathered.inventory, wheel, sources.cache, sources.env) as compiled:
         parts = content.Parts(
             context=context,
             blobs=places.blobs_of(lock_file),
-            system=lambda layer, writer: system.write(layer, gathered.inventory, writer, sources, progress),
+            system=lambda layer, writer: sources.packages.write(layer, gathered.inventory, machine, writer),
             byte_code=compiled.write,
         )
         shop = Workshop(store=sources.store, cache=sources.cache, wheel=wheel, others=content.writers(prepared.layers, parts))

@@ -18,6 +18,7 @@ from envsnap.progress import Progress
 from envsnap.registry.client import Registry, image_config
 from envsnap.storage import BlobStore
 from envsnap.workflows import inventories, prepare
+from envsnap.workflows.system import Packages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Sources:
         refresh: what the tag names now, whatever an earlier plan or the engine's copy says.
         offline: no registry is asked; what was kept of an image speaks for it.
         fetch: read what is in the base that is best, layers and all, where that was never done.
+        packages: of distributions, for bases that are made of them; pins: directory where what they came down to is kept.
     """
 
     engine: DockerEngine | None
@@ -44,6 +46,8 @@ class Sources:
     refresh: bool = False
     offline: bool = False
     fetch: bool = False
+    packages: Packages
+    pins: Path
 
 
 def know(reference: str, family: str, release: Release | None, sources: Sources, progress: Progress) -> Base:
@@ -53,6 +57,8 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
         EngineError: a base that was asked for by name cannot be had, or one that was to be refreshed cannot be looked up.
     """
     digest = sources.pinned.get(reference)
+    if family == "debian":
+        return sources.packages.base(Base(reference=reference, family=family, digest=digest), sources.machine, sources.pins)
     if sources.refresh:
         digest = sources.registry.resolve(reference, machine=sources.machine).digest
     named = with_digest(reference, digest) if digest else reference

@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+from envsnap.attest.keys import PrivateKey
+from envsnap.debian.archive import Settings
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs, EngineImage
 from envsnap.errors import EngineError, PlanError, UsageError
@@ -19,19 +21,21 @@ from envsnap.model.image import ImageRecord
 from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import LOCK_LABEL
-from envsnap.oci.documents import Descriptor
+from envsnap.oci.documents import Descriptor, Manifest
 from envsnap.oci.image import BaseImage, Image, Layer
 from envsnap.oci.reference import require_tag
 from envsnap.plan.layers import needs_a_shell
 from envsnap.progress import Progress
+from envsnap.publish.content import Stored
 from envsnap.registry.client import Registry
 from envsnap.registry.upload import from_file
-from envsnap.storage import write_file
-from envsnap.workflows import assembled, local, places, plan
+from envsnap.storage import BlobStore, write_file
+from envsnap.workflows import assembled, attest, local, places, plan, system
 from envsnap.workflows.assembled import Sources, Uploads
 from envsnap.workflows.land import land
 from envsnap.workflows.plan import Context, PlanRequest
 from envsnap.workflows.prepare import Unknown
+from envsnap.workflows.system import Packages
 
 EngineChoice = Literal["auto", "docker", "oci"]
 LOCK_DIGITS = 12  # of the lock's digest, in the tag that every build gets
@@ -47,6 +51,7 @@ class BuildRequest:
     ca_bundle, pip_conf: lent to the build as secrets, never part of a layer.
     offline: nobody is asked for anything: what is kept from an earlier build must suffice.
     apt_mirror: where the distribution's packages are fetched; None for what this host is configured to ask.
+    sbom: attach a bill of materials to what is pushed. sign: sign that, and what is attached to it.
     """
 
     plan: PlanRequest
@@ -58,6 +63,8 @@ class BuildRequest:
     pip_conf: Path | None = None
     offline: bool = False
     apt_mirror: str | None = None
+    sbom: bool = False
+    sign: PrivateKey | None = None
 
     @property
     def lands(self) -> bool:
@@ -96,15 +103,25 @@ def build(
         require_tag(tag)
     if request.push and not request.tags:
         raise UsageError("there is nothing to push", hint="--push needs -t REGISTRY/NAME:TAG")
+    if (request.sbom or request.sign) and not request.push:
+        raise UsageError("documents and signatures lie beside an image in a registry", hint="--sbom and --sign need --push")
     by_docker = request.engine == "docker"
     if by_docker:
         engine.require(build=True)
     started = time.monotonic()
     here = engine if by_docker or engine.abilities()[0].state == "ok" else None
     lock = places.read_lock(lock_file)
+    packages = Packages(
+        Settings(mirror=request.apt_mirror, offline=request.offline, ca_bundle=request.ca_bundle),
+        cache,
+        fetch=not request.offline,
+        refresh=request.plan.refresh_base,
+        progress=progress,
+    )
     made = plan.make_plan(
         lock,
         request.plan,
+        packages=packages,
         engine=here,
         registry=registry,
         cache=cache,
@@ -114,7 +131,7 @@ def build(
         progress=progress,
     )
     if not by_docker:
-        sources = _sources(request, here, registry, env, cache)
+        sources = _sources(request, packages, here, registry, env, cache)
         if not (why := needs_a_shell(made)):
             context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress)
             gathered = assembled.gather(made, lock, lock_file, sources, progress)
@@ -126,10 +143,14 @@ def build(
         progress.note(f"built by Docker: {'; '.join(why)}")
         engine.require(build=True)
     context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress)
+    if made.base.is_made_here and (base := local.find(made.base.digest or "", cache)) is not None:
+        land(base, [made.base.pinned], engine, Stored(BlobStore(cache / "blobs")), progress)
     return _build_by_docker(context, lock, request, engine, progress, started)
 
 
-def _sources(request: BuildRequest, engine: DockerEngine | None, registry: Registry, env: Mapping[str, str], cache: Path) -> Sources:
+def _sources(
+    request: BuildRequest, packages: Packages, engine: DockerEngine | None, registry: Registry, env: Mapping[str, str], cache: Path
+) -> Sources:
     return Sources(
         registry=registry,
         engine=engine,
@@ -139,7 +160,7 @@ def _sources(request: BuildRequest, engine: DockerEngine | None, registry: Regis
         offline=request.offline,
         pip_conf=request.pip_conf,
         ca_bundle=request.ca_bundle,
-        apt_mirror=request.apt_mirror,
+        packages=packages,
     )
 
 
@@ -183,6 +204,8 @@ def _assemble(
         uploaded = uploads.sent_bytes()
     sources.store.put(image.config.raw)
     uploaded += sum(_push(image, tag, base, sources, progress) for tag in request.tags) if request.push else 0
+    if request.push and (uploaded or request.sbom or request.sign is not None):
+        _publish(image.manifest, context, lock, request, sources, progress)
     local.remember(image, tags, sources.cache)
     where = "in envsnap's own store"
     if engine is not None:
@@ -208,7 +231,30 @@ def _is_pushed(image: Image, tags: tuple[str, ...], registry: Registry) -> bool:
 def _push(image: Image, tag: str, base: BaseImage, sources: Sources, progress: Progress) -> int:
     if image.manifest is None:
         raise EngineError(f"cannot push {tag}", why="what the base's layers are in a registry is not known", hint="push the base first")
-    return sources.registry.push(tag, image.manifest, partial(_read, sources), base=base, progress=progress).uploaded_bytes
+    return sources.registry.push(
+        tag, image.manifest, partial(_read, sources), base=base if base.reference else None, progress=progress
+    ).uploaded_bytes
+
+
+def _publish(image: Manifest | None, context: Context, lock: EnvLock, request: BuildRequest, sources: Sources, progress: Progress) -> None:
+    """Put what is said of an image beside it, under its first tag's repository."""
+    assert image is not None  # it was pushed
+    pins = system.kept(context.directory)
+    plan_request = request.plan
+    documents = attest.document(
+        (context.directory / "lock.yaml").read_bytes(),
+        lock,
+        context.plan,
+        attest.subject_of(request.tags[0], image.digest),
+        engine="oci",
+        system=pins.plan.packages if pins.plan is not None else (),
+        base_packages=pins.base.packages if pins.base is not None else (),
+        options={"pyc": plan_request.pyc, "no_source": plan_request.no_source, "env": dict(plan_request.env or {})},
+        sbom=request.sbom,
+        wheels=sources.store,
+    )
+    for tag in request.tags:
+        attest.publish(tag, image, documents, sources.registry, key=request.sign, progress=progress)
 
 
 def _read(sources: Sources, blob: Descriptor, offset: int) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore, new_directory
 from envsnap.target import guest_files
 from envsnap.workflows import bases, inventories, places, prepare
+from envsnap.workflows.system import Packages
 
 NOT_FOR_THE_CHECK = (
     "carried.py",
@@ -32,7 +33,7 @@ NOT_FOR_THE_CHECK = (
     "smoke.py",
     "wheel.py",
 )  # scripts that the image's own check does not run
-KEPT = ("image.yaml", "verify.html")  # what lies in images/NAME/ and is not part of the build context
+KEPT = ("image.yaml", "packages.yaml", "verify.html")  # what lies in images/NAME/ and is not part of the build context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +75,14 @@ def make_plan(
     cache: Path,
     pull: bool,
     progress: Progress,
+    packages: Packages,
     offline: bool = False,
     look_inside: bool = False,
 ) -> BuildPlan:
     """Look the candidate bases up and plan on the best of them.
 
     Args:
+        packages: of distributions, for a base that is made of them.
         offline: no registry is asked: what is kept of the bases must suffice.
         look_inside: read what is in the base, from its registry, where nobody knows it.
 
@@ -93,6 +96,8 @@ def make_plan(
         registry=registry,
         offline=offline,
         fetch=look_inside,
+        packages=packages,
+        pins=places.image_directory(lock.name),
         cache=cache,
         pinned=pinned,
         machine=lock.python.interpreter.machine,

@@ -16,7 +16,7 @@ from envsnap.model.kinds import Digest
 from envsnap.model.layers import LayerPlan
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan, InstallPacked, InstallWheels, PackedInstall, PinnedWheel, SetEnv
-from envsnap.oci.documents import Manifest, digest_of, read_config, read_manifest
+from envsnap.oci.documents import Config, Manifest, digest_of, read_config, read_manifest
 from envsnap.oci.image import BaseImage, Image, RunConfig, put_together
 from envsnap.oci.reference import with_digest
 from envsnap.plan.layers import Ingredients, lay_out
@@ -106,23 +106,37 @@ def base_image(base: Base, machine: str, registry: Registry | None, store: BlobS
         return Unknown(
             because="only an engine has the base: what its layers are in a registry is not known", hint="push the base, or --engine docker"
         )
-    pointer = cache / "bases" / f"{base.digest.removeprefix('sha256:')}-{machine}.json"
     what = f"cannot look up {base.reference}"
     try:
-        kept = msgspec.json.decode(pointer.read_bytes(), type=_Pointer)
+        kept = msgspec.json.decode(_pointer(base.digest, machine, cache).read_bytes(), type=_Pointer)
     except (OSError, msgspec.MsgspecError):
         kept = None
     if kept is None or not (store.has(kept.manifest) and store.has(kept.config)):
         if registry is None:
             return Unknown(because="the base was never looked up", hint="without --offline its registry is asked")
         manifest, config = registry.image(with_digest(base.reference, base.digest), machine=machine)
-        store.put(manifest.raw)
-        store.put(config.raw)
-        kept = _Pointer(manifest=manifest.digest, media_type=manifest.media_type, config=config.digest)
-        write_file(pointer, msgspec.json.encode(kept))
+        kept = _keep(manifest, config, base.digest, machine, store, cache)
     manifest_again = read_manifest(store.read(kept.manifest), kept.media_type, what=what)
     assert isinstance(manifest_again, Manifest)
-    return BaseImage(config=read_config(store.read(kept.config), what=what), manifest=manifest_again, reference=base.reference)
+    reference = "" if base.is_made_here else base.reference  # its layers are in the store then
+    return BaseImage(config=read_config(store.read(kept.config), what=what), manifest=manifest_again, reference=reference)
+
+
+def keep_base(manifest: Manifest, config: Config, machine: str, store: BlobStore, cache: Path) -> None:
+    """Have `base_image` know a base that was made here."""
+    _keep(manifest, config, manifest.digest, machine, store, cache)
+
+
+def _keep(manifest: Manifest, config: Config, digest: str, machine: str, store: BlobStore, cache: Path) -> _Pointer:
+    store.put(manifest.raw)
+    store.put(config.raw)
+    kept = _Pointer(manifest=manifest.digest, media_type=manifest.media_type, config=config.digest)
+    write_file(_pointer(digest, machine, cache), msgspec.json.encode(kept))
+    return kept
+
+
+def _pointer(digest: str, machine: str, cache: Path) -> Path:
+    return cache / "bases" / f"{digest.removeprefix('sha256:')}-{machine}.json"
 
 
 class _WheelFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

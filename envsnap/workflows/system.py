@@ -1,8 +1,164 @@
-"""stand-in until debian's layer is there"""
+"""The distribution's packages: what a plan's libraries come down to, and what a base is made of where it is made of nothing else.
+
+Archives move, an image does not: what was resolved once is kept as `images/NAME/packages.yaml`, until `--refresh-base`.
+"""
 
 from __future__ import annotations
-from typing import Any
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from envsnap.debian import base as minimal
+from envsnap.debian import layer as packages
+from envsnap.debian import system
+from envsnap.debian.archive import Archive, Settings
+from envsnap.errors import EngineError
+from envsnap.inventory.read import LayerSource, read_inventory
+from envsnap.inventory.remembered import remember
+from envsnap.layers.writer import LayerWriter
+from envsnap.model.base import Base, BaseInventory, ImageConfig
+from envsnap.model.debian import SystemPlan
+from envsnap.model.kinds import ARCHITECTURES
+from envsnap.model.layers import SystemLayer, SystemPins
+from envsnap.model.plan import AptInstall, BuildPlan
+from envsnap.oci.image import Image, scratch
+from envsnap.progress import Progress
+from envsnap.registry.client import image_config
+from envsnap.registry.upload import from_file
+from envsnap.storage import BlobStore, write_file
+from envsnap.workflows import inventories, local, prepare
+from envsnap.workflows.prepare import Unknown
+
+PINS = "packages.yaml"
 
 
-def write(layer: Any, inventory: Any, writer: Any, sources: Any, progress: Any) -> None:
-    raise NotImplementedError
+def kept(directory: Path) -> SystemPins:
+    """What was resolved for an image before; nothing where there is no such file, or one that cannot be read."""
+    try:
+        return msgspec.yaml.decode((directory / PINS).read_bytes(), type=SystemPins)
+    except (OSError, msgspec.MsgspecError):
+        return SystemPins()
+
+
+def keep(directory: Path, pins: SystemPins) -> None:
+    """Keep what was resolved. Raises TargetError: the place cannot be written."""
+    if pins != kept(directory):
+        write_file(directory / PINS, msgspec.yaml.encode(pins))
+
+
+class Packages:
+    """The packages of a distribution as they are asked for.
+
+    Args:
+        settings: where archives are. fetch: ask them; without it only what is kept is known.
+        refresh: what was resolved before does not count.
+    """
+
+    def __init__(self, settings: Settings, cache: Path, *, fetch: bool, refresh: bool, progress: Progress) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._store = BlobStore(cache / "blobs")
+        self._fetch = fetch
+        self._refresh = refresh
+        self._progress = progress
+
+    def _archive(self, distribution: str, machine: str) -> Archive:
+        return Archive(distribution, ARCHITECTURES[machine], self._cache, self._settings, self._progress)
+
+    # Those on top of a base
+
+    def resolve(self, made: BuildPlan, inventory: BaseInventory, machine: str, directory: Path) -> SystemPlan | Unknown | None:
+        """What the plan's system packages come down to on its base; None where it has none.
+
+        Raises:
+            PlanError: one cannot be had. EngineError, InputError: an archive fails, or sends what is not signed.
+        """
+        step = next((step for step in made.steps if isinstance(step, AptInstall)), None)
+        if step is None:
+            return None
+        if inventory.dpkg_status is None:
+            return Unknown(because="the base has no dpkg, and its packages are another system's", hint="--engine docker")
+        pins = kept(directory)
+        same = (pins.wanted, pins.captured, pins.onto) == (step.packages, step.captured, inventory.dpkg_status)
+        if same and pins.plan is not None and not self._refresh:
+            plan = pins.plan
+        elif not self._fetch:
+            return Unknown(because="what its system packages come down to was never looked up", hint="--fetch asks the distribution")
+        else:
+            archive = self._archive(inventory.distribution, machine)
+            index = archive.index()
+            wanted = (*step.packages, *(name for name in step.captured if index.candidates(name)))
+            plan = system.plan(archive, wanted, self._store.read(inventory.dpkg_status))
+            keep(directory, replace(pins, wanted=step.packages, captured=step.captured, onto=inventory.dpkg_status, plan=plan))
+        if plan.needs_shell:
+            said = "; ".join(f"{one.package}: {one.because}" for one in plan.needs_shell[:3])
+            more = f"; and {len(plan.needs_shell) - 3} more" if len(plan.needs_shell) > 3 else ""
+            return Unknown(because=f"a system package needs a shell: {said}{more}", hint="--engine docker")
+        return plan
+
+    def write(self, layer: SystemLayer, inventory: BaseInventory, machine: str, writer: LayerWriter) -> None:
+        """Write packages into a layer. Raises as `debian.layer.write`, and EngineError: one cannot be fetched any more."""
+        assert layer.onto is not None
+        archive = self._archive(inventory.distribution, machine)
+        archive.fetch(layer.packages)
+        packages.write(layer.packages, archive.open, inventory, self._store.read(layer.onto), writer)
+
+    # Those that a base is made of
+
+    def base(self, base: Base, machine: str, directory: Path) -> Base:
+        """A base that is made of packages alone: made, where that was not done before, and known in full.
+
+        Raises:
+            as `resolve`; EngineError: its packages give another base than the one that the plan names.
+        """
+        pins = kept(directory)
+        plan = pins.base if not self._refresh else None
+        archive = self._archive(base.reference, machine)
+        if plan is None or plan.distribution != archive.distribution.name:
+            if not self._fetch:
+                return replace(base, unknown_because="its packages were never looked up")
+            plan = minimal.resolve_now(archive)
+            keep(directory, replace(pins, base=plan))
+        image = self._base_image(plan, archive)
+        if image is None:
+            return replace(base, unknown_because="it was never made from its packages here")
+        assert image.manifest is not None
+        if base.digest not in (None, image.manifest.digest) and not self._refresh:
+            raise EngineError(
+                f"the packages of {base.reference} make another base than the plan's",
+                why=f"{image.manifest.digest[:19]}, and the plan in {directory} names {str(base.digest)[:19]}",
+                hint="--refresh-base takes it as it is now",
+            )
+        config = image_config(image.config, sum(layer.size for layer in image.manifest.layers))
+        prepare.keep_base(image.manifest, image.config, machine, self._store, self._cache)
+        return replace(base, digest=image.manifest.digest, config=config, inventory=self._inventory(base.reference, image, config))
+
+    def _base_image(self, plan: SystemPlan, archive: Archive) -> Image | None:
+        """The base, as it was made before or made now; None where it was not, and nothing may be fetched."""
+        pinned = hashlib.sha256(msgspec.json.encode(plan)).hexdigest()
+        name = f"envsnap/debian:{archive.distribution.codename}-{pinned[:12]}"
+        known = local.find(name, self._cache)
+        if known is not None and all(self._store.has(layer.digest) for layer in known.layers):
+            return known
+        if not self._fetch:
+            return None
+        archive.fetch(plan.packages)
+        made = minimal.build(plan, archive.open, self._store)
+        image = Image(
+            config=made.image.config, manifest=made.image.manifest, base=scratch(made.image.config.architecture), layers=(made.layer,)
+        )
+        if known is not None and known.config.digest != image.config.digest:
+            raise EngineError(f"{name} is not what it was", why="the same packages gave another base", hint="please report it")
+        local.remember(image, [name], self._cache)
+        return image
+
+    def _inventory(self, reference: str, image: Image, config: ImageConfig) -> BaseInventory:
+        if (known := inventories.known(image.config.digest, self._cache)) is not None and known.complete:
+            return known
+        layer, path = image.layers[0], self._store.path(image.layers[0].digest)
+        source = LayerSource(name=f"the layer of {reference}", diff_id=layer.diff_id, open=lambda: from_file(path)(0))
+        read = read_inventory(reference, [source], config, blobs=self._store, scratch=self._cache, progress=self._progress)
+        return remember(read, config=image.config.digest, reference=reference, cache=self._cache).inventory
