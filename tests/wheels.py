@@ -58,20 +58,27 @@ def metadata(name: str = "pkg", version: str = "1.0") -> dict[str, File | bytes]
 
 
 def make_wheel(
-    members: Mapping[str, File | bytes], *, name: str = "pkg", version: str = "1.0", record: bytes | None = None, more_record: str = ""
+    members: Mapping[str, File | bytes],
+    *,
+    name: str = "pkg",
+    version: str = "1.0",
+    record: bytes | None = None,
+    more_record: str = "",
+    method: int | None = None,
 ) -> bytes:
-    """A wheel with its metadata and RECORD, the members in this order. Args: record: all of it; more_record: further lines."""
-    files = {path: file if isinstance(file, File) else File(file) for path, file in {**members, **metadata(name, version)}.items()}
-    for path, file in members.items():
-        files[path] = file if isinstance(file, File) else File(file)
-    lines = [
-        line(path, file.data) if file.record is None else file.record
-        for path, file in files.items()
-        if not path.endswith((".jws", ".p7s", "/"))
-    ]
+    """A wheel with its metadata and RECORD, the members in this order, then the metadata that is not among them.
+
+    Args:
+        record: all of it; more_record: further lines.
+        method: of all members; None for each one's own.
+    """
+    given = {**members, **{path: data for path, data in metadata(name, version).items() if path not in members}}
+    files = {path: file if isinstance(file, File) else File(file) for path, file in given.items()}
+    signatures = (".jws", ".p7s", "/")
+    lines = [line(path, file.data) if file.record is None else file.record for path, file in files.items() if not path.endswith(signatures)]
     data = f"{''.join(lines)}{more_record}{name}-{version}.dist-info/RECORD,,\n".encode() if record is None else record
     files[f"{name}-{version}.dist-info/RECORD"] = File(data)
-    return make_zip(files)
+    return make_zip({path: file if method is None else file._replace(method=method) for path, file in files.items()})
 
 
 def line(path: str, data: bytes) -> str:
