@@ -61,7 +61,7 @@ def credentials(registry: str, env: Mapping[str, str], what: str) -> Credentials
     return Credentials(user=entry.get("username", ""), password=entry.get("password", ""), identity_token=entry.get("identitytoken", ""))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Challenge:
     """How a registry wants to be asked. Attributes: realm: where tokens come from; "" for Basic."""
 
@@ -73,8 +73,8 @@ class Challenge:
 def parse_challenge(header: str) -> Challenge | None:
     """The best of what a WWW-Authenticate header offers: a token, else a password; None for neither."""
     marks = list(_SCHEME.finditer(header))
-    ends = [mark.start() for mark in marks[1:]] + [len(header)]
-    offers = {mark[1].lower(): dict(_PARAMETER.findall(header[mark.end() : end])) for mark, end in zip(marks, ends, strict=True)}
+    ends = [*(mark.start() for mark in marks), len(header)][1:]
+    offers = {mark[1].lower(): dict(_PARAMETER.findall(header[mark.end() : end])) for mark, end in zip(marks, ends, strict=False)}
     if offers.get("bearer", {}).get("realm"):
         bearer = {name.lower(): value for name, value in offers["bearer"].items()}
         return Challenge(realm=bearer["realm"], service=bearer.get("service", ""), scope=bearer.get("scope", ""))

@@ -72,9 +72,7 @@ class Host:
         return f"{self._scheme}://{api_host(self.registry)}/v2/{path}"
 
     def attempts(self) -> Attempts:
-        """Those that one piece of work is worth here: a mirror gets one, and what never answered a few."""
-        limit = 1 if self.mirror else self.patience.attempts if self._answered else self.patience.first_attempts
-        return Attempts(self.patience, self._wire.pause, limit=limit)
+        return Attempts(self.patience, self._wire.pause)
 
     def persist(self, once: Callable[[], T], *, what: str) -> T:
         """What `once` returns, tried again as long as it raises Trouble that may pass.
@@ -90,9 +88,9 @@ class Host:
                 self.endure(attempts, trouble, what=what)
 
     def endure(self, attempts: Attempts, trouble: Trouble, *, what: str) -> None:
-        """Wait for another attempt. Raises EngineError: there is none."""
+        """Wait for another attempt; a mirror gets none, and what never answered has few. Raises EngineError: there is none."""
         try:
-            attempts.failed(trouble)
+            attempts.failed(trouble, limit=1 if self.mirror else None if self._answered else self.patience.first_attempts)
         except Trouble as final:
             self.doubted = True
             raise EngineError(what, why=f"{self.registry} {final.why}", hint=final.hint) from final.__cause__
@@ -136,8 +134,6 @@ class Host:
         answer.close()
         if not self._authorizer.renew(request.scopes, answer.headers.get("WWW-Authenticate", ""), shown, request.what):
             return answer
-        if request.body is not None and not isinstance(request.body, bytes):
-            raise Trouble("denies access")  # there is a new token now; how far the body was taken, the registry must say
         return self._send(request, self._authorizer.header(request.scopes, request.what))
 
     def _send(self, request: Request, shown: str) -> Answer:
@@ -156,7 +152,8 @@ class Host:
         """A registry on this machine is asked without encryption first. One that wants it, says so or hangs up: it gets it then."""
         if self._answered or not self._loopback or self._plain or self._scheme == "https":
             return
-        if any(isinstance(one, TimeoutError) for one in causes(trouble)) or not _speaks_tls(self.registry):
+        silent = any(isinstance(one, TimeoutError) for one in causes(trouble))
+        if silent or not trouble.passing or not _speaks_tls(self.registry):
             return
         self._scheme = "https"
         raise Trouble("wants an encrypted connection") from trouble

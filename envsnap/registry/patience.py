@@ -61,10 +61,9 @@ class Trouble(Exception):
 class Attempts:
     """Counts the failures of one piece of work."""
 
-    def __init__(self, patience: Patience, pause: Callable[[float], None], *, limit: int | None = None) -> None:
+    def __init__(self, patience: Patience, pause: Callable[[float], None]) -> None:
         self._patience = patience
         self._pause = pause
-        self._limit = patience.attempts if limit is None else limit
         self._failed = 0
         self._since = time.monotonic()
 
@@ -73,15 +72,15 @@ class Attempts:
         self._failed = 0
         self._since = time.monotonic()
 
-    def failed(self, trouble: Trouble) -> None:
-        """Wait for the next attempt, or raise `trouble` where there is none."""
+    def failed(self, trouble: Trouble, *, limit: int | None = None) -> None:
+        """Wait for the next attempt, or raise `trouble` where there is none. Args: limit: of attempts, None for the usual one."""
         patience = self._patience
         self._failed += 1
         pause = min(patience.pause_s * 2 ** (self._failed - 1), patience.longest_pause_s) * random.uniform(0.5, 1)  # noqa: S311
         if trouble.wait_s is not None:
             pause = max(pause, trouble.wait_s)
         left = patience.total_s - (time.monotonic() - self._since)
-        if not trouble.passing or self._failed >= self._limit or pause > min(left, patience.longest_wait_s):
+        if not trouble.passing or self._failed >= (limit or patience.attempts) or pause > min(left, patience.longest_wait_s):
             raise trouble
         self._pause(pause)
 

@@ -65,9 +65,7 @@ def mount(place: Place, descriptor: Descriptor, source: str, *, what: str) -> bo
     return False
 
 
-def upload(
-    place: Place, descriptor: Descriptor, open_at: OpenAt, *, what: str, sent: Callable[[int], object] | None = None, chunk: int = CHUNK
-) -> int:
+def upload(place: Place, descriptor: Descriptor, open_at: OpenAt, *, what: str, sent: Callable[[int], object] | None = None) -> int:
     """Have a blob in a repository; returns how many bytes were sent for it.
 
     Nothing is hashed: the registry keeps a blob only under the digest that it has.
@@ -81,7 +79,7 @@ def upload(
     """
     if exists(place, descriptor.digest, what=what):
         return 0
-    return _Upload(place, descriptor, open_at, what, sent or (lambda _: None), chunk).run()
+    return _Upload(place, descriptor, open_at, what, sent or (lambda _: None)).run()
 
 
 @dataclass(slots=True)
@@ -93,13 +91,13 @@ class _Session:
 
 
 class _Upload:
-    def __init__(self, place: Place, descriptor: Descriptor, open_at: OpenAt, what: str, sent: Callable[[int], object], chunk: int) -> None:
+    def __init__(self, place: Place, descriptor: Descriptor, open_at: OpenAt, what: str, sent: Callable[[int], object]) -> None:
         self._place = place
         self._descriptor = descriptor
         self._what = what
-        self._chunk = chunk
+        self._chunk = CHUNK
         self._least = 0
-        self._whole = descriptor.size <= chunk
+        self._whole = descriptor.size <= CHUNK
         self._source = _Source(open_at, descriptor.size, sent, what)
 
     def run(self) -> int:

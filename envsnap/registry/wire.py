@@ -39,7 +39,7 @@ _CONNECTIONS = 32
 
 
 class Body(Protocol):
-    """What is sent. Its length is known, so that it is neither copied nor sent in HTTP's own chunks."""
+    """What is sent, from its start each time it is iterated. Its length is known, so that it needs none of HTTP's own chunks."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[bytes | memoryview]: ...
@@ -190,18 +190,26 @@ class _Lines:
     def __init__(self, patience: Patience) -> None:
         self.patience = patience
         self._open: dict[int, socket.socket] = {}
+        self._cut = False
         self._lock = threading.Lock()
 
     def opened(self, sock: Any) -> None:
         with self._lock:
             self._open = {key: one for key, one in self._open.items() if one.fileno() >= 0}
             self._open[id(sock)] = sock
+            if self._cut:
+                _shut(sock)
 
     def cut(self) -> None:
         with self._lock:
+            self._cut = True
             for sock in self._open.values():
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+                _shut(sock)
+
+
+def _shut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 class _Adapter(HTTPAdapter):

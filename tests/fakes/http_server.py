@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ Ask = Callable[[BaseHTTPRequestHandler], Answer]
 
 
 @contextmanager
-def serving(answer: Ask) -> Iterator[str]:
+def serving(answer: Ask, *, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """A loopback HTTP server; yields "127.0.0.1:PORT"."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -45,6 +46,8 @@ def serving(answer: Ask) -> Iterator[str]:
             """A client that hangs up early is what some tests are about."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:

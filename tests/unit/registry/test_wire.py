@@ -1,0 +1,261 @@
+"""Connections: their pace, their trust, their proxies, and where they do not lead."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from envsnap.errors import EngineError
+from envsnap.registry.client import Registry
+from envsnap.registry.patience import Attempts, Patience, Trouble, retry_after
+from tests.fakes.http_server import Answer, serving
+from tests.fakes.images import blob, image
+from tests.fakes.registry import FakeRegistry
+from tests.unit.registry.conftest import FAST
+
+BUNDLE = image(b"layer")
+
+
+@pytest.fixture(autouse=True)
+def kept(server: FakeRegistry) -> None:
+    server.manifests["a/b", "1"] = (BUNDLE.manifest.media_type, BUNDLE.manifest.raw)
+
+
+@contextmanager
+def speaking(talk: bytes, every_s: float = 0.0) -> Iterator[str]:
+    """Says the same to everybody, byte by byte where `every_s` says so."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ended = threading.Event()
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(1 << 16)
+                    for index in range(len(talk)) if every_s else [0]:
+                        try:
+                            connection.sendall(talk[index : index + 1] if every_s else talk)
+                        except OSError:
+                            break
+                        if ended.wait(every_s):
+                            break
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            ended.set()
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_headers_that_come_byte_by_byte_are_not_waited_for(client: Registry) -> None:
+    before = time.monotonic()
+    with speaking(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 60000, every_s=0.05) as address, pytest.raises(EngineError) as caught:
+        client.manifest(f"{address}/a/b:1")
+    assert "does not answer: " in caught.value.why
+    assert " bytes in 0 s" in caught.value.why
+    assert time.monotonic() - before < 5
+
+
+@pytest.mark.parametrize(
+    "talk", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200]
+)
+def test_nonsense_ends_in_our_error(client: Registry, talk: bytes) -> None:
+    with speaking(talk) as address, pytest.raises(EngineError, match="cannot look up"):
+        client.manifest(f"{address}/a/b:1")
+
+
+def test_a_redirect_round_and_round(client: Registry) -> None:
+    with serving(lambda request: (302, {"Location": request.path}, b"")) as address, pytest.raises(EngineError) as caught:
+        client.manifest(f"{address}/a/b:1")
+    assert "without end" in caught.value.why
+
+
+@pytest.mark.parametrize("target", ["http://example.com/blob", "file:///etc/passwd", "ftp://127.0.0.1/x"])
+def test_a_redirect_to_an_unencrypted_place_is_not_followed(client: Registry, target: str) -> None:
+    with serving(lambda _: (307, {"Location": target}, b"")) as address, pytest.raises(EngineError) as caught:
+        b"".join(client.open_blob(f"{address}/a/b:1", blob(b"x")))
+    assert f"leads to {target}, which is not encrypted" in caught.value.why
+
+
+def test_an_upload_is_not_led_to_an_unencrypted_place(client: Registry) -> None:
+    def leading(request: BaseHTTPRequestHandler) -> Answer:
+        return (202, {"Location": "http://example.com/upload"}, b"") if request.command == "POST" else (404, {}, b"")
+
+    with serving(leading) as address, pytest.raises(EngineError) as caught:
+        client.upload(f"{address}/a/b:1", blob(b"x"), lambda _: iter([b"x"]))
+    assert "leads to http://example.com/upload" in caught.value.why
+
+
+def test_a_cookie_is_not_kept(client: Registry) -> None:
+    seen: list[str | None] = []
+
+    def baking(request: BaseHTTPRequestHandler) -> Answer:
+        seen.append(request.headers.get("Cookie"))
+        return 404, {"Set-Cookie": "who=you"}, b""
+
+    with serving(baking) as address:
+        assert client.head(f"{address}/a/b:1") is None
+        assert client.head(f"{address}/a/b:1") is None
+    assert seen == [None, None]
+
+
+def test_what_a_registry_says_is_told_without_secrets_and_control_characters(client: Registry) -> None:
+    body = b'{"errors": [{"code": "DENIED", "message": "\\u001b[31mno; token ghp_0123456789012345678901234567890123456789"}]}'
+    with serving(lambda _: (418, {}, body)) as address, pytest.raises(EngineError) as caught:
+        client.manifest(f"{address}/a/b:1")
+    assert caught.value.why == f"{address} answered with HTTP 418: DENIED  [31mno; token ****"
+
+
+def test_a_proxy_of_the_environment_is_asked_and_not_for_this_machine(
+    server: FakeRegistry, client: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def proxying(request: BaseHTTPRequestHandler) -> Answer:
+        seen.append(request.path)
+        return 200, {"Content-Type": BUNDLE.manifest.media_type}, BUNDLE.manifest.raw
+
+    with serving(proxying) as address:
+        monkeypatch.setenv("http_proxy", f"http://{address}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        far = Registry({"DOCKER_CONFIG": "/nonexistent"}, plain_http=frozenset({"registry.invalid:5000"}), patience=FAST)
+        assert far.manifest("registry.invalid:5000/a/b:1").digest == BUNDLE.manifest.digest
+        assert seen == ["http://registry.invalid:5000/v2/a/b/manifests/1"]
+        assert client.manifest(f"{server.address}/a/b:1").digest == BUNDLE.manifest.digest
+        assert len(seen) == 1
+
+
+def test_plain_http_is_for_this_machine_and_for_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    with pytest.raises(EngineError) as caught:
+        Registry({"DOCKER_CONFIG": "/nonexistent"}, patience=FAST).manifest("registry.invalid:5000/a/b:1")
+    assert "registry.invalid:5000 does not answer" in caught.value.why  # TLS was tried, through the proxy
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a certificate for 127.0.0.1 that signs itself."""
+    place = tmp_path_factory.mktemp("tls")
+    pem = place / "both.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=test",
+    ]
+    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(pem), "-out", str(place / "certificate.pem")]
+    subprocess.run([*command, *more], check=True, capture_output=True)
+    pem.write_bytes(pem.read_bytes() + (place / "certificate.pem").read_bytes())
+    return pem
+
+
+@pytest.fixture
+def encrypted(server: FakeRegistry, certificate: Path) -> Iterator[str]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with serving(server.answer, tls=context) as address:
+        yield address
+
+
+def test_a_ca_bundle_of_the_environment(encrypted: str, certificate: Path) -> None:
+    env = {"DOCKER_CONFIG": "/nonexistent", "SSL_CERT_FILE": str(certificate.with_name("certificate.pem"))}
+    client = Registry(env, patience=FAST)
+    assert client.manifest(f"{encrypted}/a/b:1").digest == BUNDLE.manifest.digest
+    data = b"x" * 3_000_000
+    assert client.upload(f"{encrypted}/a/b:1", blob(data), lambda offset: iter([data[offset:]])) == len(data)
+    assert b"".join(client.open_blob(f"{encrypted}/a/b:1", blob(data))) == data
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(encrypted: str, server: FakeRegistry) -> None:
+    with pytest.raises(EngineError) as caught:
+        Registry({"DOCKER_CONFIG": "/nonexistent"}, patience=FAST).manifest(f"{encrypted}/a/b:1")
+    assert f"{encrypted} is not trusted: " in caught.value.why
+    assert "SSL_CERT_FILE" in caught.value.hint
+    assert not server.asked
+
+
+def test_a_ca_bundle_that_is_not_there(server: FakeRegistry) -> None:
+    with pytest.raises(EngineError) as caught:
+        Registry({"SSL_CERT_FILE": "/nonexistent/ca.pem"}, patience=FAST).manifest(f"{server.address}/a/b:1")
+    assert "no CA bundle at /nonexistent/ca.pem" in caught.value.why
+
+
+def test_closing_ends_what_another_thread_waits_for(client: Registry) -> None:
+    caught: list[EngineError] = []
+
+    def wait() -> None:
+        try:
+            client.manifest(f"{address}/a/b:1")
+        except EngineError as error:
+            caught.append(error)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.2)
+        before = time.monotonic()
+        client.close()
+        thread.join(5)
+        assert time.monotonic() - before < 1
+    assert [error.why for error in caught] == [f"{address} was left: the work was stopped"]
+    with pytest.raises(EngineError, match="cannot look up"):
+        client.manifest(f"{address}/a/b:1")
+
+
+def test_pauses_grow_and_end() -> None:
+    pauses: list[float] = []
+    attempts = Attempts(Patience(attempts=6, pause_s=1, longest_pause_s=5), pauses.append)
+    for _ in range(5):
+        attempts.failed(Trouble("no"))
+    assert all(most / 2 <= pause <= most for pause, most in zip(pauses, (1, 2, 4, 5, 5), strict=True))
+    with pytest.raises(Trouble, match="no"):
+        attempts.failed(Trouble("no"))
+    attempts.progressed()
+    attempts.failed(Trouble("no", wait_s=77))
+    assert pauses[-1] == 77
+
+
+@pytest.mark.parametrize("trouble", [Trouble("x", passing=False), Trouble("x", wait_s=121), Trouble("x", wait_s=1e9)])
+def test_some_troubles_are_not_waited_for(trouble: Trouble) -> None:
+    with pytest.raises(Trouble):
+        Attempts(Patience(), lambda _: pytest.fail("waited")).failed(trouble)
+
+
+def test_no_pause_goes_beyond_the_whole_time() -> None:
+    attempts = Attempts(Patience(total_s=10), lambda _: None)
+    with pytest.raises(Trouble):
+        attempts.failed(Trouble("x", wait_s=11))
+
+
+def test_retry_after() -> None:
+    assert retry_after("7") == 7
+    assert retry_after(" 0 ") == 0
+    later = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 50))
+    assert 45 <= (retry_after(later) or 0) <= 50
+    assert retry_after("Sat, 01 Jan 2000 00:00:00 GMT") == 0
+    assert [retry_after(text) for text in ("", "soon", "-1", "1.5", "٣")] == [None] * 5
