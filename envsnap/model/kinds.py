@@ -7,6 +7,7 @@ carry white space, quotes, shell syntax or control characters into a Dockerfile,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, TypeAlias
 
 from msgspec import NODEFAULT, Meta, Struct
@@ -67,13 +68,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, Struct):
         config = value.__struct_config__
         tag = {config.tag_field: config.tag} if config.tag_field is not None else {}
-        items = {item.encode_name: (getattr(value, item.name), _default(item)) for item in fields(value)}
+        items = {item.encode_name: (getattr(value, item.name), _default(item)) for item in _fields(type(value))}
         return tag | {name: plain(found) for name, (found, default) in items.items() if found != default}
     if isinstance(value, Mapping):
         return {key: plain(value[key]) for key in sorted(value)}
     if isinstance(value, frozenset):
         return [plain(item) for item in sorted(value)]
     return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+@cache
+def _fields(kind: type[Struct]) -> tuple[FieldInfo, ...]:
+    return fields(kind)  # evaluates annotations each time
 
 
 def _default(item: FieldInfo) -> Any:

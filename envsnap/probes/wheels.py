@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -55,15 +55,25 @@ class Wheels:
     """Finds and fetches wheels. What was fetched lies in the store under its own hash.
 
     Args:
+        config: where to look; asked for when something has to be fetched, because that starts pip.
         also: another store that may have some: the blobs beside a lock.
         offline: nobody is asked; what is not at hand is missing.
     """
 
-    def __init__(self, store: BlobStore, config: PipConfig, *, also: BlobStore, cache: Path, offline: bool, ca_bundle: Path | None) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        config: Callable[[], PipConfig],
+        *,
+        also: BlobStore,
+        cache: Path,
+        offline: bool,
+        ca_bundle: Path | None,
+    ) -> None:
         self._store = store
+        self._config = config
         self._also = also
         self._pages = Pages(cache, offline=offline, ca_bundle=ca_bundle)
-        self._locations = config.locations()
         self._offline = offline
         self._local: dict[str, Path] = {}
 
@@ -83,12 +93,13 @@ class Wheels:
         wanted = [wheel for wheel in wheels if self.path(wheel.sha256) is None]
         if not wanted:
             return
+        locations = self._config().locations()
         failed: dict[str, str] = {}
         with (
             progress.task(f"fetch {len(wanted)} wheels", unit="bytes") as task,
             ThreadPoolExecutor(_THREADS) as pool,
         ):
-            running = {pool.submit(self._fetch, wheel, task): wheel for wheel in wanted}
+            running = {pool.submit(self._fetch, wheel, locations, task): wheel for wheel in wanted}
             try:
                 for future in as_completed(running):
                     if why := future.result():
@@ -105,10 +116,10 @@ class Wheels:
                 hint="--pip-conf F names other indexes; capture again with --rescue NAME to keep what is installed",
             )
 
-    def _fetch(self, wheel: PinnedWheel, task: Task) -> str:
+    def _fetch(self, wheel: PinnedWheel, locations: Sequence[Location], task: Task) -> str:
         """Fetch one; returns why it is not to be had, "" when it is."""
         reasons = []
-        for location in sorted(self._locations, key=lambda location: location.label != wheel.index):
+        for location in sorted(locations, key=lambda location: location.label != wheel.index):
             try:
                 files = self._pages.links(location) if location.kind == "find-links" else self._pages.project(location, wheel.name)
             except NoProject:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from envsnap.engines.docker import DockerEngine
@@ -88,7 +89,7 @@ def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, pr
     if isinstance(system, Unknown):
         return system
     blobs = places.blobs_of(lock_file)
-    config = pip_config(sys.executable, sources.pip_conf, sources.env)
+    config = partial(pip_config, sys.executable, sources.pip_conf, sources.env)
     wheels = Wheels(sources.store, config, also=blobs, cache=sources.cache, offline=sources.offline, ca_bundle=sources.ca_bundle)
     if sources.fetch:
         wheels.fetch(prepare.pinned_wheels(made), progress)
