@@ -54,8 +54,10 @@ class LayerWriter:
         self._directories: set[str] = set()  # written, or in use as one
 
     def directory(self, path: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:
-        if path in self._entries and path in self._directories:
-            return
+        if path in self._entries:
+            if path in self._directories:
+                return
+            raise InputError(f"refused the directory {path!r}", why="it is a file or a link of the layer, too")
         self._claim(path)
         self._directories.add(path)
         self._put(tar.header(path, tar.DIRECTORY, size=0, mode=mode, mtime=self._mtime, uid=uid, gid=gid))

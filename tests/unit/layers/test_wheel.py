@@ -252,7 +252,7 @@ REFUSED: Mapping[str, tuple[bytes, str]] = {
     ),
     "a file and a folder": (
         make_wheel({"pkg-1.0.data/purelib/x": b"", "x/a.py": b""}),
-        "x/a.py: it is in the layer twice",
+        "x/a.py: it is a file or a link of the layer, too",
     ),
     "entry point": (
         make_wheel({"pkg-1.0.dist-info/entry_points.txt": b"[console_scripts]\n../../x = a:b\n"}),

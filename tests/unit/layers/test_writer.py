@@ -164,7 +164,7 @@ def test_a_path_is_written_once_and_a_directory_counts_as_it_came_first() -> Non
     writer.file("f", b"1")
     with pytest.raises(InputError, match="'f'"):
         writer.file("f", b"2")
-    with pytest.raises(InputError, match="'f'"):
+    with pytest.raises(InputError, match="directory 'f'"):
         writer.directory("f")
 
     def twice(writer: LayerWriter) -> None:
