@@ -1,4 +1,4 @@
-"""A layer read forward: gzip in as many members as it likes or a plain tar, and what the tar holds. Nothing of it is trusted.
+"""A layer read forward: gzip or zstd in as many parts as it likes or a plain tar, and what the tar holds. Nothing of it is trusted.
 
 Specifications: RFC 1952; POSIX.1-2017 (ustar, pax) and GNU tar's long names and base-256 numbers. What engines unpack can be read;
 sparse files, which no engine's layers have, and kinds that nobody knows are refused.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,7 @@ _PIECE = 1 << 20
 _SLICE = 1 << 16  # of the blob, given to zlib at once: it copies what follows the end of a member, and there may be many
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_WINDOW_LOG = 27  # 128 MiB, what the highest level that build tools offer uses; a frame may ask for 2 GiB
 _MAX_EXTENDED = 1 << 20
 _MAX_SIZE = 1 << 50
 _LATEST = 1 << 33  # seconds since 1970; no file system minds
@@ -62,7 +64,7 @@ class Member:
 
 
 def inflated(blob: Iterable[bytes], *, what: str) -> Iterator[bytes]:
-    """The tar in a layer's blob, in pieces of at most 1 MiB: as it is, or out of gzip members.
+    """The tar in a layer's blob, in pieces of at most 1 MiB: as it is, or out of gzip's members or zstd's frames.
 
     Args:
         what: names the layer in an error ("layer sha256:…").
@@ -74,10 +76,13 @@ def inflated(blob: Iterable[bytes], *, what: str) -> Iterator[bytes]:
     first = b""
     while len(first) < len(_ZSTD) and (piece := next(pieces, None)) is not None:
         first += piece
-    if first.startswith(_ZSTD):
-        raise _damaged(what, "it is compressed with zstd, which cannot be read here")
     whole = _joined(first, pieces)
-    yield from _members_inflated(whole, what) if first.startswith(_GZIP) else _cut(whole, _PIECE)
+    if first.startswith(_GZIP):
+        yield from _members_inflated(whole, what)
+    elif first.startswith(_ZSTD):
+        yield from _frames_inflated(whole, what)
+    else:
+        yield from _cut(whole, _PIECE)
 
 
 def _joined(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -111,6 +116,31 @@ def _members_inflated(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
             else:
                 rest, more = stream.unconsumed_tail, len(data) == _PIECE
     if not fresh:
+        raise _damaged(what, "it is cut off")
+
+
+def _frames_inflated(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+
+    stream: zstd.ZstdDecompressor | None = None
+    for piece in _cut(pieces, _SLICE):
+        rest, more = piece, False
+        while rest or more:
+            stream = stream or zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
+            try:
+                data = stream.decompress(rest, _PIECE)
+            except zstd.ZstdError as error:
+                raise _damaged(what, f"it is no zstd: {error}") from error
+            if data:
+                yield data
+            if stream.eof:
+                rest, more, stream = stream.unused_data, False, None
+            else:
+                rest, more = b"", not stream.needs_input
+    if stream is not None:
         raise _damaged(what, "it is cut off")
 
 

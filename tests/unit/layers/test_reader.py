@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -156,13 +157,31 @@ def test_what_no_layer_may_say_is_refused(tar: bytes, why: str) -> None:
         (gzip.compress(b"x" * 1000)[:5], "cut off"),
         (gzip.compress(b"x") + b"garbage" * 9, "no gzip"),
         (b"\x1f\x8b\x08\x00" + b"\xff" * 100, "no gzip"),
-        (b"\x28\xb5\x2f\xfd" + bytes(100), "zstd"),
+        (b"\x28\xb5\x2f\xfd" + b"\xff" * 100, "no zstd"),
+        (zstd.compress(b"x" * 100_000)[:-3], "cut off"),
+        (zstd.compress(b"x") + b"garbage" * 9, "no zstd"),
     ],
 )
 def test_a_damaged_blob_is_refused(blob: bytes, why: str) -> None:
     with pytest.raises(InputError, match="refused layer") as caught:
         list(inflated(tars.pieces(blob, 3), what=WHAT))
     assert why in caught.value.why
+
+
+def test_zstd_in_frames_is_read_in_bounded_pieces() -> None:
+    contents = [bytes(5 << 20), b"second", b""]
+    blob = b"".join(map(zstd.compress, contents))
+    for size in (3, 1 << 20):
+        pieces = list(inflated(tars.pieces(blob, size), what=WHAT))
+        assert b"".join(pieces) == b"".join(contents)
+        assert max(map(len, pieces)) <= 1 << 20
+
+
+def test_a_zstd_window_that_no_tool_needs_is_refused() -> None:
+    compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 30})
+    blob = compressor.compress(b"x" * 1000) + compressor.flush()
+    with pytest.raises(InputError, match="refused layer"):
+        list(inflated(iter([blob]), what=WHAT))
 
 
 @pytest.mark.usefixtures("engine")
