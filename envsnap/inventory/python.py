@@ -104,14 +104,15 @@ def _versions(
     env: Mapping[str, str],
     debian_versions: Mapping[str, str],
 ) -> Iterator[tuple[str, str]]:
-    """Who says which version it is, the best first: what the program itself would print is compiled into it as a string of its own."""
+    """Who says which version it is, the best first: what the program itself would print is compiled into it."""
     number = minor.removesuffix("t")
-    compiled = re.compile(rb"\0(" + re.escape(number.encode()) + rb"\.[0-9]{1,3}(?:(?:a|b|rc)[0-9]{1,2})?\+?)(?=\0)")
-    for file in filter(None, (files.file(binary), _libpython(files, libraries, binary))):
-        found = files.search(file, compiled)
-        if len(found) == 1 and (version := _exact(found.pop().decode("ascii"), number)):
-            yield "the program itself", version
-            break
+    compiled = re.escape(number.encode()) + rb"\.[0-9]{1,3}(?:(?:a|b|rc)[0-9]{1,2})?\+?"
+    # Linkers let a string begin within a longer one that ends like it ("/opt/python/3.11.7").
+    patterns = (re.compile(rb"\0(" + compiled + rb")(?=\0)"), re.compile(rb"[/-](" + compiled + rb")(?=\0)"))
+    programs = [file for file in (files.file(binary), _libpython(files, libraries, binary)) if file is not None]
+    found = next((seen for pattern in patterns for file in programs if (seen := files.search(file, pattern))), set())
+    if len(found) == 1 and (version := _exact(found.pop().decode("ascii"), number)):
+        yield "the program itself", version
     header = files.file(_join(prefix, f"include/python{minor}/patchlevel.h"))
     if header is not None and (found := files.search(header, _PATCHLEVEL)):
         version = _exact(min(found).decode("ascii", "replace"), number)

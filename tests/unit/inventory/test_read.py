@@ -175,6 +175,10 @@ STATUS = "Package: python3.11-minimal\nStatus: install ok installed\nVersion: {}
         ("nothing", "1:3.11.0~rc1-1", "3.11.0", 0),
         ("3.11.0rc1+", "3.11.0~rc1-1", "3.11.0", 0),
         ("nothing", "3.12.1-1", None, 0),
+        ("x\0/opt/python/3.11.7", "3.11.7-1", "3.11.7", 0),
+        ("x\0/opt/python/3.11.7\0y\x003.11.8", "3.11.8-1", "3.11.8", 0),
+        ("x\0/opt/3.11.7\0/opt/3.11.8", "3.11.6-1", "3.11.6", 0),
+        ("x\0libfoo-13.11.7\0sqlite 2.3.11.8", "3.11.6-1", "3.11.6", 0),
     ],
 )
 def test_who_says_which_version_it_is(tmp_path: Path, version: str, dpkg: str, expected: str | None, doubts: int) -> None:
