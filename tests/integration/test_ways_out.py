@@ -43,6 +43,7 @@ from envsnap.workflows.land import land
 from envsnap.workflows.transfer import source_of
 
 pytestmark = pytest.mark.engine
+LABEL = {"envsnap-test": f"ways-out-{os.getpid()}"}
 HOSTS = tuple(os.environ.get("ENVSNAP_TEST_ENGINES", "").split())
 
 
@@ -59,14 +60,13 @@ def each_engine(request: pytest.FixtureRequest, engine: DockerEngine) -> Iterato
 
 @pytest.fixture
 def name(registry: str, engine: DockerEngine) -> Iterator[str]:
-    """A name that nothing has; what gets it is removed from every engine."""
-    unique = f"{registry}/ways-out-{uuid.uuid4().hex[:12]}"
-    yield f"{unique}:1"
+    """A name that nothing has; what was loaded is removed from every engine."""
+    yield f"{registry}/ways-out-{uuid.uuid4().hex[:12]}:1"
+    ((label, value),) = LABEL.items()
     for one in (engine, *(DockerEngine({**os.environ, "DOCKER_HOST": host}) for host in HOSTS)):
-        for image in one._client.images(filters={"reference": f"{unique}:*"}):
-            for tag in image["RepoTags"] or ():
-                with suppress(DockerException):
-                    one._client.remove_image(tag, force=True)
+        for image in one._client.images(filters={"label": f"{label}={value}"}):
+            with suppress(DockerException):
+                one._client.remove_image(image["Id"], force=True)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def layer(cache: Path, text: str, size: int = 0) -> Layer:
 
 def image_on(base: BaseImage, cache: Path, *texts: str, size: int = 0) -> Image:
     layers = [layer(cache, text, size) for text in texts]
-    return put_together(base, layers, RunConfig(env={"A": "1"}, labels={"made": texts[-1]}, workdir="/opt"))
+    return put_together(base, layers, RunConfig(env={"A": "1"}, labels=LABEL, workdir="/opt"))
 
 
 def small(cache: Path) -> Image:
@@ -138,7 +138,7 @@ def test_only_the_layers_that_an_engine_lacks_are_sent(each_engine: DockerEngine
     land(first, [name], each_engine, again, SILENT)
     assert again.bytes == 0
 
-    changed = put_together(base, [first.layers[0], layer(cache, "third")], RunConfig(env={}, labels={}, workdir="/opt"))
+    changed = put_together(base, [first.layers[0], layer(cache, "third")], RunConfig(env={}, labels=LABEL, workdir="/opt"))
     sent = Sent(cache, changed)
     assert land(changed, [name], each_engine, sent, SILENT).config_digest == changed.config.digest
     assert sent.bytes == changed.layers[1].size_bytes

@@ -1,0 +1,139 @@
+"""push, pull, save, load and cache as scripts meet them: documents, exit codes, and what is said when nothing is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envsnap.cli import cache, main
+from envsnap.workflows import local
+from tests.fakes import layered, registry
+
+WEEK_S = 7 * 24 * 3600
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An image by the name example.com/yolo:1, in a cache of its own; no engine answers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ENVSNAP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    image, store, below = layered.make_image(tmp_path / "cache/blobs")
+    for blob in below.by_digest.values():
+        store.put(blob)
+    local.remember(image, ["example.com/yolo:1"], tmp_path / "cache")
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, dict[str, Any]]:
+    with pytest.raises(SystemExit) as ended:
+        main.main([*map(str, words), "--json"])
+    out = capsys.readouterr().out
+    return int(ended.value.code or 0), json.loads(out)
+
+
+def test_save_and_load_through_a_file(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, saved = run(capsys, "save", "example.com/yolo:1", "yolo.tar")
+    assert (code, saved["format"], saved["with_base"], saved["file"]) == (0, "docker-archive", True, "yolo.tar")
+    assert saved["bytes"] == (home / "yolo.tar").stat().st_size
+    code, delta = run(capsys, "save", "example.com/yolo:1", "delta", "--format", "oci-dir", "--without-base")
+    assert (code, delta["with_base"], delta["image"]) == (0, False, saved["image"])
+    monkeypatch.setenv("ENVSNAP_CACHE", str(home / "there"))
+    code, loaded = run(capsys, "load", "yolo.tar", "-t", "example.com/other:2")
+    assert (code, loaded["to"], loaded["tags"]) == (0, "cache", ["example.com/other:2"])
+    assert loaded["image"]["config_digest"] == saved["image"]["config_digest"]
+    assert local.find("example.com/other:2", home / "there") is not None
+
+
+def test_push_and_pull_through_a_registry(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with registry.running() as served:
+        name = f"{served.address}/vision/yolo:1"
+        code, pushed = run(capsys, "push", "example.com/yolo:1", name)
+        assert (code, [one["reference"] for one in pushed["pushed"]]) == (0, [name])
+        code, again = run(capsys, "push", "example.com/yolo:1", name)
+        assert (code, again["pushed"][0]["uploaded_bytes"]) == (0, 0)
+        code, pulled = run(capsys, "pull", name, "--to", "oci:layout")
+        assert (code, pulled["to"]) == (0, "layout")
+        assert pulled["image"]["manifest_digest"] == pushed["pushed"][0]["digest"]
+        assert (home / "layout/index.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what"),
+    [
+        (["push"], 2, "Missing argument 'IMAGE'"),
+        (["push", "nowhere:1"], 6, "there is no image nowhere:1 here"),
+        (["push", "example.com/yolo:1", "No Name"], 2, "'No Name' is not the name of an image"),
+        (["push", "nowhere.yaml"], 4, "cannot read the lock nowhere.yaml"),
+        (["pull", "example.com/yolo:1"], 6, "cannot reach a Docker engine"),
+        (["pull", "example.com/yolo:1", "--to", "layout"], 2, "neither engine nor oci:DIR"),
+        (["save", "nowhere:1", "a.tar"], 6, "there is no image nowhere:1 here"),
+        (["save", "example.com/yolo:1", "."], 2, "is a directory"),
+        (["load", "nowhere.tar"], 4, "cannot read nowhere.tar"),
+        (["load", "noise.tar"], 4, "cannot read noise.tar"),
+        (["load", "noise.tar", "--to", "engine"], 4, "cannot read noise.tar"),
+        (["load", "noise.tar", "-t", "a@sha256:0"], 2, "not the name of an image"),
+        (["cache", "free"], 2, "'free' is not one of"),
+        (["cache", "prune", "--max-size", "some"], 2, "'some' is no size"),
+        (["cache", "--layers"], 2, "frees nothing"),
+        (["cache", "prune", "--older", "-1"], 2, "-1 is not in the range"),
+    ],
+)
+def test_what_cannot_be_done_has_its_exit_code(
+    home: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, what: str
+) -> None:
+    (home / "noise.tar").write_bytes(b"noise" * 1000)
+    ended, document = run(capsys, *words)
+    assert (ended, document["error"]["code"]) == (code, code)
+    assert what in document["error"]["what"]
+
+
+def test_the_cache_is_shown_and_freed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, shown = run(capsys, "cache")
+    assert (code, shown["directory"]) == (0, str(home / "cache"))
+    assert {kind["kind"]: kind["entries"] for kind in shown["kinds"]} == {"layers": 4, "names of images": 1}
+    assert shown["bytes"] == sum(kind["bytes"] for kind in shown["kinds"])
+    _, freed = run(capsys, "cache", "prune")
+    assert (freed["freed_bytes"], freed["bytes"]) == (0, shown["bytes"])
+    old = next((home / "cache/blobs/sha256").iterdir())
+    os.utime(old, (time.time() - WEEK_S, time.time() - WEEK_S))
+    _, freed = run(capsys, "cache", "prune", "--older", "6")
+    assert [kind["entries"] for kind in freed["freed"]] == [1] and not old.exists()
+    _, freed = run(capsys, "cache", "prune", "--wheels", "--layers")
+    assert {kind["kind"] for kind in freed["kinds"]} == {"names of images"}
+
+
+def test_what_a_settings_file_says_of_prune_is_no_word_about_show(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "envsnap.toml").write_text('[cache]\nmax-size = "0"\n')
+    assert run(capsys, "cache", "show")[0] == 0
+    _, freed = run(capsys, "cache", "prune")
+    assert freed["bytes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("500", 500), ("20GB", 20 * 10**9), ("1.5 mb", 1_500_000), ("2T", 2 * 10**12), (None, None)]
+)
+def test_sizes_are_read_as_people_write_them(text: str | None, size: int | None) -> None:
+    import click
+
+    assert cache._size(click.Context(cache.command), cache.command.params[0], text) == size
+
+
+def test_screens_say_what_happened_last(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, last in (
+        (["save", "example.com/yolo:1", "yolo.tar"], "wrote yolo.tar"),
+        (["load", "yolo.tar"], "loaded into the cache"),
+        (["cache"], "all"),
+        (["cache", "prune", "--layers"], "freed"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main.main(words)
+        assert not ended.value.code
+        assert last in capsys.readouterr().out.strip().splitlines()[-1]
