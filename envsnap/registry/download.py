@@ -19,13 +19,20 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)\Z")
 
 
 class Download:
-    """One blob from the first place that gives it; every other one is a mirror's stand-by. Attributes: place: that gave the last bytes."""
+    """One blob, from the first place that has it; where that one fails in the middle, the next goes on.
+
+    Args:
+        places: mirrors, and at last the registry itself.
+
+    Attributes:
+        mirrors: that gave some of the bytes.
+    """
 
     def __init__(self, places: Sequence[Place], descriptor: Descriptor, *, what: str) -> None:
         self._places = [*places]
         self._descriptor = descriptor
         self._what = what
-        self.place = self._places[0]
+        self.mirrors: list[Place] = []
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
         """The bytes from `start` on, as many as the blob's size says and never more; nothing is hashed here.
@@ -36,9 +43,10 @@ class Download:
         at = start
         *mirrors, own = self._places
         for place in (*mirrors, own):
-            self.place = place
             try:
                 for piece in self._from(place, at):
+                    if place is not own and place not in self.mirrors:
+                        self.mirrors.append(place)
                     at += len(piece)
                     yield piece
             except EngineError:
@@ -61,9 +69,11 @@ class Download:
         self.require(f"sha256:{sha256.hexdigest()}")
 
     def require(self, digest: str) -> None:
-        """Raises EngineError: that is not the blob's digest."""
+        """Raises EngineError: that is not the blob's digest; whichever mirror had a part in it is not asked again."""
         if digest != self._descriptor.digest:
-            raise wrong_bytes(self.place, digest, self._descriptor.digest, what=self._what)
+            for mirror in self.mirrors:
+                mirror.host.doubted = True
+            raise wrong_bytes([*self.mirrors, self._places[-1]][0], digest, self._descriptor.digest, what=self._what)
 
     def _from(self, place: Place, start: int) -> Iterator[bytes]:
         """What one place gives, in as many attempts as its host is worth."""
@@ -131,6 +141,6 @@ def keep(places: Sequence[Place], descriptor: Descriptor, store: BlobStore, *, w
                     blob.write(piece)
                 download.require(f"sha256:{blob.hash.hexdigest()}")
         except EngineError:
-            if not download.place.host.mirror:
+            if not download.mirrors:
                 raise
-            left.remove(download.place)
+            left = [place for place in left if place not in download.mirrors]

@@ -11,6 +11,7 @@ import http.client
 import io
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from envsnap import __version__, redaction
-from envsnap.errors import innermost
+from envsnap.errors import causes, innermost
 from envsnap.oci.reference import is_loopback
 from envsnap.registry.patience import LATER, Patience, Trouble, retry_after
 
@@ -36,6 +37,7 @@ PIECE = 1 << 18
 _SAID_BYTES = 1 << 14
 _SAID_CHARACTERS = 300
 _CONNECTIONS = 32
+_BROKEN = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 
 
 class Body(Protocol):
@@ -59,13 +61,18 @@ class Answer(contextlib.AbstractContextManager["Answer"]):
         self.close()
 
     def close(self) -> None:
+        """Done with it. A connection whose answer was read is used again, so a short rest is read rather than left."""
+        raw = self._response.raw
+        if raw.length_remaining is not None and raw.length_remaining <= _SAID_BYTES:
+            with contextlib.suppress(*_BROKEN):
+                raw.read(decode_content=False)
         self._response.close()
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it was sent. Raises Trouble: it broke off."""
         try:
             yield from self._response.raw.stream(PIECE, decode_content=False)
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+        except _BROKEN as error:
             raise _trouble(error) from error
 
     def body(self, limit: int) -> bytes:
@@ -175,7 +182,7 @@ def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 def _trouble(error: BaseException) -> Trouble:
     cause = redaction.text(innermost(error))
-    if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
+    if any(isinstance(one, ssl.SSLCertVerificationError) for one in causes(error)):
         hint = "name the CA bundle that it is signed by: SSL_CERT_FILE"
         return Trouble(f"is not trusted: {cause}", passing=False, hint=hint)
     passing = not isinstance(error, requests.RequestException) or isinstance(
@@ -235,7 +242,7 @@ def _pools(lines: _Lines) -> dict[str, type[HTTPConnectionPool]]:
     class Response(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
             super().__init__(sock, *args, **kwargs)
-            self.fp = io.BufferedReader(_Measured(self.fp.detach(), lines.patience), PIECE)
+            self.fp = io.BufferedReader(_Measured(self.fp.detach(), lines.patience))
 
     class Plain(HTTPConnection):
         response_class = Response

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.fakes.http_server import Answer, serving
@@ -29,7 +30,7 @@ class FakeRegistry:
     uploads: session -> what came so far; kept when a connection breaks.
     least_chunk: OCI-Chunk-Min-Length; chunks: takes them at all; largest_body: more is a 413.
     referrers: has the API. ranges: serves parts of a blob. mounts: between repositories. digests: says Docker-Content-Digest.
-    asked: "METHOD path" of every request.
+    asked: "METHOD path" of every request. clients: addresses of the connections that they came by.
     """
 
     address: str = ""
@@ -44,6 +45,7 @@ class FakeRegistry:
     mounts: bool = True
     digests: bool = True
     asked: list[str] = field(default_factory=list)
+    clients: set[Any] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, pattern: str) -> int:
@@ -55,6 +57,7 @@ class FakeRegistry:
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         with self.lock:
             self.asked.append(f"{request.command} {request.path}")
+            self.clients.add(request.client_address)
         match = _PATH.match(url.path)
         if match is None:
             return 404, {}, b""

@@ -176,6 +176,17 @@ def test_a_mirror_that_lies_is_passed_over(server: FakeRegistry, mirror: FakeReg
     assert mirror.count("GET") == 1
 
 
+def test_a_mirror_that_lied_in_the_beginning_is_found_out_at_the_end(server: FakeRegistry, mirror: FakeRegistry, tmp_path: Path) -> None:
+    mirror.blobs["library/a/b", BLOB.digest] = b"x" + DATA[1:]
+    with fault_proxy.running(mirror.address) as unreliable:
+        unreliable.faults = [Fault("GET", "/blobs/", "truncate", at=1_000_000)]
+        client = mirrored(server, f"{unreliable.address}/library")
+        store = BlobStore(tmp_path)
+        client.fetch(f"{server.address}/a/b:1", BLOB, store)
+        assert store.read(BLOB.digest) == DATA
+        assert unreliable.count("GET") == 1
+
+
 def test_a_stream_cannot_be_taken_back_but_the_mirror_is_not_asked_again(server: FakeRegistry, mirror: FakeRegistry) -> None:
     mirror.blobs["library/a/b", BLOB.digest] = DATA[:-1] + b"x"
     client = mirrored(server, f"{mirror.address}/library")

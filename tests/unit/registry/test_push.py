@@ -19,6 +19,7 @@ from envsnap.oci.image import BaseImage
 from envsnap.progress import SILENT, Silent, Task
 from envsnap.registry.client import Registry
 from envsnap.registry.patience import Patience
+from envsnap.registry.push import THREADS
 from tests.fakes import registry as fake
 from tests.fakes.fault_proxy import Fault, FaultProxy
 from tests.fakes.http_server import serving
@@ -69,6 +70,12 @@ def test_an_image(server: FakeRegistry, client: Registry) -> None:
     assert server.asked[-1] == "PUT /v2/a/b/manifests/1"  # the tag comes last
     manifest, config = client.image(f"{server.address}/a/b:1", machine="x86_64")
     assert (manifest.digest, config.digest) == (IMAGE.manifest.digest, IMAGE.manifest.config.digest)
+
+
+def test_connections_are_used_again(server: FakeRegistry, client: Registry) -> None:
+    client.push(f"{server.address}/a/b:1", IMAGE.manifest, IMAGE.read)
+    assert len(server.asked) > 20
+    assert len(server.clients) <= THREADS
 
 
 def test_again_nothing_is_sent(server: FakeRegistry, client: Registry) -> None:
