@@ -67,6 +67,7 @@ def run(
     stdout_to: IO[bytes] | None = None,
     timeout_s: float | None = None,
     on_line: OnLine | None = None,
+    grace_s: float = _GRACE_S,
 ) -> Completed:
     """Run a program to its end, reading both of its outputs at once so that neither pipe can fill and hang it.
 
@@ -78,6 +79,7 @@ def run(
         hold_stdin: leave stdin open until it ends: some programs take its end for ours.
         stdout_to: a file for its stdout, however much that is; `Completed.stdout` is then empty, and `on_line` hears stderr alone.
         on_line: called for every complete line while it runs (undecodable bytes replaced).
+        grace_s: how long it may take to end when it is told to; then it is killed.
 
     Raises:
         NotStarted: the program could not be started.
@@ -103,7 +105,7 @@ def run(
         outputs, timed_out = _pump(child, stdin, started, timeout_s, on_line, hold_stdin=hold_stdin)
         finished = not timed_out
     finally:
-        _end(child, normal=finished)
+        _end(child, grace_s, normal=finished)
     return Completed(
         argv=words,
         returncode=child.returncode,
@@ -185,12 +187,12 @@ def _feed(pipe: IO[bytes], data: memoryview) -> memoryview:
         return data[:0]
 
 
-def _end(child: subprocess.Popen[bytes], *, normal: bool) -> None:
+def _end(child: subprocess.Popen[bytes], grace_s: float, *, normal: bool) -> None:
     """Give back the pipes; unless it came to its own end, end the program and whatever it started."""
     if not normal:
         _signal_group(child, signal.SIGTERM)
         try:
-            _await_group(child)
+            _await_group(child, grace_s)
         finally:  # also when a second interrupt cuts the wait short
             _signal_group(child, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -201,10 +203,10 @@ def _end(child: subprocess.Popen[bytes], *, normal: bool) -> None:
                 pipe.close()
 
 
-def _await_group(child: subprocess.Popen[bytes]) -> None:
+def _await_group(child: subprocess.Popen[bytes], grace_s: float) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(_GRACE_S)
-    give_up = time.monotonic() + _CHILDREN_GRACE_S
+        child.wait(grace_s)
+    give_up = time.monotonic() + min(grace_s, _CHILDREN_GRACE_S)
     while _signal_group(child, 0) and time.monotonic() < give_up:
         time.sleep(0.02)
 

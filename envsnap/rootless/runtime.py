@@ -30,6 +30,7 @@ NAMES: tuple[Name, ...] = get_args(Name)
 _CALLED: dict[Name, str] = {"bwrap": "bubblewrap", "crun": "crun", "runc": "runc", "podman": "podman"}
 _PROBE_S = 30.0
 _CLEAN_UP_S = 30.0
+_GRACE_S = 0.5  # a runtime hands on that it shall end; the first process of a sandbox does not hear it, and is ended by cleaning up
 _OF_THE_HOST = ("/bin", "/sbin", "/lib", "/lib64", "/usr", "/nix", "/gnu")  # what a shell needs
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 
@@ -61,10 +62,11 @@ def probe(name: Name, env: Mapping[str, str]) -> Found | Absent:
     program = shutil.which(name, path=env.get("PATH"))
     if program is None:
         return Absent(name=name, reason="not on PATH")
-    found = Found(name=name, program=program, version=_version(program))
+    path = env.get("PATH", os.defpath)
     try:
         with tempfile.TemporaryDirectory(prefix="envsnap-probe-") as scratch:
-            done = run(found, _shell_of_the_host(Path(scratch, "root")), Path(scratch), path=env.get("PATH", ""), timeout_s=_PROBE_S)
+            found = Found(name=name, program=program, version=_version(program, Path(scratch), path))
+            done = run(found, _shell_of_the_host(Path(scratch, "root")), Path(scratch), path=path, timeout_s=_PROBE_S)
     except (OSError, EngineError) as error:
         return Absent(name=name, reason=redaction.text(str(error)))
     if done.ok:
@@ -125,10 +127,10 @@ def run(
     Raises:
         EngineError: the runtime cannot be started.
     """
-    env = {"PATH": path, "HOME": str(scratch), "XDG_RUNTIME_DIR": str(scratch)}
+    env = _environment(scratch, path)
 
     def start(command: list[str]) -> Completed:
-        return process.run(command, env=env, cwd=scratch, timeout_s=timeout_s, on_line=on_line)
+        return process.run(command, env=env, cwd=scratch, timeout_s=timeout_s, on_line=on_line, grace_s=_GRACE_S)
 
     def clean_up(command: list[str]) -> None:
         with suppress(process.NotStarted):
@@ -139,13 +141,17 @@ def run(
         if runtime.name == "bwrap":
             return start(told.bubblewrap(runtime.program, sandbox))
         if runtime.name == "podman":
-            storage = scratch / "podman"
+            storage = scratch / "p"
             words = told.podman_run(name, sandbox, gpus=gpus, is_root=os.geteuid() == 0)
             try:
                 return start(told.podman(runtime.program, storage, *words))
             finally:
                 clean_up(told.podman(runtime.program, storage, "rm", "--force", "--time", "0", "--ignore", name))
                 _end_pause(storage)
+        if runtime.name == "runc" and sandbox.uid != 0:
+            why = "it wants the one user that a sandbox has to be root"
+            hint = "install bubblewrap or crun   or --user 0, which is you here as any other"
+            raise EngineError(f"runc cannot run an image as user {sandbox.uid}", why=why, hint=hint)
         place, state = scratch / "bundle", scratch / "state"
         place.mkdir()
         (place / "config.json").write_text(json.dumps(told.bundle(sandbox, uid=os.geteuid(), gid=os.getegid())), encoding="utf-8")
@@ -165,7 +171,7 @@ def open_files() -> tuple[int, int]:
 def _end_pause(storage: Path) -> None:
     """End the process by which podman keeps an ordinary user's namespaces for its next call: there is none with this storage."""
     with suppress(OSError, ValueError):
-        os.kill(int((storage / "tmp/pause.pid").read_text(encoding="ascii")), signal.SIGKILL)
+        os.kill(int((storage / "t/pause.pid").read_text(encoding="ascii")), signal.SIGKILL)
 
 
 def _shell_of_the_host(root: Path) -> Sandbox:
@@ -183,12 +189,17 @@ def _shell_of_the_host(root: Path) -> Sandbox:
     return Sandbox(root=root, argv=("/bin/sh", "-c", ":"), env={}, workdir="/", uid=0, gid=0, binds=tuple(binds), limits=open_files())
 
 
-def _version(program: str) -> str:
+def _version(program: str, scratch: Path, path: str) -> str:
     with suppress(process.NotStarted):
-        done = process.run([program, "--version"], timeout_s=_PROBE_S)
+        done = process.run([program, "--version"], env=_environment(scratch, path), timeout_s=_PROBE_S)
         if match := _VERSION.search(done.stdout.decode("utf-8", "replace")):
             return match[0]
     return ""
+
+
+def _environment(scratch: Path, path: str) -> dict[str, str]:
+    """Of the runtime itself. The variables of whoever called decide nothing, and podman keeps what it keeps in `scratch`."""
+    return {"PATH": path, "HOME": str(scratch), "XDG_RUNTIME_DIR": str(scratch), "TMPDIR": str(scratch)}
 
 
 def _reasons(absent: list[Absent]) -> str:

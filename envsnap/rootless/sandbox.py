@@ -122,9 +122,10 @@ def oci(program: str, state: Path, *words: str) -> list[str]:
 
 def podman(program: str, storage: Path, *words: str) -> list[str]:
     """A call of podman that leaves its user's own storage alone."""
-    places = ("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")
+    places = ("--root", "s"), ("--runroot", "r"), ("--tmpdir", "t")  # podman wants the second no longer than 50 characters
     own = [word for option, name in places for word in (option, str(storage / name))]
-    return [program, *own, "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none", *words]
+    quiet = ("--log-level", "fatal")  # what it warns of would be taken for the image's
+    return [program, *own, *quiet, "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none", *words]
 
 
 def podman_run(name: str, sandbox: Sandbox, *, gpus: str, is_root: bool) -> list[str]:

@@ -26,9 +26,11 @@ from envsnap.target import GUEST_DIRECTORY, GuestResult, GuestScript, fill
 INSIDE = "/run/envsnap"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of an image that says none, as engines have it
 _ALWAYS = ("/tmp", "/var/tmp")  # noqa: S108  # writable in every container
+_MARK = ".containerenv"  # in /run: by which programs know that they are in a container
 _NEVER = ("/proc", "/sys", "/dev")
 _HOSTS = f"127.0.0.1 localhost {HOSTNAME}\n::1 localhost ip6-localhost ip6-loopback\n"
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+_PODMAN_FAILED = 125
 _NO_PROGRAM = re.compile(
     r"bwrap: execvp .*|.*executable file .* not found in \$PATH.*|.*exec: .*: (?:permission denied|no such file or directory).*"
     r"|.*open executable: .*|.*exec (?:container process )?.*(?:Permission denied|No such file or directory).*"
@@ -134,9 +136,11 @@ class RootlessTarget:
         if place is None:
             raise TargetError(f"cannot run anything in {self.description}", why="its /run is no directory")
         run = self._copy(place, scratch / "run")
-        ours = run.source / Path(INSIDE).name
-        shutil.rmtree(ours, ignore_errors=True)
-        ours.unlink(missing_ok=True)
+        ours, mark = run.source / Path(INSIDE).name, run.source / _MARK
+        for place_of_ours in (ours, mark):
+            shutil.rmtree(place_of_ours, ignore_errors=True)
+            place_of_ours.unlink(missing_ok=True)
+        mark.touch()
         for directory in (ours, ours / "guest", ours / "in", ours / "out", scratch / "out"):
             directory.mkdir()
         for name, source in inputs.items():
@@ -173,7 +177,8 @@ class RootlessTarget:
             return
         last = redaction.text(log[-1].strip()) if log else ""
         no_program = _NO_PROGRAM.fullmatch(last) is not None
-        if not no_program and _NO_SANDBOX.fullmatch(last):
+        of_podman = self.runtime.name == "podman" and done.returncode == _PODMAN_FAILED
+        if not no_program and (of_podman or _NO_SANDBOX.fullmatch(last)):
             raise EngineError(f"cannot run {self.description}", why=last, hint="envsnap doctor shows what works here")
         if no_program or done.returncode in (_NOT_EXECUTABLE, _NOT_FOUND):
             hint = "--python python3, or the path of an interpreter in it"

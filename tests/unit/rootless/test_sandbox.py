@@ -66,7 +66,7 @@ def test_oci_calls() -> None:
 def test_podman(is_root: bool, ids: tuple[int, int], words: list[str]) -> None:
     sandbox = Sandbox(**{name: getattr(SANDBOX, name) for name in SANDBOX.__slots__} | {"uid": ids[0], "gid": ids[1]})
     command = podman("/usr/bin/podman", Path("/s"), *podman_run("name", sandbox, gpus="2", is_root=is_root))
-    own = ("--root", "/s/root", "--runroot", "/s/run", "--tmpdir", "/s/tmp", "--storage-driver", "vfs")
+    own = ("--root", "/s/s", "--runroot", "/s/r", "--tmpdir", "/s/t", "--log-level", "fatal")
     assert command[:9] == ["/usr/bin/podman", *own]
     after = command.index("nofile=1024:4096") + 1
     assert command[after:] == [
