@@ -125,19 +125,23 @@ def _start(arch: str) -> BaseImage:
 
 def _write(plan: SystemPlan, open_deb: OpenDeb, writer: LayerWriter) -> None:
     links = {name: f"usr/{name}" for name in (*_MERGED, *filter(None, [_LIB64.get(plan.arch)]))}
+    elsewhere = {"var/run": "run", "var/lock": "run/lock"}
     tree = Tree(
         writer,
+        plan.arch,
         _kept(),
-        links | {"var/run": "/run", "var/lock": "/run/lock"},
+        links | elsewhere,
         excludes=lambda path: f"{path}/".startswith(_EXCLUDED) and not _is_kept_document(path),
         reads=lambda path: path.startswith(_READ),
     )
-    for path, target in sorted(tree.links.items()):
+    for path, target in links.items():
         writer.symlink(path, target)
     packages = [tree.install(file, open_deb) for file in sorted(plan.packages, key=lambda file: file.name)]
     present = tree.paths
     for path, mode, uid, gid in _directories():
         tree.directory(path, mode, uid, gid)
+    for path, target in elsewhere.items():
+        writer.symlink(path, f"/{target}")
     for path, data, mode, gid in (*_made(tree.texts), *_python(packages)):
         if path not in present:
             tree.file(path, data, mode, 0, gid)
@@ -149,6 +153,7 @@ def _write(plan: SystemPlan, open_deb: OpenDeb, writer: LayerWriter) -> None:
         tree.file(path, text.encode())
     database.write(tree.file, b"", packages)
     database.write_triggers(tree.file, packages)
+    tree.write_loader_cache(b"")
 
 
 def _is_kept_document(path: str) -> bool:

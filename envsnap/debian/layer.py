@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
-from envsnap.debian import database
+from envsnap.debian import database, loader
 from envsnap.debian.database import Installed
 from envsnap.debian.deb import Deb
+from envsnap.debian.loader import Libraries
 from envsnap.errors import InputError
 from envsnap.layers.reader import Member
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import BaseInventory, Directory
 from envsnap.model.debian import DebFile
+from envsnap.storage import BlobStore
 
 OpenDeb = Callable[[DebFile], AbstractContextManager[BinaryIO]]
 """A .deb that was fetched, open for reading from any place."""
@@ -22,19 +24,24 @@ OpenDeb = Callable[[DebFile], AbstractContextManager[BinaryIO]]
 _LINK_LIMIT = 40  # as the kernel
 
 
-def write(packages: Sequence[DebFile], open_deb: OpenDeb, inventory: BaseInventory, status: bytes, writer: LayerWriter) -> None:
+def write(
+    packages: Sequence[DebFile], open_deb: OpenDeb, inventory: BaseInventory, blobs: BlobStore, writer: LayerWriter, *, arch: str
+) -> None:
     """Write packages into a layer above a base; ordered by name, whatever order they come in.
 
     Args:
-        inventory: of the base: which of its directories are links, and how they are kept.
-        status: the base's /var/lib/dpkg/status (`inventory.dpkg_status`).
+        inventory: of the base; `blobs` has what it names.
+        arch: as Debian names it ("amd64").
 
     Raises:
-        InputError: a .deb is missing, not what the plan names, or refused; two have one file.
+        InputError: a .deb or a blob is missing, not what its digest says, or refused; two packages have one file.
     """
-    tree = Tree(writer, inventory.directories, inventory.links)
+    tree = Tree(writer, arch, inventory.directories, inventory.links)
     installed = [tree.install(file, open_deb) for file in sorted(packages, key=lambda file: file.name)]
+    status = blobs.read(inventory.dpkg_status) if inventory.dpkg_status is not None else b""
     database.write(tree.file, status, installed)
+    if inventory.loader_cache is not None:
+        tree.write_loader_cache(blobs.read(inventory.loader_cache))
 
 
 def _none(path: str) -> bool:  # noqa: ARG001  # it is asked of every path
@@ -45,8 +52,9 @@ class Tree:
     """A layer that packages are unpacked into.
 
     Args:
+        arch: as Debian names it.
         directories: how the base keeps those that are not root's with 0755; these stay as they are.
-        links: directories of the base that are links ("lib": "usr/lib"): what packages put there lands where they lead.
+        links: directories of the base that are links, and where they lead ("lib": "usr/lib"): what packages put there lands there.
         excludes: paths of packages that are left out, and out of dpkg's lists.
         reads: paths of packages whose content is wanted in `texts`.
 
@@ -57,6 +65,7 @@ class Tree:
     def __init__(
         self,
         writer: LayerWriter,
+        arch: str,
         directories: Mapping[str, Directory],
         links: Mapping[str, str],
         *,
@@ -68,6 +77,7 @@ class Tree:
         self.links = links
         self._excludes = excludes
         self._reads = reads
+        self._libraries = Libraries(arch, merged="lib" in links)
         self._made: set[str] = set()
         self.paths: set[str] = set()
         self.texts: dict[str, bytes] = {}
@@ -102,14 +112,16 @@ class Tree:
     def place(self, path: str) -> str:
         """Where a path leads in the base: the links among its directories, itself included, are followed."""
         for _ in range(_LINK_LIMIT):
-            link = next((link for link in _with_parents(path) if link in self.links), None)
+            link = next((parent for parent in _with_parents(path) if parent in self.links), None)
             if link is None:
                 return path
-            target = self.links[link]
-            if not target.startswith("/"):
-                target = f"{link.rpartition('/')[0]}/{target}"
-            path = _normal(f"{target}/{path.removeprefix(link)}")
+            path = f"{self.links[link]}{path.removeprefix(link)}".lstrip("/")
         raise InputError(f"refused the base's links at {path!r}", why="they lead in a circle")
+
+    def write_loader_cache(self, before: bytes) -> None:
+        """/etc/ld.so.cache with the libraries that were written in it. Args: before: the base's; b"" for none."""
+        own = loader.read(before)
+        self.file(loader.CACHE, loader.write([*self._libraries.entries(), *own]))
 
     def _add(self, member: Member, content: Iterator[memoryview], md5: dict[str, str]) -> None:
         if member.kind == "directory":
@@ -124,14 +136,17 @@ class Tree:
         self._ancestors(place)
         if member.kind == "link":
             self._writer.symlink(place, member.target)
+            self._libraries.link(place, member.target)
         elif member.kind == "hard link":
-            self._writer.hardlink(place, self.place(member.target))
+            self._writer.hardlink(place, self.place(member.target), member.mode, member.uid, member.gid)
             md5[member.path] = md5[member.target]
         else:
             pieces: Iterable[memoryview] = content
             if self._reads(member.path):
                 self.texts[member.path] = b"".join(content)
                 pieces = (memoryview(self.texts[member.path]),)
+            if self._libraries.is_one(place):
+                pieces = self._libraries.teed(place, pieces)
             sums = hashlib.md5(usedforsecurity=False)
             self._writer.stream(place, _summed(pieces, sums), size=member.size, mode=member.mode, uid=member.uid, gid=member.gid)
             md5[member.path] = sums.hexdigest()
@@ -160,13 +175,3 @@ def _with_parents(path: str) -> Iterator[str]:
     while path:
         yield path
         path = path.rpartition("/")[0]
-
-
-def _normal(path: str) -> str:
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            del parts[-1:]
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/".join(parts)

@@ -117,6 +117,7 @@ def _inventory(files: FileSystem, config: ImageConfig, blobs: BlobStore, progres
     for doubt in python.doubts if python else ():
         progress.warning(doubt)
     status = packages.status_of_dpkg(files)
+    cache = files.file("etc/ld.so.cache")
     return BaseInventory(
         distribution=_distribution(files),
         python=python.version if python else None,
@@ -129,6 +130,7 @@ def _inventory(files: FileSystem, config: ImageConfig, blobs: BlobStore, progres
         links=_links(files),
         system_packages=tuple(system),
         dpkg_status=_put(blobs, status.encode("utf-8", "surrogateescape")) if status else None,
+        loader_cache=_put(blobs, files.bytes_of(cache)) if cache is not None and cache.kept else None,
         packages=tuple(_distributions(files, python, blobs)),
         interpreter=interpreter.pack(files, libraries, python, blobs) if python else None,
     )

@@ -131,13 +131,18 @@ class LayerWriter:
         return sha256
 
     def symlink(self, path: str, target: str) -> None:
-        self._link(path, tar.LINK, target)
+        self._link(path, tar.LINK, target, 0o777, 0, 0)
 
-    def hardlink(self, path: str, target: str) -> None:
-        """A second name of a file. Attributes: target: a path of this layer or one below, without a leading "/"."""
+    def hardlink(self, path: str, target: str, mode: int = 0o644, uid: int = 0, gid: int = 0) -> None:
+        """A second name of a file.
+
+        Args:
+            target: a path of this layer or one below, without a leading "/".
+            mode, uid, gid: those of the file, which engines set again.
+        """
         if _UNSAFE.search(target):
             raise InputError(f"refused the hard link {path!r}", why=f"its target is {target!r}")
-        self._link(path, tar.HARD_LINK, target)
+        self._link(path, tar.HARD_LINK, target, mode, uid, gid)
 
     def whiteout(self, path: str) -> None:
         """What the layers below have at `path` is gone (OCI image specification 1.1, layer.md)."""
@@ -157,11 +162,11 @@ class LayerWriter:
         self._flush()
         return f"sha256:{self._diff.hexdigest()}", self._size
 
-    def _link(self, path: str, kind: tar.Kind, target: str) -> None:
+    def _link(self, path: str, kind: tar.Kind, target: str, mode: int, uid: int, gid: int) -> None:
         if not target or "\0" in target:
             raise InputError(f"refused the link {path!r}", why="its target is no path")
         self._claim_file(path)
-        self._put(tar.header(path, kind, size=0, mode=0o777 if kind == tar.LINK else 0o644, mtime=self._mtime, target=target))
+        self._put(tar.header(path, kind, size=0, mode=mode, mtime=self._mtime, uid=uid, gid=gid, target=target))
 
     def _claim_file(self, path: str) -> None:
         if path in self._directories:

@@ -99,6 +99,7 @@ class BaseInventory(Value, frozen=True, kw_only=True):
         complete: its files were read; else only what an engine could tell by running a shell in it, and the fields below are empty.
         directories: those that are not 0755 of root. links: symbolic links that stand for directories ("lib": "usr/lib").
         system_packages: of dpkg; dpkg_status: blob of /var/lib/dpkg/status.
+        loader_cache: blob of /etc/ld.so.cache.
         packages: Python's, in the directories where its `python3` looks.
         interpreter: blob of a tar archive with its Python, standard library and what these load: enough to run it elsewhere.
     """
@@ -113,6 +114,7 @@ class BaseInventory(Value, frozen=True, kw_only=True):
     links: Mapping[RelativePath, RelativePath] = {}
     system_packages: tuple[InstalledSystemPackage, ...] = ()
     dpkg_status: Digest | None = None
+    loader_cache: Digest | None = None
     packages: tuple[InstalledDistribution, ...] = ()
     interpreter: Digest | None = None
 

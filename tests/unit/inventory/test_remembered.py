@@ -67,7 +67,7 @@ def test_what_was_changed_or_is_of_another_format_is_not_believed(tmp_path: Path
 
 
 def test_without_its_blobs_it_is_as_good_as_unknown(tmp_path: Path, known: Remembered) -> None:
-    assert len(blobs_of(known.inventory)) == 2
+    assert len(blobs_of(known.inventory)) == 3  # dpkg's status, the loader's cache, the interpreter
     for digest in blobs_of(known.inventory):
         path = blobs(tmp_path).path(digest)
         data = path.read_bytes()
@@ -98,7 +98,7 @@ def test_a_changed_blob_is_not_exported(tmp_path: Path, known: Remembered) -> No
 
 def test_files_that_are_not_what_export_wrote_are_refused(tmp_path: Path, known: Remembered) -> None:
     raw = msgspec.json.encode(known)
-    first, second = blobs_of(known.inventory)
+    first, second, third = blobs_of(known.inventory)
     store = blobs(tmp_path)
 
     def carried(digest: str, data: bytes | None = None) -> tuple[str, bytes]:
@@ -107,7 +107,7 @@ def test_files_that_are_not_what_export_wrote_are_refused(tmp_path: Path, known:
     def packed(*members: tuple[str, bytes]) -> bytes:
         return gzipped(layer(*(file(path, data) for path, data in members)))
 
-    whole = packed(("inventory.json", raw), carried(first), carried(second))
+    whole = packed(("inventory.json", raw), carried(first), carried(second), carried(third))
     changed = raw.replace(b'"3.11.2"', b'"3.11.3"')
     source = tmp_path / "given"
     there = tmp_path / "there"
@@ -117,12 +117,12 @@ def test_files_that_are_not_what_export_wrote_are_refused(tmp_path: Path, known:
         gzipped(b""),
         whole[:-20],
         packed(carried(first), ("inventory.json", raw)),
-        packed(("inventory.json", raw), carried(first)),
-        packed(("inventory.json", raw), carried(first), carried(first)),
-        packed(("inventory.json", raw), carried(first), carried(second, b"other bytes")),
-        packed(("inventory.json", raw), carried(first), carried(second), ("blobs/sha256/" + "0" * 64, b"")),
-        packed(("inventory.json", raw), carried(first), carried(second), ("../x", b"")),
-        packed(("inventory.json", changed), carried(first), carried(second)),
+        packed(("inventory.json", raw), carried(first), carried(second)),
+        packed(("inventory.json", raw), carried(first), carried(first), carried(third)),
+        packed(("inventory.json", raw), carried(first), carried(second, b"other bytes"), carried(third)),
+        packed(("inventory.json", raw), carried(first), carried(second), carried(third), ("blobs/sha256/" + "0" * 64, b"")),
+        packed(("inventory.json", raw), carried(first), carried(second), carried(third), ("../x", b"")),
+        packed(("inventory.json", changed), carried(first), carried(second), carried(third)),
     ):
         source.write_bytes(data)
         with pytest.raises(InputError):
