@@ -25,6 +25,7 @@ COMMANDS = (
     "render",
     "build",
     "verify",
+    "check",
     "sign",
     "verify-signature",
     "push",

@@ -61,5 +61,5 @@ def command(
         ca_bundle=ca_bundle,
         packages=packages,
     )
-    image = assembled.foretell(made, locked, lock, sources, console)
+    image = assembled.foretold(assembled.foretell(made, locked, lock, request, sources, console))
     console.answer(report.screen(made, image), report.document(made, image))

@@ -48,3 +48,34 @@ class Foretold(Value, frozen=True, kw_only=True):
     added_bytes: int | None = None
     unknown_because: str = ""
     hint: str = ""
+
+
+class CheckReason(Value, frozen=True, kw_only=True):
+    """One thing that was looked at.
+
+    Attributes:
+        id: "platform", "lock.digest", "lock.base", "lock.layers", "lock.config".
+        status: "unknown" where it could not be told; `hint` says how it could.
+    """
+
+    id: str
+    status: Literal["pass", "fail", "unknown"]
+    needed: str
+    found: str
+    hint: str = ""
+
+
+class ImageCheck(Value, frozen=True, kw_only=True):
+    """What `check` found. Attributes: size_bytes: of all layers, compressed."""
+
+    reference: str
+    manifest_digest: Digest
+    config_digest: Digest
+    size_bytes: int
+    reasons: tuple[CheckReason, ...]
+
+    @property
+    def verdict(self) -> Literal["pass", "fail", "incomplete"]:
+        """A thing that could not be told is never a pass."""
+        states = {reason.status for reason in self.reasons}
+        return "fail" if "fail" in states else "incomplete" if "unknown" in states else "pass"

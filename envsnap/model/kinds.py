@@ -37,6 +37,7 @@ CondaUrl: TypeAlias = Annotated[
 ]
 SystemName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._:-]*\Z", description="a package of the operating system")]
 Soname: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9+._-]*\Z", max_length=200)]
+Glibc: TypeAlias = Annotated[str, Meta(pattern=r"^2\.[0-9]{1,3}\Z", description="a version of the GNU C library")]
 Variable: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z", max_length=200)]
 RelativePath: TypeAlias = Annotated[
     str,

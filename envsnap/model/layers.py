@@ -66,10 +66,10 @@ class EnvironmentLayer(PlannedLayer, frozen=True, kw_only=True, tag="environment
 
 
 class SystemLayer(PlannedLayer, frozen=True, kw_only=True, tag="system"):
-    """Packages of the distribution, unpacked, and dpkg's database with them. Attributes: onto: the base's own database, by its digest."""
+    """Packages of the distribution, unpacked, and dpkg's database with them. Attributes: onto: the base, by its config's digest."""
 
     packages: tuple[DebFile, ...]
-    onto: Digest | None = None
+    onto: Digest
 
 
 class TreeLayer(PlannedLayer, frozen=True, kw_only=True, tag="tree"):

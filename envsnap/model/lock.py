@@ -16,6 +16,7 @@ from envsnap.model.kinds import (
     CondaName,
     CondaUrl,
     Digest,
+    Glibc,
     Hex32,
     Hex64,
     LockName,
@@ -78,13 +79,32 @@ class LockedConda(Value, frozen=True, kw_only=True):
     tree: Digest | None = None
 
 
+class LockedTree(Value, frozen=True, kw_only=True):
+    """The interpreter itself, for bases that have another version or none.
+
+    Attributes:
+        blob: a tar archive of it, made to lie at `envsnap.model.plan.CARRIED`.
+        libc: the oldest glibc that has what it asks for, "2.28".
+        sonames: libraries that it and its standard library load from outside; glibc's are among them.
+    """
+
+    blob: Digest
+    libc: Glibc
+    sonames: tuple[Soname, ...] = ()
+
+
 class LockedPython(Value, frozen=True, kw_only=True):
+    """Attributes:
+    tree: where it was asked to be kept (capture --rescue python).
+    """
+
     version: Version
     implementation: str
     abi: str
     kind: Literal["venv", "conda", "system", "container"]
     interpreter: LockedInterpreter
     conda: LockedConda | None = None
+    tree: LockedTree | None = None
 
 
 class Origin(Value, frozen=True, kw_only=True, tag_field="kind"):

@@ -16,6 +16,10 @@ NO_SOURCE = "none"
 MANIFEST_IN_IMAGE = "/opt/envsnap/source.json"
 HOME_IN_IMAGE = "/opt/envsnap/home"
 WORKSPACE = "/workspace"
+CARRIED = "/opt/envsnap/python"
+"""Where an interpreter lies that the base lacks."""
+PYTHON_TREE = "packed/python.tar"
+"""Place in a build context of the blob of `CarryInterpreter.tree`."""
 CONDA_TREE = "packed/conda.tar"
 """Place in a build context of the blob of `MakeCondaEnvironment.tree`."""
 
@@ -44,8 +48,16 @@ class AptInstall(Step, frozen=True, kw_only=True, tag="apt-install"):
     captured: tuple[SystemName, ...] = ()
 
 
+class CarryInterpreter(Step, frozen=True, kw_only=True, tag="carry-interpreter"):
+    """Unpack an interpreter that the base lacks. Attributes: tree: `LockedTree.blob`. program: of the interpreter, absolute."""
+
+    tree: Digest
+    program: str
+    path: str = CARRIED
+
+
 class MakeEnvironment(Step, frozen=True, kw_only=True, tag="make-environment"):
-    """An empty virtual environment, without pip, from the base's interpreter at `python`."""
+    """An empty virtual environment, without pip, from the interpreter at `python`."""
 
     python: str
     path: str = ENVIRONMENT
@@ -110,7 +122,9 @@ class Check(Step, frozen=True, kw_only=True, tag="check"):
     """The collector runs in the image and must find what the lock says."""
 
 
-AnyStep = SetEnv | AptInstall | MakeEnvironment | MakeCondaEnvironment | InstallWheels | InstallPacked | CopySource | Check
+AnyStep = (
+    SetEnv | AptInstall | CarryInterpreter | MakeEnvironment | MakeCondaEnvironment | InstallWheels | InstallPacked | CopySource | Check
+)
 
 
 class Candidate(Value, frozen=True, kw_only=True):

@@ -94,7 +94,7 @@ def why(base: Base, lock: EnvLock, catalog: Catalog) -> str:
     release = base.release
     if release is not None and (floor := release_floor(release, catalog)) is not None:
         known = f"CUDA ({release.cuda}) and driver floor ({floor})"
-        if lock.python.conda is None:
+        if lock.python.conda is None and not carries(base, lock, catalog):
             known = f"Python ({python}), {known}"
         newest = next((other for other in _releases_for(lock, catalog) if release_floor(other, catalog) is not None), None)
         if release == newest:
@@ -102,6 +102,8 @@ def why(base: Base, lock: EnvLock, catalog: Catalog) -> str:
         return f"an NGC release, {release.release}, whose {known} are known"
     if lock.python.conda is not None:
         return "asked for; Python comes with conda's packages"
+    if carries(base, lock, catalog):
+        return f"asked for; it has no Python {python}, and the captured interpreter is carried"
     if base.family == "debian":
         return f"asked for: {catalog.assembled[base.reference].distribution}'s own packages with Python {python}, put together here"
     if base.family == "slim":
@@ -121,6 +123,14 @@ def python_of(base: Base, catalog: Catalog) -> str | None:
         return stated
     found = re.search(r"(?:^|/)python:(\d+\.\d+)-slim-", base.reference) if base.family == "slim" else None
     return found[1] if found else None
+
+
+def carries(base: Base, lock: EnvLock, catalog: Catalog) -> bool:
+    """Whether the lock's own interpreter goes in, because the base's is of another minor version, or there is none."""
+    if lock.python.tree is None or lock.python.conda is not None:
+        return False
+    found = python_of(base, catalog)
+    return found is None or minor(found) != minor(lock.python.version)
 
 
 def distribution_of(base: Base, catalog: Catalog) -> str | None:
@@ -171,10 +181,11 @@ def _pull_bytes(base: Base) -> int | None:
 
 
 def _releases_for(lock: EnvLock, catalog: Catalog) -> list[Release]:
-    """The NGC releases with the captured Python, newest first."""
+    """The NGC releases with the captured Python, newest first; all where there is none and the interpreter can be carried."""
     if lock.python.conda is not None:  # which brings its own
         return list(catalog.releases)
-    return [release for release in catalog.releases if release.python is not None and minor(release.python) == minor(lock.python.version)]
+    same = [release for release in catalog.releases if release.python is not None and minor(release.python) == minor(lock.python.version)]
+    return same or (list(catalog.releases) if lock.python.tree is not None else [])
 
 
 def _of_release(release: Release) -> Base:
@@ -183,7 +194,10 @@ def _of_release(release: Release) -> Base:
 
 def _refusal(base: Base, lock: EnvLock, catalog: Catalog) -> str:
     needed, architecture = minor(lock.python.version), ARCHITECTURES[lock.python.interpreter.machine]
-    if lock.python.conda is None and (refused := _refused_python(base, needed, catalog)):
+    if carries(base, lock, catalog):
+        if refused := _refused_libc(base, lock):
+            return refused
+    elif lock.python.conda is None and (refused := _refused_python(base, needed, catalog)):
         return refused
     if base.config is not None and base.config.architecture != architecture:
         return f"it is for {base.config.architecture}; the environment was captured on {architecture}"
@@ -201,10 +215,25 @@ def _refused_python(base: Base, needed: str, catalog: Catalog) -> str:
     return ""
 
 
+def _refused_libc(base: Base, lock: EnvLock) -> str:
+    """Why the lock's own interpreter cannot run on this base."""
+    assert lock.python.tree is not None
+    needed, found = lock.python.tree.libc, base.inventory.libc if base.inventory is not None else ""
+    has_none = f"it has no Python {minor(lock.python.version)}, and the captured interpreter"
+    if not found:
+        return f"{has_none} needs glibc {needed}: which C library it has is not known"
+    name, _, version = found.partition(" ")
+    if name != "glibc":
+        return f"{has_none} needs glibc; it has {found}"
+    if numbers(version) < numbers(needed):
+        return f"{has_none} needs glibc {needed} or newer; it has {version}"
+    return ""
+
+
 def _breaks(base: Base, lock: EnvLock, catalog: Catalog) -> tuple[str, ...]:
     """What differs from the captured environment although the base is possible."""
     python, distribution, captured = python_of(base, catalog), distribution_of(base, catalog), lock.observed.platform.distribution
-    exact = python is not None and python.count(".") > 1 and lock.python.conda is None
+    exact = python is not None and python.count(".") > 1 and lock.python.conda is None and not carries(base, lock, catalog)
     return (
         *([f"Python {python} in place of {lock.python.version}"] if exact and python != lock.python.version else []),
         *(

@@ -34,6 +34,7 @@ from envsnap.model.plan import (
     WORKSPACE,
     AptInstall,
     BuildPlan,
+    CarryInterpreter,
     CopySource,
     InstallPacked,
     InstallWheels,
@@ -59,7 +60,7 @@ class Ingredients:
 
     Attributes:
         wheels: sha256 -> (bytes of the file, bytes of the Python sources in it).
-        inventory: of the base. base_layers: how many it has.
+        inventory: of the base. base: its config digest. base_layers: how many layers it has.
         system: the distribution's packages that `AptInstall` comes down to.
         beside: package -> site-relative path -> content of what is put beside its wheel.
         lock: digest of the lock's bytes.
@@ -67,6 +68,7 @@ class Ingredients:
 
     wheels: Mapping[str, tuple[int, int]]
     inventory: BaseInventory
+    base: str
     base_layers: int
     lock: str
     system: Sequence[DebFile] = ()
@@ -94,14 +96,20 @@ def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
     lively: list[PlannedWheel] = []
     above: list[AnyLayer] = []
     compiled = True
+    carried: CarryInterpreter | None = None
     writable = tuple(dict.fromkeys((HOME_IN_IMAGE, WORKSPACE, plan.workdir)))
     files = {package.name: package.files for package in lock.packages}
     for step in plan.steps:
         match step:
             case AptInstall() if known.system:
-                below.insert(0, SystemLayer(packages=tuple(known.system), onto=known.inventory.dpkg_status))
+                below.insert(0, SystemLayer(packages=tuple(known.system), onto=known.base))
+            case CarryInterpreter():
+                carried = step
+                # Its archive has a directory of its own.
+                below.append(TreeLayer(tree=step.tree, path=step.path.rpartition("/")[0]))
             case MakeEnvironment():
-                below.append(EnvironmentLayer(interpreter=known.inventory.python_path, version=known.inventory.python, writable=writable))
+                program = carried.program if carried is not None else known.inventory.python_path
+                below.append(EnvironmentLayer(interpreter=program, version=_version(lock, known, carried), writable=writable))
             case MakeCondaEnvironment(tree=tree, path=path) if tree is not None:
                 below += [EnvironmentLayer(writable=writable), TreeLayer(tree=tree, path=path)]
             case InstallWheels():
@@ -116,9 +124,14 @@ def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
                 pass
     source = next((layer for layer in above if isinstance(layer, SourceLayer)), None)
     above.append(LockLayer(lock=known.lock, files=source.files, path=source.path) if source else LockLayer(lock=known.lock))
-    python = (known.inventory.python if lock.python.conda is None else lock.python.version) if compiled else None
+    python = _version(lock, known, carried) if compiled else None
     room = MAX_LAYERS - known.base_layers - len(below) - len(above)
     return LayerPlan(layout=layout, layers=(*below, *wheel_layers(wheels, lively, python=python, room=room), *above))
+
+
+def _version(lock: EnvLock, known: Ingredients, carried: CarryInterpreter | None) -> str | None:
+    """Of the interpreter that the image has."""
+    return known.inventory.python if lock.python.conda is None and carried is None else lock.python.version
 
 
 def _planned(

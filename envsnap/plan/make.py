@@ -8,7 +8,18 @@ from envsnap.errors import PlanError
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import WORKSPACE, AnyStep, BuildPlan, Candidate, Check, CopySource, MakeCondaEnvironment, MakeEnvironment
+from envsnap.model.plan import (
+    CARRIED,
+    WORKSPACE,
+    AnyStep,
+    BuildPlan,
+    Candidate,
+    CarryInterpreter,
+    Check,
+    CopySource,
+    MakeCondaEnvironment,
+    MakeEnvironment,
+)
 from envsnap.plan import bases
 from envsnap.plan.labels import labels
 from envsnap.plan.limits import refuse
@@ -55,7 +66,7 @@ def make_plan(
     own = carried(base_env, lock, env or {}, catalog)
     steps: list[AnyStep | None] = [
         *quiet.steps,
-        _environment(lock, pyc=pyc),
+        *_environment(lock, base, catalog, pyc=pyc),
         filled.wheels,
         filled.packed,
         system.step,
@@ -77,11 +88,21 @@ def make_plan(
     )
 
 
-def _environment(lock: EnvLock, *, pyc: bool) -> MakeEnvironment | MakeCondaEnvironment:
+def _environment(
+    lock: EnvLock, base: Base, catalog: Catalog, *, pyc: bool
+) -> list[CarryInterpreter | MakeEnvironment | MakeCondaEnvironment]:
+    python = bases.minor(lock.python.version)
     if lock.python.conda is not None:
-        return conda_install(lock.python.conda, pyc=pyc)
+        return [conda_install(lock.python.conda, pyc=pyc)]
+    if lock.python.tree is not None and bases.carries(base, lock, catalog):
+        program = f"{CARRIED}/bin/python{python}"
+        reason = f"the captured interpreter itself, Python {lock.python.version}: the base has no {python}"
+        return [
+            CarryInterpreter(tree=lock.python.tree.blob, program=program, reason=reason),
+            MakeEnvironment(python=program, reason="the carried interpreter, and no package of the base"),
+        ]
     # `python3` and not a path: what it is called inside must not depend on somebody having looked.
-    return MakeEnvironment(python="python3", reason=f"the base's Python {bases.minor(lock.python.version)}, and no package of the base")
+    return [MakeEnvironment(python="python3", reason=f"the base's Python {python}, and no package of the base")]
 
 
 def _choose(judged: Sequence[Candidate], lock: EnvLock, catalog: Catalog) -> Candidate:
@@ -95,5 +116,5 @@ def _choose(judged: Sequence[Candidate], lock: EnvLock, catalog: Catalog) -> Can
     raise PlanError(
         f"{first.base.reference} cannot carry this environment",
         why=first.reason,
-        hint=f"--base slim, or --base REF for an image with Python {python}",
+        hint=f"--base slim, or --base REF for an image with Python {python}; capture --rescue python keeps the interpreter",
     )

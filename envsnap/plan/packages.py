@@ -10,7 +10,7 @@ from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
 from envsnap.model.lock import CondaOrigin, EditableOrigin, EnvLock, IndexOrigin, LockedConda, LockedPackage, LockedSystemPackage
 from envsnap.model.plan import WORKSPACE, AptInstall, InstallPacked, InstallWheels, MakeCondaEnvironment, PackedInstall, PinnedWheel
-from envsnap.plan.bases import distribution_of, unknown
+from envsnap.plan.bases import carries, distribution_of, unknown
 
 _FEW = 4
 
@@ -96,7 +96,8 @@ def system_install(lock: EnvLock, base: Base, catalog: Catalog) -> SystemInstall
     Raises:
         PlanError: libraries are needed and the base's distribution is not known.
     """
-    needed = [(entry, soname) for entry in lock.system_packages for soname in entry.sonames if _must_come(entry, soname, catalog)]
+    entries = [*lock.system_packages, *_of_interpreter(lock, base, catalog)]
+    needed = [(entry, soname) for entry in entries for soname in entry.sonames if _must_come(entry, soname, catalog)]
     if not needed:
         return SystemInstall(None, ())
     distribution = distribution_of(base, catalog)
@@ -123,6 +124,14 @@ def system_install(lock: EnvLock, base: Base, catalog: Catalog) -> SystemInstall
         + (f", by the names of {distribution}: {'; '.join(by_name)}" if by_name else ""),
     )
     return SystemInstall(step if known or captured else None, tuple(notes))
+
+
+def _of_interpreter(lock: EnvLock, base: Base, catalog: Catalog) -> list[LockedSystemPackage]:
+    """What a carried interpreter needs; the base's own has it already."""
+    if lock.python.tree is None or not carries(base, lock, catalog):
+        return []
+    known = {soname: entry.name for entry in lock.system_packages for soname in entry.sonames}
+    return [LockedSystemPackage(name=known.get(soname), sonames=(soname,), needed_by=("python",)) for soname in lock.python.tree.sonames]
 
 
 def _wheel(package: LockedPackage) -> PinnedWheel:

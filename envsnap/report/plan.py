@@ -13,6 +13,7 @@ from envsnap.model.plan import (
     AptInstall,
     BuildPlan,
     Candidate,
+    CarryInterpreter,
     Check,
     CopySource,
     InstallPacked,
@@ -49,7 +50,7 @@ def _image(image: Foretold) -> list[tuple[str, str]]:
     if image.config_digest is None:
         return [("image", f"not known yet: {image.unknown_because}"), *([("try", image.hint)] if image.hint else [])]
     adds = f", adds {text.size(image.added_bytes)}" if image.added_bytes is not None else ""
-    return [("image", f"{text.short(image.manifest_digest or image.config_digest)} (known before the build{adds})")]
+    return [("image", f"{text.short(image.config_digest)} (known before the build{adds})")]
 
 
 def steps(plan: BuildPlan) -> list[str]:
@@ -62,6 +63,8 @@ def _step(step: AnyStep) -> str:
     match step:
         case AptInstall(packages=packages, captured=captured):
             return text.plural(len(packages) + len(captured), "system package")
+        case CarryInterpreter():
+            return "interpreter carried"
         case MakeEnvironment(python=python):
             return f"an environment of {python}"
         case MakeCondaEnvironment(explicit=lines):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan
 from envsnap.oci.documents import LAYER_OF, OCI_MANIFEST, Descriptor
 from envsnap.oci.image import BaseImage, Image, Layer, put_together
+from envsnap.plan.layers import needs_a_shell
 from envsnap.probes.wheels import Wheels, pip_config
 from envsnap.progress import Progress
 from envsnap.publish.content import BlobSource, FirstOf, Stored
@@ -28,6 +30,7 @@ from envsnap.storage import BlobStore
 from envsnap.workflows import content, inventories, places, prepare
 from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers
 from envsnap.workflows.byte_code import byte_code
+from envsnap.workflows.plan import PlanRequest, write_context
 from envsnap.workflows.prepare import Prepared, Unknown
 from envsnap.workflows.system import Packages
 
@@ -115,14 +118,34 @@ def known(gathered: Gathered, sources: Sources) -> Image | None:
     return found if isinstance(found, Image) else None
 
 
-def foretell(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, progress: Progress) -> Foretold:
-    """The image of a plan as far as it is known; with `sources.fetch`, its layers are made so that it is.
+def foretell(
+    made: BuildPlan, lock: EnvLock, lock_file: Path, request: PlanRequest, sources: Sources, progress: Progress
+) -> Image | Unknown:
+    """The image of a plan, if it is known; with `sources.fetch`, the layers that nobody has made are made so that it is.
 
     Raises:
-        as `gather`.
+        as `gather` and `assemble`.
     """
-    found = gather(made, lock, lock_file, sources, progress)
-    image: Image | Unknown = found if isinstance(found, Unknown) else prepare.predict(found.prepared, sources.cache)
+    if why := needs_a_shell(made):
+        return Unknown(because=f"Docker builds it: {'; '.join(why)}")
+    gathered = gather(made, lock, lock_file, sources, progress)
+    if isinstance(gathered, Unknown):
+        return gathered
+    image = prepare.predict(gathered.prepared, sources.cache)
+    if isinstance(image, Image) or not sources.fetch:
+        return image
+    with tempfile.TemporaryDirectory(prefix="envsnap-plan-") as scratch:
+        context = write_context(lock, lock_file, made, request, cache=sources.cache, progress=progress, directory=Path(scratch, "context"))
+        wanted: Wanted = lambda layer: False  # noqa: E731, ARG005
+        return assemble(gathered, context.directory, lock_file, sources, wanted=wanted, on_layer=_nobody, progress=progress)
+
+
+def _nobody(layer: Layer, *, made: bool) -> None:
+    """Told of layers that are not sent anywhere."""
+
+
+def foretold(image: Image | Unknown) -> Foretold:
+    """What is told of an image before it is built."""
     if isinstance(image, Unknown):
         return Foretold(unknown_because=image.because, hint=image.hint)
     return Foretold(

@@ -1,7 +1,8 @@
 """What the cache keeps, and freeing it while others use it.
 
 An entry goes in one step: a file by `unlink`, a directory by being renamed first. Whoever reads it at that moment reads on; whoever misses
-it later makes it again. So nothing is locked, and an interrupt leaves a cache that is whole.
+it later makes it again. So nothing is locked, and an interrupt leaves a cache that is whole. Unpacked images alone are locked while
+something runs in them, and stay.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from envsnap.errors import TargetError
 from envsnap.model.cache import CacheState, Kept
 from envsnap.progress import Progress
+from envsnap.rootless import roots
 
 UNUSED_DAYS = 30
 """What was not used for so long goes where nothing else is said."""
@@ -29,6 +32,7 @@ _KINDS = {  # folder of the cache -> kind; any other folder is a kind by its own
     "kits": "packages lent to smoke-trains",
     "images": "names of images",
     "bases": "base images",
+    roots.FOLDER: "unpacked images",
 }
 _BLOBS = Path("blobs", "sha256")
 _CONTENT = ((b"\x1f\x8b", LAYERS), (b"PK\x03\x04", WHEELS), (b"!<arch>\n", "system packages"), (b"{", "manifests and configs"))
@@ -152,9 +156,11 @@ def _remove(entry: Entry) -> bool:
         if not _is_directory(entry.path):
             entry.path.unlink()
             return True
+        if entry.path.parent.name == roots.FOLDER and entry.kind != _UNFINISHED:
+            return roots.drop(entry.path.parent.parent, f"sha256:{entry.path.name}")
         with tempfile.TemporaryDirectory(prefix=".gone.", dir=entry.path.parent, ignore_cleanup_errors=True) as grave:
             entry.path.rename(Path(grave, "entry"))
-    except OSError:  # another was faster, or it is another user's
+    except (OSError, TargetError):  # another was faster, or it is another user's
         return False
     return True
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from envsnap import __version__, catalog, lockfile
 from envsnap.model.facts import CollectedFacts, Distribution, GpuFacts, GpuProbe, Problem
-from envsnap.model.lock import Capture, EnvLock
-from envsnap.model.plan import ENVIRONMENT
+from envsnap.model.lock import Capture, EnvLock, LockedTree
+from envsnap.model.plan import CARRIED, ENVIRONMENT
 from envsnap.probes import gpu, index, interpreter, pack, source
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore
@@ -29,7 +29,8 @@ class CaptureRequest:
     output: file to write; None for lockfiles/NAME.yaml.
     smoke: run the smoke-train twice and keep what it did as the reference.
     offline: ask no index.
-    rescue: names of packages, or "all", to keep a wheel of although an index may have them.
+    rescue: names of packages, or "all", to keep a wheel of although an index may have them; "conda" for what conda installed, "python" for
+        the interpreter itself.
     """
 
     place: targets.Place = targets.HERE
@@ -99,6 +100,7 @@ def _lock(
     to_pack = lockfile.to_pack(unknown, wheels, request.rescue)
     packed, pack_problems = _packed(target, facts.distributions, to_pack, project.root if ground.is_here else None, blobs, progress)
     tree, tree_problems = _conda_tree(target, facts, request.rescue, known, blobs, progress)
+    kept, interpreter_problems = _interpreter(target, facts, request.rescue, known, blobs, progress)
     smoke = reference.Finding(reference=None)
     if request.smoke:
         smoke = reference.make(target, ground.python, facts, seed=request.seed, blobs=blobs, cache=cache, progress=progress)
@@ -112,6 +114,7 @@ def _lock(
         source_root=str(project.root) if project.root is not None else None,
         packed=packed,
         tree=tree,
+        interpreter=kept,
         reference=smoke.reference,
         releases={release.release: release.reference for release in catalog.load().releases},
         capture=Capture(
@@ -127,6 +130,7 @@ def _lock(
                 *project.problems,
                 *pack_problems,
                 *tree_problems,
+                *interpreter_problems,
                 *([smoke.problem] if smoke.problem else []),
             ),
             readings=devices.readings,
@@ -203,6 +207,20 @@ def _conda_tree(
     if isinstance(answer, str):
         return None, [Problem(where="conda", what=f"cannot be packed: {answer}")]
     return lockfile.PackedTree(blob=answer.blob, files=answer.files), []
+
+
+def _interpreter(
+    target: Target, facts: CollectedFacts, rescue: frozenset[str], known: EnvLock | None, blobs: BlobStore, progress: Progress
+) -> tuple[LockedTree | None, list[Problem]]:
+    """The interpreter itself, where it is asked for."""
+    if known is not None and known.python.version == facts.interpreter.version:
+        return known.python.tree, []
+    if "python" not in rescue:
+        return None, []
+    answer = pack.pack_python(target, CARRIED, blobs, progress)
+    if isinstance(answer, str):
+        return None, [Problem(where="python", what=f"the interpreter cannot be kept: {answer}")]
+    return LockedTree(blob=answer.blob, libc=answer.libc, sonames=answer.sonames), []
 
 
 def _kind(distribution: Distribution, root: Path | None) -> pack.Kind:

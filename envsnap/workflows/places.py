@@ -90,6 +90,8 @@ def named_blobs(lock: EnvLock) -> set[str]:
     named = {package.blob for package in lock.packages}
     if lock.python.conda is not None:
         named.add(lock.python.conda.tree)
+    if lock.python.tree is not None:
+        named.add(lock.python.tree.blob)
     if lock.source is not None:
         trees: tuple[LockedSource | LockedSubmodule, ...] = (lock.source, *lock.source.submodules)
         for tree in trees:

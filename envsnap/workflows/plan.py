@@ -14,7 +14,7 @@ from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, InputError
 from envsnap.model.base import Base
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import CONDA_TREE, BuildPlan, InstallPacked, MakeCondaEnvironment, PackedInstall
+from envsnap.model.plan import CONDA_TREE, PYTHON_TREE, BuildPlan, CarryInterpreter, InstallPacked, MakeCondaEnvironment, PackedInstall
 from envsnap.probes import source
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry
@@ -30,6 +30,7 @@ NOT_FOR_THE_CHECK = (
     "egg_info.py",
     "gpu.py",
     "pack.py",
+    "python_tree.py",
     "smoke.py",
     "wheel.py",
 )  # scripts that the image's own check does not run
@@ -132,8 +133,20 @@ def _looked_inside(base: Base, sources: bases.Sources, progress: Progress) -> Ba
     return base if isinstance(found, prepare.Unknown) else msgspec.structs.replace(base, inventory=found)
 
 
-def write_context(lock: EnvLock, lock_file: Path, made: BuildPlan, request: PlanRequest, *, cache: Path, progress: Progress) -> Context:
-    """Write `images/NAME/`: all or nothing; the record of an earlier build stays.
+def write_context(
+    lock: EnvLock,
+    lock_file: Path,
+    made: BuildPlan,
+    request: PlanRequest,
+    *,
+    cache: Path,
+    progress: Progress,
+    directory: Path | None = None,
+) -> Context:
+    """Write a build context: all or nothing; the record of an earlier build stays.
+
+    Args:
+        directory: None for `images/NAME/`.
 
     Raises:
         EngineError: the base could not be resolved, so nothing can be pinned.
@@ -144,7 +157,7 @@ def write_context(lock: EnvLock, lock_file: Path, made: BuildPlan, request: Plan
             f"base {made.base.reference} could not be resolved to a digest", why=made.base.unknown_because, hint="--base REF names another"
         )
     blobs = places.blobs_of(lock_file)
-    directory = places.image_directory(lock.name)
+    directory = directory or places.image_directory(lock.name)
     with new_directory(directory) as fresh:
         manifest = None
         if lock.source is not None and not request.no_source:
@@ -157,6 +170,8 @@ def write_context(lock: EnvLock, lock_file: Path, made: BuildPlan, request: Plan
         for step in made.steps:
             if isinstance(step, MakeCondaEnvironment) and step.tree is not None:
                 blobs.copy_to(step.tree, fresh / CONDA_TREE)
+            if isinstance(step, CarryInterpreter):
+                blobs.copy_to(step.tree, fresh / PYTHON_TREE)
         digest = _digest(fresh, lock)
         for name in KEPT:
             if (directory / name).exists():

@@ -64,6 +64,7 @@ def prepare(
     known = Ingredients(
         wheels=wheels,
         inventory=inventory,
+        base=base.config.digest,
         base_layers=len(base.config.diff_ids),
         lock=digest_of(lock_bytes),
         system=system,

@@ -101,10 +101,9 @@ class Packages:
 
     def write(self, layer: SystemLayer, inventory: BaseInventory, machine: str, writer: LayerWriter) -> None:
         """Write packages into a layer. Raises as `debian.layer.write`, and EngineError: one cannot be fetched any more."""
-        assert layer.onto is not None
         archive = self._archive(inventory.distribution, machine)
         archive.fetch(layer.packages)
-        packages.write(layer.packages, archive.open, inventory, self._store.read(layer.onto), writer)
+        packages.write(layer.packages, archive.open, inventory, self._store, writer, arch=archive.arch)
 
     # Those that a base is made of
 

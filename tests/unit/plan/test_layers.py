@@ -57,6 +57,7 @@ def known(made: BuildPlan, **changes: object) -> Ingredients:
     values: dict[str, object] = {
         "wheels": dict.fromkeys(hashes, (MIB, 1000)),
         "inventory": INVENTORY,
+        "base": "sha256:" + "c" * 64,
         "base_layers": 1,
         "lock": "sha256:" + "1" * 64,
     }

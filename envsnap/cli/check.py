@@ -1,0 +1,52 @@
+"""`envsnap check`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import click
+
+from envsnap.cli import main, planning
+from envsnap.cli.cache import cache_directory
+from envsnap.cli.console import Console
+
+
+@click.command(epilog="Example:  envsnap check registry.example.com/vision/yolo-train:2026-q4 --lock lockfiles/yolo-train.yaml")
+@click.argument("image")
+@click.option("--lock", type=click.Path(path_type=Path), metavar="LOCK", help="Is it this lock's image? No layer is downloaded for it.")
+@click.option("--fetch", is_flag=True, help="Fetch what the lock's image hangs on, where that was never made here.")
+@click.option(
+    "--project",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path(),
+    metavar="DIR",
+    help="Of the lock's repository.",
+)
+@click.option("--pip-conf", type=planning.FILE, metavar="F", help="pip configuration (indexes, credentials).")
+@click.option("--ca-bundle", type=planning.FILE, metavar="F", help="CA certificates for registries.")
+@main.shared_options
+def command(
+    console: Console, image: str, lock: Path | None, fetch: bool, project: Path, pip_conf: Path | None, ca_bundle: Path | None
+) -> None:
+    """Is an image for this machine, and its lock's? Asked of its registry, before anything is pulled; exit code 7 is a no."""
+    from envsnap.report import check as report
+    from envsnap.workflows import check as workflow
+    from envsnap.workflows.assembled import Sources
+
+    cache = cache_directory()
+    sources = Sources(
+        registry=planning.registry(ca_bundle, (), ()),
+        engine=None,
+        env={**os.environ},
+        cache=cache,
+        packages=planning.packages(cache, None, ca_bundle, offline=False, fetch=fetch, refresh=False, progress=console),
+        fetch=fetch,
+        pip_conf=pip_conf,
+        ca_bundle=ca_bundle,
+    )
+    found = workflow.check(image, lock, platform.machine(), project, sources, console)
+    console.answer(report.screen(found, console.width), report.document(found))
+    if found.verdict != "pass":
+        main.answer_no()

@@ -1,0 +1,42 @@
+"""What `check` found, on a screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envsnap.model.image import ImageCheck
+from envsnap.report import text
+
+_WORDS = {"pass": "ok", "fail": "NO", "unknown": "not known"}
+_VERDICTS = {
+    "pass": "YES    the image is what it is held against",
+    "fail": "NO     the image is not what it is held against",
+    "incomplete": "NOT KNOWN   not all could be told",
+}
+
+
+def screen(check: ImageCheck, width: int) -> str:
+    rows = [(reason.id, _shown(reason.found) if reason.status == "pass" else "", _WORDS[reason.status]) for reason in check.reasons]
+    lines = [f"{check.reference}  ·  {text.short(check.config_digest)}  ·  {text.size(check.size_bytes)}", *text.columns(rows), ""]
+    for reason in check.reasons:
+        if reason.status != "pass":
+            lines += [f"{_WORDS[reason.status]}   {reason.id}"]
+            lines += text.labelled([("needed", _shown(reason.needed)), ("found", _shown(reason.found))], width)
+            lines += [*text.labelled([("try", reason.hint)], width), ""] if reason.hint else [""]
+    return "\n".join([*lines, _VERDICTS[check.verdict]])
+
+
+def document(check: ImageCheck) -> dict[str, Any]:
+    return {
+        "verdict": check.verdict,
+        "reference": check.reference,
+        "manifest_digest": check.manifest_digest,
+        "config_digest": check.config_digest,
+        "reasons": [
+            {"id": one.id, "status": one.status, "needed": one.needed, "found": one.found, "hint": one.hint} for one in check.reasons
+        ],
+    }
+
+
+def _shown(value: str) -> str:
+    return text.short(value) if value.startswith("sha256:") and " " not in value else value

@@ -1,0 +1,154 @@
+"""check: is an image its lock's, and is it for this machine? Told from what its registry says of it, before a layer is fetched."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from envsnap.model.image import CheckReason, ImageCheck
+from envsnap.model.kinds import ARCHITECTURES
+from envsnap.model.lock import EnvLock
+from envsnap.model.plan import LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
+from envsnap.oci.documents import Config, Manifest
+from envsnap.oci.image import Image, Layer
+from envsnap.progress import Progress
+from envsnap.workflows import assembled, places, plan
+from envsnap.workflows.assembled import Sources
+from envsnap.workflows.plan import PlanRequest
+from envsnap.workflows.prepare import Unknown
+
+BASE_NAME, BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
+_SHOWN, _TITLE = 3, 60
+_RUN = ("Env", "Labels", "WorkingDir", "User", "Entrypoint", "Cmd")
+
+
+def check(reference: str, lock_file: Path | None, machine: str, project: Path, sources: Sources, progress: Progress) -> ImageCheck:
+    """Look an image up in its registry and judge it.
+
+    Args:
+        machine: of this host, as Linux names it.
+        project: where a repository with the lock's commit may lie.
+
+    Raises:
+        EngineError: the registry does not have it, or cannot be reached. InputError: the lock cannot be read.
+    """
+    lock = places.read_lock(lock_file) if lock_file is not None else None
+    manifest, config = sources.registry.image(reference, machine=lock.python.interpreter.machine if lock is not None else machine)
+    reasons = [_platform(config, machine)]
+    if lock is not None and lock_file is not None:
+        reasons += _against(manifest, config, lock, lock_file, project, sources, progress)
+    return ImageCheck(
+        reference=reference,
+        manifest_digest=manifest.digest,
+        config_digest=config.digest,
+        size_bytes=sum(layer.size for layer in manifest.layers),
+        reasons=tuple(reasons),
+    )
+
+
+def _platform(config: Config, machine: str) -> CheckReason:
+    found, needed = f"{config.os}/{config.architecture}", f"linux/{ARCHITECTURES.get(machine, machine)}"
+    hint = "" if found == needed else "another image, or a machine of that kind"
+    return CheckReason(id="platform", status="pass" if found == needed else "fail", needed=needed, found=found, hint=hint)
+
+
+def _against(
+    manifest: Manifest, config: Config, lock: EnvLock, lock_file: Path, project: Path, sources: Sources, progress: Progress
+) -> Iterator[CheckReason]:
+    """What the label claims, and then what it would have to be made of."""
+    claimed = config.labels.get(LOCK_LABEL, "none")
+    same = claimed == lock.digest
+    hint = "" if same else f"it was built from another lock; envsnap build {lock_file} makes this one's"
+    yield CheckReason(id="lock.digest", status="pass" if same else "fail", needed=lock.digest, found=claimed, hint=hint)
+    if not same:
+        return
+    image = _again(config, lock, lock_file, project, sources, progress)
+    if isinstance(image, Unknown):
+        yield CheckReason(
+            id="lock.layers", status="unknown", needed="the layers that the lock comes to", found=image.because, hint=image.hint
+        )
+        return
+    yield _base(manifest, image)
+    yield _layers(manifest, config, image)
+    yield _config(config, image)
+
+
+def _again(config: Config, lock: EnvLock, lock_file: Path, project: Path, sources: Sources, progress: Progress) -> Image | Unknown:
+    """The image that the lock comes to on the base, and with the options, that the image says it was made with."""
+    name, digest = config.labels.get(BASE_NAME), config.labels.get(BASE_DIGEST)
+    if name is None or digest is None:
+        return Unknown(because="the image does not say which base it was built on, by digest")
+    history = config.document.get("history")
+    made_by = [str(entry.get("created_by", "")) for entry in (history if isinstance(history, list) else ()) if isinstance(entry, dict)]
+    if not any(line.startswith("envsnap: ") for line in made_by):
+        return Unknown(because="it was built by Docker, and no two such builds are the same", hint="envsnap verify judges what is in it")
+    request = PlanRequest(
+        base=name if name.startswith("debian:") else f"{name}@{digest}",
+        no_source=config.labels.get(SOURCE_LABEL) == NO_SOURCE,
+        allow_unproven=frozenset({"all"}),
+        pyc=any(line.startswith("envsnap: byte code ") for line in made_by),
+        project=project,
+    )
+    made = plan.make_plan(
+        lock,
+        request,
+        engine=None,
+        registry=sources.registry,
+        packages=sources.packages,
+        cache=sources.cache,
+        pull=False,
+        offline=sources.offline,
+        look_inside=sources.fetch,
+        progress=progress,
+    )
+    return assembled.foretell(made, lock, lock_file, request, sources, progress)
+
+
+def _base(manifest: Manifest, image: Image) -> CheckReason:
+    needed = [layer.digest for layer in image.base.manifest.layers] if image.base.manifest is not None else []
+    found = [layer.digest for layer in manifest.layers[: len(needed)]]
+    wrong = next((number for number, (left, right) in enumerate(zip(needed, found, strict=False), 1) if left != right), None)
+    same = found == needed
+    return CheckReason(
+        id="lock.base",
+        status="pass" if same else "fail",
+        needed=f"{len(needed)} layers of its base",
+        found=f"{len(needed)} layers of its base" if same else f"layer {wrong or len(found) + 1} is another one",
+        hint="" if same else "its base is not the one that it names: do not use it",
+    )
+
+
+def _layers(manifest: Manifest, config: Config, image: Image) -> CheckReason:
+    """Compressed and uncompressed digests, in order."""
+    start = len(image.base.config.diff_ids)
+    found = list(zip(config.diff_ids[start:], (layer.digest for layer in manifest.layers[start:]), strict=False))
+    needed = [(layer.diff_id, layer.digest) for layer in image.layers]
+    wrong = [layer for layer in image.layers if (layer.diff_id, layer.digest) not in found]
+    same = found == needed
+    return CheckReason(
+        id="lock.layers",
+        status="pass" if same else "fail",
+        needed=f"{len(needed)} layers on its base",
+        found=f"{len(found)} layers on its base" if same else _named(wrong) or f"{len(found)} layers on its base",
+        hint="" if same else "built with other options (--env, --pip-conf), another version of envsnap, or not from this lock",
+    )
+
+
+def _named(wrong: list[Layer]) -> str:
+    names = "; ".join(textwrap.shorten(layer.made_by.removeprefix("envsnap: "), _TITLE, placeholder=" …") for layer in wrong[:_SHOWN])
+    return f"other bytes for: {names}{f'; and {len(wrong) - _SHOWN} more' if len(wrong) > _SHOWN else ''}" if wrong else ""
+
+
+def _config(config: Config, image: Image) -> CheckReason:
+    same = config.digest == image.config.digest
+    different = [
+        name for name in ("Env", "Labels", "WorkingDir", "User", "Entrypoint", "Cmd") if config.run.get(name) != image.config.run.get(name)
+    ]
+    return CheckReason(
+        id="lock.config",
+        status="pass" if same else "fail",
+        needed=image.config.digest,
+        found=config.digest if same else f"{config.digest}{', with another ' + ', '.join(different) if different else ''}",
+        hint="" if same else "--env at the build changes it; envsnap build tells the digest that the lock comes to",
+    )
