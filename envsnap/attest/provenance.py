@@ -15,7 +15,7 @@ from envsnap.attest.purl import PackageFile
 from envsnap.attest.statements import PROVENANCE, Subject, sha256, statement
 from envsnap.model.base import Base
 from envsnap.model.lock import EnvLock, LockedFile, LockedPackage, LockedSource, LockedSubmodule
-from envsnap.model.plan import BuildPlan, CopySource, InstallPacked, InstallWheels, MakeCondaEnvironment
+from envsnap.model.plan import BuildPlan, CarryInterpreter, CopySource, InstallPacked, InstallWheels, MakeCondaEnvironment
 
 BUILD_TYPE = "https://envsnap.dev/build/{engine}/v1"
 BUILDER = "https://envsnap.dev/builder/local"
@@ -70,6 +70,8 @@ def _materials(lock: EnvLock, plan: BuildPlan) -> Iterator[dict[str, Any]]:
             case InstallPacked(packages=packed):
                 for one in packed:
                     yield {"name": one.file, "digest": sha256(one.blob), "annotations": _origin(packages[one.name])}
+            case CarryInterpreter(tree=tree):
+                yield {"name": "python.tar", "digest": sha256(tree)}
             case MakeCondaEnvironment(tree=tree):
                 if tree is not None:
                     yield {"name": "conda.tar", "digest": sha256(tree)}

@@ -41,8 +41,9 @@ from envsnap.cli.console import Console
 @click.option(
     "--rescue",
     multiple=True,
-    metavar="NAME|conda|all",
-    help="Keep a wheel of this package as it is installed, although an index may have it.  [repeatable; what no index has is always kept]",
+    metavar="NAME|python|conda|all",
+    help="Keep a wheel of this package as it is installed, although an index may have it; python: the interpreter.  "
+    "[repeatable; what no index has is always kept]",
 )
 @main.shared_options
 def command(

@@ -2,7 +2,7 @@
 
     python -B GUEST pack --wanted FILE --out DIR
 
---wanted FILE     [{"kind": "installed"|"editable"|"working_tree"|"conda", ...the fields of `Packable`}, ...]
+--wanted FILE     [{"kind": "installed"|"editable"|"working_tree"|"conda"|"python", ...the fields of `Packable`}, ...]
 --out DIR         gets a wheel N.whl for the N-th of them, and packed.json: for each {"refused": sentence} or
                   {"sha256": hex digits} and the fields of `Packed`.
 
@@ -31,6 +31,7 @@ from typing import IO, Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple
 
 from .conda_tree import pack_conda_tree
 from .egg_info import from_egg_info
+from .python_tree import pack_python_tree
 from .record import DROPPINGS
 from .text import reason, say_progress
 from .wheel import ANY, Member, Refused, data_folder, escaped, escaped_version, is_native, own_tag, unreadable, wheel_headers, write_wheel
@@ -60,11 +61,14 @@ class Packed(NamedTuple):
     Attributes:
         files: digest of a wheel as in `LockedPackage.files`, None where the project has them.
         conda: of a tree, conda package -> digest of its files as in `LockedCondaPackage.files`.
+        libc, sonames: of an interpreter, as in `LockedTree`.
     """
 
     files: Optional[str]
     tags: Sequence[str]
     conda: Mapping[str, str] = {}
+    libc: str = ""
+    sonames: Sequence[str] = ()
 
 
 class Row(NamedTuple):
@@ -284,7 +288,22 @@ def pack_conda(conda: Packable, tree: IO[bytes]) -> Packed:
         raise Refused(str(error)) from error
 
 
-KINDS = {"installed": pack_installed, "editable": pack_editable, "working_tree": pack_working_tree, "conda": pack_conda}
+def pack_python(python: Packable, tree: IO[bytes]) -> Packed:
+    """The interpreter, as a tar archive for the prefix `python.location`."""
+    try:
+        needs = pack_python_tree(tree, python.location)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    return Packed(None, (), libc=needs.libc, sonames=needs.sonames)
+
+
+KINDS = {
+    "installed": pack_installed,
+    "editable": pack_editable,
+    "working_tree": pack_working_tree,
+    "conda": pack_conda,
+    "python": pack_python,
+}
 
 
 def packed(number: int, wanted: Dict[str, Any], out: str) -> Dict[str, Any]:
@@ -296,7 +315,7 @@ def packed(number: int, wanted: Dict[str, Any], out: str) -> Dict[str, Any]:
         with open(place, "wb") as file:
             hashing = Hashing(file)
             result = pack(Packable(**wanted), cast("IO[bytes]", hashing))
-        return {"sha256": hashing.hash.hexdigest(), "files": result.files, "tags": list(result.tags), "conda": dict(result.conda)}
+        return {**result._asdict(), "sha256": hashing.hash.hexdigest()}
     except (Refused, OSError) as error:
         if os.path.exists(place):
             os.unlink(place)

@@ -27,6 +27,7 @@ from envsnap.model.lock import (
     LockedPython,
     LockedSource,
     LockedSystemPackage,
+    LockedTree,
     Reference,
 )
 
@@ -43,6 +44,7 @@ def assemble(
     source_root: str | None,
     packed: Mapping[str, Packed],
     tree: PackedTree | None = None,
+    interpreter: LockedTree | None = None,
     reference: Reference | None,
     capture: Capture,
     releases: Mapping[str, str] = {},
@@ -55,6 +57,7 @@ def assemble(
         source_root: absolute path on the target of the directory that `source` describes.
         packed: by normalised name, for those that `to_pack` names.
         tree: what conda installed, where `needs_tree` says so.
+        interpreter: where it was asked to be kept.
         releases, known: as in `Evidence`.
         capture: complete but for the problems that are found here.
 
@@ -73,7 +76,7 @@ def assemble(
             envsnap=1,
             name=name,
             digest="",
-            python=_python(facts.interpreter, of_conda),
+            python=_python(facts.interpreter, of_conda, interpreter),
             packages=locked,
             system_packages=system_packages,
             source=source,
@@ -97,7 +100,7 @@ def _public(problem: Problem) -> Problem:
     return Problem(where=redaction.text(problem.where), what=redaction.text(problem.what), hint=redaction.text(problem.hint))
 
 
-def _python(interpreter: Interpreter, of_conda: LockedConda | None) -> LockedPython:
+def _python(interpreter: Interpreter, of_conda: LockedConda | None, tree: LockedTree | None) -> LockedPython:
     if interpreter.machine not in _MACHINES:
         raise TargetError(f"the target is a {interpreter.machine} machine", why=f"a lock describes {' and '.join(_MACHINES)} only")
     return LockedPython(
@@ -107,6 +110,7 @@ def _python(interpreter: Interpreter, of_conda: LockedConda | None) -> LockedPyt
         kind=interpreter.kind,
         interpreter=LockedInterpreter(soabi=interpreter.soabi, machine=_MACHINES[interpreter.machine]),
         conda=of_conda,
+        tree=tree,
     )
 
 

@@ -72,6 +72,10 @@ def _python(python: LockedPython) -> Iterator[str]:
     for field, value in words.items():
         if not _WORD.fullmatch(value):
             yield f"python.{field}: {value!r} may hold letters, digits, '.', '_' and '-' only"
+    if python.tree is not None:
+        yield from _ordered("python.tree.sonames", python.tree.sonames, str, str)
+        if python.conda is not None:
+            yield "python.tree: conda's packages have an interpreter (python.conda)"
 
 
 def _conda(lock: EnvLock) -> Iterator[str]:

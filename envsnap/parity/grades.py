@@ -28,6 +28,7 @@ _TABLE: tuple[tuple[str, Grade, str], ...] = (
     (rf"{_CONDA}.+{_CONDA_PART}", "cosmetic", ""),
     (rf"{_CONDA}.+", "breaking", "only one side has it"),
     (r"python\.conda\.tree", "cosmetic", "how the files are kept, not which"),
+    (r"python\.tree.*", "cosmetic", "how the interpreter is kept, not which"),
     (r"python\.conda", "breaking", "conda made one side only"),
     (_REMOVED_OR_ADDED, "breaking", "only one side has it"),
     (rf"packages\.{_NUMERIC_PACKAGES}\.version", "numeric", "its kernels or their defaults may differ"),

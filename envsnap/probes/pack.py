@@ -54,6 +54,15 @@ class PackedConda:
     files: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedPython:
+    """An archive in the blob store. Attributes: as of `LockedTree`."""
+
+    blob: str
+    libc: str
+    sonames: tuple[str, ...]
+
+
 class _Result(msgspec.Struct, frozen=True, kw_only=True):
     """An entry of packed.json."""
 
@@ -61,6 +70,8 @@ class _Result(msgspec.Struct, frozen=True, kw_only=True):
     files: str | None = None
     tags: tuple[str, ...] = ()
     conda: dict[str, str] = {}
+    libc: str = ""
+    sonames: tuple[str, ...] = ()
     refused: str = ""
 
 
@@ -96,6 +107,15 @@ def pack_conda(target: Target, packages: Sequence[CondaPackage], prefix: str, bl
         if found := _secret_in_tree(file, written):
             return f"it holds what looks like a secret ({found}). If it is none, say so on that line: pragma: allowlist secret"
         return PackedConda(blob=blobs.take(file), files=result.conda)
+
+
+def pack_python(target: Target, prefix: str, blobs: BlobStore, progress: Progress) -> PackedPython | str:
+    """Put the interpreter into an archive for another prefix; or one sentence why there is none. Raises as `pack`."""
+    python = {"kind": "python", "name": "the interpreter", "version": "", "location": prefix, "metadata_dir": ""}
+    with _run(target, [python], progress) as [(result, file)]:
+        if result.refused:
+            return result.refused
+        return PackedPython(blob=blobs.take(file), libc=result.libc, sonames=result.sonames)
 
 
 @contextmanager
