@@ -16,6 +16,7 @@ from envsnap.inventory import wanted
 from envsnap.layers.reader import LayerReader, Member
 
 _WHITEOUT, _OPAQUE, _AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."
+_MAX_PATH = 4096  # characters (PATH_MAX of Linux)
 _MAX_LINKS = 40  # that one path may lead through (MAXSYMLINKS of Linux)
 _MAX_NODES = 500_000  # an NGC image has some 60,000 directories and links
 _MAX_NAME_BYTES = 64 << 20  # of all names together
@@ -103,6 +104,8 @@ class FileSystem:
         self._spool.seek(self._spooled)
         reader = LayerReader(tar, what=what)
         for member in reader:
+            if len(member.path) > _MAX_PATH:
+                raise self._refused(f"{member.path[:100]}… is longer than a path can be")
             path, _, name = member.path.rpartition("/")
             if wanted.outside(member.path):
                 continue
@@ -179,10 +182,8 @@ class FileSystem:
 
     def _set(self, parent: Directory, name: str, node: Node | None) -> None:
         """Put a node in the place of what is there; None for one that need not be remembered."""
-        if not isinstance(node, File):
-            self._last = None
         old = parent.children.pop(name, None)
-        if isinstance(old, (Directory, Link)):
+        if isinstance(old, (Directory, Link)):  # the way to the last parent may have led through it
             self._last = None
         if node is not None:
             self._count(len(name))

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import re
 
-STDLIB = re.compile(r"(?:.*/)?lib(?:64)?/python3\.\d+t?\Z")
-"""Where a Python keeps its standard library."""
 SITE = ("site-packages", "dist-packages")
 NOT_OF_STDLIB = frozenset((*SITE, "__pycache__", "test", "tests", "idlelib", "ensurepip", "tkinter", "turtledemo"))
-"""Directories below it that making byte code does without."""
+"""Directories of a standard library that making byte code does without."""
 LIBRARY = re.compile(r"(?:lib|ld-)[^/]*\.so(?:\.[^/]*)?\Z")
 """Names that a dynamic loader's own directories are searched for (ldconfig(8))."""
 
+_MAX_PATH = 512  # characters; longer ones are no loader's, and patterns would take their time with them
 _SMALL_BYTES = 32 << 20
 _LARGE_BYTES = 256 << 20  # a Python that is linked statically, with symbols for profilers
 
-_SMALL = re.compile(
-    "|".join(
-        (
-            r"(?:etc|usr/lib)/os-release",
-            r"etc/ld\.so\.cache",
-            r"var/lib/dpkg/status(?:\.d/[^/]+)?",
-            r"(?:.*/)?(?:site|dist)-packages/[^/]+\.dist-info/(?:METADATA|RECORD|direct_url\.json)",
-            r"(?:.*/)?(?:site|dist)-packages/[^/]+\.egg-info(?:/PKG-INFO)?",
-            r"(?:.*/)?pyvenv\.cfg",
-            r"(?:.*/)?include/python3\.\d+t?/patchlevel\.h",
-            rf"(?:.*/)?lib(?:64)?/python3\.\d+t?/(?!(?:[^/]+/)*(?:{'|'.join(NOT_OF_STDLIB)})/).*\.(?:py|so)",
-            r"(?:.*/)?lib(?:32|64|x32)?/(?:[^/]+-linux-[^/]+/)?(?:lib|ld-)[^/]*\.so(?:\.[^/]*)?",
-        )
+_LARGE = r"(?:.*/)?bin/python[0-9.]*t?|(?:.*/)?lib(?:64)?/(?:[^/]+-linux-[^/]+/)?libpython3\.\d+t?\.so(?:\.[0-9.]+)?"
+_SMALL = "|".join(
+    (
+        _LARGE,
+        r"(?:etc|usr/lib)/os-release",
+        r"etc/ld\.so\.cache",
+        r"var/lib/dpkg/status(?:\.d/[^/]+)?",
+        r"(?:.*/)?(?:site|dist)-packages/[^/]+\.dist-info/(?:METADATA|RECORD|direct_url\.json)",
+        r"(?:.*/)?(?:site|dist)-packages/[^/]+\.egg-info(?:/PKG-INFO)?",
+        r"(?:.*/)?pyvenv\.cfg",
+        r"(?:.*/)?include/python3\.\d+t?/patchlevel\.h",
+        rf"(?:.*/)?lib(?:64)?/python3\.\d+t?/(?!(?:[^/]+/)*(?:{'|'.join(sorted(NOT_OF_STDLIB))})/).*\.(?:py|so)",
+        r"(?:.*/)?lib(?:32|64|x32)?/(?:[^/]+-linux-[^/]+/)?(?:lib|ld-)[^/]*\.so(?:\.[^/]*)?",
     )
 )
-_LARGE = re.compile(r"(?:.*/)?bin/python[0-9.]*t?|(?:.*/)?lib(?:64)?/(?:[^/]+-linux-[^/]+/)?libpython3\.\d+t?\.so(?:\.[0-9.]+)?")
+_UP_TO = ((_SMALL_BYTES, re.compile(_SMALL)), (_LARGE_BYTES, re.compile(_LARGE)))
 
 
 def content(path: str, size: int) -> bool:
     """Whether what is in a regular file may be needed. Args: path: from the root, links resolved."""
-    return (size <= _SMALL_BYTES and _SMALL.fullmatch(path) is not None) or (size <= _LARGE_BYTES and _LARGE.fullmatch(path) is not None)
+    return len(path) <= _MAX_PATH and next((pattern.fullmatch(path) is not None for limit, pattern in _UP_TO if size <= limit), False)
 
 
 def name(path: str) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from envsnap.errors import InputError
 from envsnap.inventory import files as module
+from envsnap.inventory import wanted
 from envsnap.inventory.files import Directory, FileSystem, Link
 from tests.unit.inventory.conftest import device, directory, file, hard_link, layer, link, opaque, pieces, whiteout
 
@@ -134,6 +135,11 @@ def test_what_nobody_needs_is_not_remembered(put: Put) -> None:
     assert [path for path, node in files.tree() if not isinstance(node, Directory)] == []
 
 
+def test_names_that_take_long_to_look_at_are_not_looked_at() -> None:
+    assert wanted.content("a/" * 200 + "bin/python3", 1)
+    assert not wanted.content("a/" * 300 + "bin/python3", 1)
+
+
 def test_what_a_runtime_mounts_over_is_not_seen(put: Put) -> None:
     files = put(
         layer(directory("dev", 0o755), directory("dev/shm", 0o1777), link("proc/self", "1"), link("sys/x", "y"), link("device", "dev"))
@@ -155,8 +161,8 @@ def test_a_layer_that_writes_through_links_that_go_round_is_refused(put: Put) ->
     assert "circles" in caught.value.why
 
 
-@pytest.mark.parametrize("entry", [file("../etc/os-release"), file("a/../../b"), hard_link("a", "../x")])
-def test_a_path_that_leads_out_is_refused(put: Put, entry: tuple[str, tarfile.TarInfo, bytes]) -> None:
+@pytest.mark.parametrize("entry", [file("../etc/os-release"), file("a/../../b"), hard_link("a", "../x"), file("a/" * 3000)])
+def test_a_path_that_leads_out_or_is_none_is_refused(put: Put, entry: tuple[str, tarfile.TarInfo, bytes]) -> None:
     with pytest.raises(InputError, match="layer 1"):
         put(layer(entry))
 
