@@ -3,12 +3,13 @@
     roots/<hex>/root         the image's file system, without its root's privileges (`unpack`)
     roots/<hex>/root.json    a `Record`
 
-One at a time is unpacked per cache, under a lock on `roots`. Whoever runs in one holds a shared lock on its directory, so that pruning
-leaves it alone.
+One at a time is unpacked per cache, under a lock on `roots/.lock`. Whoever runs in one holds a shared lock on its record, so that pruning
+leaves it alone. Regular files, since network file systems lock nothing else; where nothing can be locked, a root is made twice at worst.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -28,10 +29,14 @@ from envsnap.rootless.inside import LeadsNowhere
 from envsnap.rootless.unpack import OpenLayer, Unpacker
 from envsnap.storage import disk_errors
 
+FOLDER = "roots"
+LOCK = ".lock"
+"""A file of the folder that is no root."""
 _RECORD = "root.json"
 _FILE_LIMIT = 64 << 20
 _NEEDED = ("run", "tmp", "var/tmp", "etc")  # what every engine's containers have, whatever the image says
 _MOUNTED = ("proc", "sys", "dev")  # directories, and no links that lead a runtime elsewhere
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EINVAL}  # what a file system says that has none
 _FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
 
 
@@ -79,12 +84,16 @@ def unpacked(config: Config, layers: Sequence[tuple[str, OpenLayer]], *, cache: 
     """
     if tuple(diff_id for diff_id, _ in layers) != config.diff_ids:
         raise ValueError("other layers than the config names")
-    folder = cache / "roots"
+    folder = cache / FOLDER
     place = folder / config.digest.removeprefix("sha256:")
     if (record := _read(place)) is None:
         with disk_errors(f"unpack the image below {folder}", folder):
             folder.mkdir(parents=True, exist_ok=True)
-            with _lock(folder, fcntl.LOCK_EX):
+            (folder / LOCK).touch()
+            with _lock(folder / LOCK, fcntl.LOCK_EX) as locked:
+                if locked:
+                    for stale in folder.glob(".*/"):  # of one who was killed
+                        shutil.rmtree(stale, ignore_errors=True)
                 if (record := _read(place)) is None:  # another may have done it meanwhile
                     record = _unpack(config, layers, place, progress)
     return Root(path=place / "root", config=config, writable=record.writable)
@@ -95,7 +104,7 @@ def in_use(root: Root) -> Iterator[None]:
     """Keep a root from being pruned. Raises TargetError: it was already."""
     place = root.path.parent
     try:
-        with _lock(place, fcntl.LOCK_SH):
+        with _lock(place / _RECORD, fcntl.LOCK_SH):
             if not root.path.is_dir():
                 raise FileNotFoundError
             with suppress(OSError):  # another user's cache; then its owner's use counts
@@ -116,10 +125,11 @@ def kept(cache: Path) -> tuple[Kept, ...]:
 
 def drop(cache: Path, digest: str) -> bool:
     """Remove a root; False where there is none, or something runs in it."""
-    place = cache / "roots" / digest.removeprefix("sha256:")
     if not DIGEST.match(digest):
         return False
-    with disk_errors(f"remove {place}", place), suppress(FileNotFoundError, BlockingIOError), _lock(place, fcntl.LOCK_EX | fcntl.LOCK_NB):
+    place = cache / FOLDER / digest.removeprefix("sha256:")
+    busy = fcntl.LOCK_EX | fcntl.LOCK_NB
+    with disk_errors(f"remove {place}", place), suppress(FileNotFoundError, BlockingIOError), _lock(place / _RECORD, busy):
         gone = Path(tempfile.mkdtemp(prefix=".gone.", dir=place.parent))
         place.rename(gone / "root")
         shutil.rmtree(gone)
@@ -128,8 +138,6 @@ def drop(cache: Path, digest: str) -> bool:
 
 
 def _unpack(config: Config, layers: Sequence[tuple[str, OpenLayer]], place: Path, progress: Progress) -> Record:
-    for stale in place.parent.glob(".*"):  # of one who was killed: the lock is ours
-        shutil.rmtree(stale, ignore_errors=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{place.name[:12]}.", dir=place.parent))
     try:
         root = fresh / "root"
@@ -143,11 +151,12 @@ def _unpack(config: Config, layers: Sequence[tuple[str, OpenLayer]], place: Path
         record = Record(writable=unpacker.writable(), bytes=unpacker.bytes)
         (fresh / _RECORD).write_bytes(msgspec.json.encode(record))
         fresh.chmod(0o755)
+        if (made_meanwhile := _read(place)) is not None:  # where locks do not hold
+            return made_meanwhile
         shutil.rmtree(place, ignore_errors=True)  # one without a record
         fresh.rename(place)
-    except BaseException:
+    finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        raise
     return record
 
 
@@ -168,7 +177,7 @@ def _complete(root: Path, unpacker: Unpacker, config: Config) -> None:
 
 
 def _places(cache: Path) -> list[Path]:
-    folder = cache / "roots"
+    folder = cache / FOLDER
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
 
 
@@ -180,10 +189,21 @@ def _read(place: Path) -> Record | None:
 
 
 @contextmanager
-def _lock(directory: Path, kind: int) -> Iterator[None]:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _lock(file: Path, kind: int) -> Iterator[bool]:
+    """Hold a lock; False where the file system has none. Raises BlockingIOError: it is taken, and was not to be waited for."""
+    shared = kind == fcntl.LOCK_SH
+    handle = os.open(file, (os.O_RDONLY if shared else os.O_RDWR) | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, kind)
-        yield
+        yield _locked(handle, kind)
     finally:
         os.close(handle)
+
+
+def _locked(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    return True

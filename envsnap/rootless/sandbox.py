@@ -137,7 +137,14 @@ def podman_run(name: str, sandbox: Sandbox, *, gpus: str, is_root: bool) -> list
     """
     words = ["run", "--rm", "--name", name, "--network", "none", "--read-only", "--read-only-tmpfs=false", "--cgroups", "disabled"]
     words += ["--log-driver", "none", "--hostname", HOSTNAME, "--no-hosts", "--shm-size", _SHARED_MEMORY, "--cap-drop", "all"]
-    words += ["--security-opt", "no-new-privileges", "--ulimit", f"nofile={sandbox.limits[0]}:{sandbox.limits[1]}"]
+    words += [
+        "--security-opt",
+        "no-new-privileges",
+        "--security-opt",
+        "label=disable",
+        "--ulimit",
+        f"nofile={sandbox.limits[0]}:{sandbox.limits[1]}",
+    ]
     if is_root:
         words += ["--user", f"{sandbox.uid}:{sandbox.gid}"]
     elif (sandbox.uid, sandbox.gid) != (0, 0):

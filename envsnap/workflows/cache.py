@@ -109,7 +109,7 @@ def entries(cache: Path) -> Iterator[Entry]:
         else:
             kinds = ((_KINDS.get(folder.name, folder.name), path) for path in _children(folder))
         for kind, path in kinds:
-            found = _measure(path)
+            found = _measure(path) if path.name != roots.LOCK else None
             if found is not None:
                 size, used = found
                 yield Entry(kind=_UNFINISHED if path.name.startswith(".") else kind, path=path, size_bytes=size, used=used)

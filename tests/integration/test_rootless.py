@@ -20,8 +20,9 @@ import pytest
 
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, EnvsnapError, InputError, TargetError
+from envsnap.layers.writer import LayerWriter
 from envsnap.oci.documents import Descriptor, canonical, read_config
-from envsnap.oci.image import BaseImage, Image, RunConfig, put_together
+from envsnap.oci.image import BaseImage, Image, Layer, RunConfig, put_together, scratch
 from envsnap.probes import interpreter
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
@@ -29,6 +30,7 @@ from envsnap.rootless import roots, runtime
 from envsnap.rootless.runtime import Absent, Found
 from envsnap.rootless.target import RootlessTarget
 from envsnap.workflows import local, rootless, transfer, verify
+from tests.integration.conftest import unavailable
 
 pytestmark = pytest.mark.engine  # it has the base
 
@@ -116,7 +118,7 @@ def cache(homes: dict[int, Path]) -> Path:
 def bubblewrap() -> Found:
     found = runtime.probe("bwrap", os.environ)
     if isinstance(found, Absent):
-        pytest.skip(f"bubblewrap: {found.reason}")
+        unavailable(f"bubblewrap: {found.reason}", "ENVSNAP_REQUIRE_ENGINE")
     return found
 
 
@@ -297,10 +299,31 @@ def wait_for_none(mark: str) -> None:
     assert not sleepers(mark)
 
 
+def test_where_user_namespaces_are_forbidden_it_says_so(bubblewrap: Found) -> None:
+    """A namespace may have no others in it; the limit is its own."""
+    program = """
+import os
+from envsnap.rootless import runtime
+print(runtime.probe("bwrap", os.environ).reason)
+print(runtime.ability(os.environ).hint)
+"""
+    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    words = ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh", sys.executable, "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    reason, hint = done.stdout.splitlines()
+    assert reason.startswith("bwrap: ")
+    assert hint.startswith("user namespaces are forbidden here: sudo sysctl user.max_user_namespaces=")
+
+
 @pytest.fixture
-def assembled(image: Image, cache: Path) -> Iterator[Image]:
-    """An image that no engine has, under a name."""
-    made = put_together(image.base, (), RunConfig(env={"MADE": "here"}, labels={}, workdir="/made/here"))
+def assembled(cache: Path) -> Iterator[Image]:
+    """A small image that no engine has, under a name."""
+    with local.blobs(cache).writer() as blob:
+        writer = LayerWriter(blob.write)
+        writer.file("made/file", b"content")
+        diff_id, _ = writer.finish()
+    layer = Layer(digest=blob.digest, diff_id=diff_id, size_bytes=blob.size, made_by="a test")
+    made = put_together(scratch("amd64"), (layer,), RunConfig(env={}, labels={}, workdir="/made/here"))
     local.remember(made, ["assembled-here:1"], cache)
     yield made
     local.forget("assembled-here:1", cache)
@@ -319,6 +342,7 @@ def test_verify_finds_what_was_assembled_here(
     with pytest.raises(InputError, match="holds no lock"):
         verify.of_image(here, "assembled-here:1", against=None, gpus="none", env=os.environ, progress=SILENT)
     root = cache / "roots" / assembled.config.digest.removeprefix("sha256:")
+    assert (root / "root/made/file").read_bytes() == b"content"
     assert (root / "root/made/here").is_dir()
     assert roots.drop(cache, assembled.config.digest)
 

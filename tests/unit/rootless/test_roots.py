@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import time
@@ -63,7 +65,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     config, layers = image(GOOD, (file("../up"),))
     with pytest.raises(InputError):
         roots.unpacked(config, layers, cache=tmp_path, progress=SILENT)
-    assert list((tmp_path / "roots").iterdir()) == []
+    assert [path.name for path in (tmp_path / "roots").iterdir()] == [".lock"]
 
 
 def test_what_was_killed_is_cleared_and_what_is_broken_made_again(tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_what_was_killed_is_cleared_and_what_is_broken_made_again(tmp_path: Path
     (tmp_path / "roots/.0123.abc/root").mkdir(parents=True)
     root = roots.unpacked(config, layers, cache=tmp_path, progress=SILENT)
     assert not (root.path / "half").exists()
-    assert [path.name for path in (tmp_path / "roots").iterdir()] == [place.name]
+    assert {path.name for path in (tmp_path / "roots").iterdir()} == {place.name, ".lock"}
 
 
 def test_layers_that_are_not_the_configs_are_a_bug(tmp_path: Path) -> None:
@@ -101,6 +103,24 @@ def _unpack(cache: Path, opened: Any) -> None:
         yield from opener()
 
     roots.unpacked(config, [(diff_id, counted)], cache=cache, progress=SILENT)
+
+
+def test_where_nothing_can_be_locked_the_first_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(handle: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    config, [(diff_id, opener)] = image(GOOD)
+
+    def slow() -> Iterator[bytes]:
+        first = roots.unpacked(config, [(diff_id, opener)], cache=tmp_path, progress=SILENT)
+        (first.path / "mark").touch()
+        yield from opener()
+
+    root = roots.unpacked(config, [(diff_id, slow)], cache=tmp_path, progress=SILENT)
+    assert (root.path / "mark").exists()
+    with roots.in_use(root):
+        pass
 
 
 def test_two_at_once_unpack_once(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from envsnap.model.cache import CacheState
 from envsnap.oci.documents import Descriptor, digest_of
 from envsnap.progress import SILENT
 from envsnap.publish.content import Stored
+from envsnap.rootless import roots
 from envsnap.storage import BlobStore, write_file
 from envsnap.workflows import cache as workflow
+from tests.fakes import tars
 
 NOW = time.time()
 DAY = 24 * 3600.0
@@ -136,3 +138,14 @@ def test_what_cannot_go_stays_and_is_not_counted(cache: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Path, "unlink", forbidden)
     assert kinds(workflow.prune(cache, SILENT, now=NOW, kinds=["layers"]).freed) == {}
+
+
+def test_an_unpacked_image_goes_unless_something_runs_in_it(tmp_path: Path) -> None:
+    config, layers = tars.image((tars.file("a", b"x" * 5000),))
+    root = roots.unpacked(config, layers, cache=tmp_path, progress=SILENT)
+    with roots.in_use(root):
+        pruned = workflow.prune(tmp_path, SILENT, now=NOW)
+        assert ([kept.kind for kept in pruned.left.kinds], pruned.freed.kinds) == (["unpacked images"], ())
+    pruned = workflow.prune(tmp_path, SILENT, now=NOW)
+    assert [kept.kind for kept in pruned.freed.kinds] == ["unpacked images"]
+    assert not root.path.exists()
