@@ -4,7 +4,18 @@ The same wheel, layout and version give the same bytes, whoever compiles them an
 is an error; another is never used.
 """
 
+from envsnap.bytecode.carried import unpack_carried
 from envsnap.bytecode.compiler import Compiler, WheelSources, sources_of
 from envsnap.bytecode.interpreters import Command, Interpreter, NotFound, find_interpreter, on_this_host
 
-__all__ = ["Command", "Compiler", "Interpreter", "NotFound", "WheelSources", "find_interpreter", "on_this_host", "sources_of"]
+__all__ = [
+    "Command",
+    "Compiler",
+    "Interpreter",
+    "NotFound",
+    "WheelSources",
+    "find_interpreter",
+    "on_this_host",
+    "sources_of",
+    "unpack_carried",
+]

@@ -123,9 +123,11 @@ class Constants:
 
 
 def hashed_by_value(constant: Any) -> bool:
-    """Whether its hash is the same in every process: that of None and of Ellipsis was an address, and with it the place in a set."""
+    """Whether its hash is the same in every process, and with it the place in a set: that of None and of Ellipsis was an address."""
     if type(constant) in (tuple, frozenset):
         return all(map(hashed_by_value, constant))
+    if type(constant) in (str, bytes):
+        return not sys.flags.hash_randomization
     return constant is not None and constant is not Ellipsis
 
 

@@ -1,8 +1,8 @@
 """The interpreter that an environment was made with, as a tar archive that runs at another place, on another distribution.
 
 CPython finds its standard library by itself from where its program lies. What names its place all the same is made to name the new one:
-the configuration that extensions are built with, and where the program looks for its own library. The bytes depend on the
-interpreter's files and the new place alone.
+the configuration that extensions are built with, and where the program looks for its own library. The byte code of the standard library
+is made anew, for the new place and the time that all files have. The bytes depend on the interpreter's files and the new place alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tarfile
 from typing import IO, Any, Dict, Iterator, NamedTuple, Sequence, Set, Tuple
 
+from .compile import MTIME, byte_code
 from .elf import read_elf
 from .interpreter import libc
 
@@ -45,6 +46,7 @@ def pack_python_tree(out: IO[bytes], new_prefix: str, prefix: str = sys.base_pre
     provided: Set[str] = set()
     versions = {(2, 0)}
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        writer = Writer(archive)
         for path in files_below(prefix):
             place = os.path.join(prefix, path)
             data = moved(path, place, prefix, new_prefix)
@@ -53,12 +55,46 @@ def pack_python_tree(out: IO[bytes], new_prefix: str, prefix: str = sys.base_pre
                 needs[path] = elf.needed
                 provided |= {os.path.basename(path), elf.soname}
                 versions |= {(2, int(found[2:])) for found in NEEDED_OF_LIBC.findall(data)}
-            member = tarfile.TarInfo("%s/%s" % (TOP, path))
-            member.size = len(data)
-            member.mode = 0o755 if path.startswith("bin/") or elf is not None else 0o644
-            archive.addfile(member, io.BytesIO(data))
+            writer.add(path, data, 0o755 if path.startswith("bin/") or elf is not None else 0o644)
+            if path.startswith("lib/") and path.endswith(".py"):
+                code = byte_code("%s/%s" % (new_prefix, path), data)
+                if code is not None:
+                    writer.add(cached(path), code, 0o644)
     sonames = {soname for needed in needs.values() for soname in needed} - provided
     return Interpreter("%d.%d" % max(versions), sorted(soname for soname in sonames if not LOADER.match(soname)))
+
+
+class Writer:
+    """Writes files, and each directory before the first of them in it."""
+
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._archive = archive
+        self._folders: Set[str] = {""}
+
+    def add(self, path: str, data: bytes, mode: int) -> None:
+        self._folder(os.path.dirname("%s/%s" % (TOP, path)))
+        member = self._member("%s/%s" % (TOP, path), mode)
+        member.size = len(data)
+        self._archive.addfile(member, io.BytesIO(data))
+
+    def _folder(self, path: str) -> None:
+        if path not in self._folders:
+            self._folder(os.path.dirname(path))
+            self._folders.add(path)
+            member = self._member(path, 0o755)
+            member.type = tarfile.DIRTYPE
+            self._archive.addfile(member)
+
+    @staticmethod
+    def _member(path: str, mode: int) -> tarfile.TarInfo:
+        member = tarfile.TarInfo(path)
+        member.mode, member.mtime = mode, MTIME
+        return member
+
+
+def cached(path: str) -> str:
+    folder, name = os.path.split(path)
+    return "%s/__pycache__/%s.%s.pyc" % (folder, name[: -len(".py")], sys.implementation.cache_tag)
 
 
 def refuse(prefix: str) -> None:
