@@ -32,8 +32,8 @@ class Libraries:
         multiarch: str | None
         self._flags, multiarch = _ARCHITECTURES.get(architecture, (None, None))
         roots = ("lib", "usr/lib", "lib64", "usr/lib64", "usr/local/lib")
-        # Debian's loader knows the multiarch directories by itself; musl's, which has no cache, knows the last one.
-        self._directories = (*(f"{root}/{multiarch}" for root in roots[:2] if multiarch), *roots[: 4 if self._has_cache() else 5])
+        # Debian's loader knows the multiarch directories by itself; /usr/local/lib is known to musl's alone, to others by their cache.
+        self._directories = (*(f"{root}/{multiarch}" for root in roots[:2] if multiarch), *roots[: 5 if has_musl(files) else 4])
         self._cache = dict(self._cached())
 
     def sonames(self) -> frozenset[str]:
@@ -101,9 +101,6 @@ class Libraries:
                 pending.append((library[0], library[2]))
         return found, missing
 
-    def _has_cache(self) -> bool:
-        return self._files.file("etc/ld.so.cache") is not None
-
     def _cached(self) -> Iterator[tuple[str, str]]:
         """Soname and path of each library in etc/ld.so.cache that is there, the best first."""
         file = self._files.file("etc/ld.so.cache")
@@ -127,7 +124,11 @@ def libc_of(files: FileSystem, libraries: Libraries) -> str:
     glibc = libraries.path("libc.so.6")
     if glibc is not None and (said := files.search(glibc, _GLIBC)):
         return f"glibc {min(said).decode('ascii')}"
-    return "musl" if any(name.startswith("ld-musl-") for name in files.children("lib")) else ""
+    return "musl" if has_musl(files) else ""
+
+
+def has_musl(files: FileSystem) -> bool:
+    return any(name.startswith("ld-musl-") for name in files.children("lib"))
 
 
 def _string(data: bytes, offset: int) -> str:

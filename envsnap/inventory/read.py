@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from envsnap.errors import EngineError, InputError
+from envsnap.errors import EngineError, InputError, innermost
 from envsnap.inventory import interpreter, packages
 from envsnap.inventory.files import Directory, FileSystem, Link
 from envsnap.inventory.libraries import Libraries, libc_of
@@ -89,12 +89,19 @@ class _Hashed:
         self.size = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        for piece in inflated(self._layer.open(), what=self._layer.name):
+        for piece in inflated(self._opened(), what=self._layer.name):
             self.size += len(piece)
             if self.size > self._limit:
                 raise InputError(f"refused {self._layer.name}", why=f"it makes the image larger than {_MAX_BYTES >> 30} GiB")
             self._hash.update(piece)
             yield piece
+
+    def _opened(self) -> Iterator[bytes]:
+        """What a network or a socket says goes on under the layer's name: other errors are of the disk here."""
+        try:
+            yield from self._layer.open()
+        except OSError as error:
+            raise EngineError(f"cannot read {self._layer.name}", why=innermost(error), hint="try again") from error
 
     def require(self, reference: str) -> None:
         """Raises EngineError unless all that passed is what the config says."""

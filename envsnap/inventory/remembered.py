@@ -99,6 +99,8 @@ def load(file: Path, cache: Path) -> Remembered:
                 if member.path != _DOCUMENT or member.size > _MAX_DOCUMENT_BYTES:
                     raise InputError(f"refused {what}", why=f"it does not begin with {_DOCUMENT}", hint=_WRITTEN_BY)
                 found = _decode(b"".join(reader.content()))
+                if not found.inventory.complete:
+                    raise InputError(f"refused {what}", why="its inventory is not complete", hint=_WRITTEN_BY)
                 missing = set(blobs_of(found.inventory))
                 continue
             digest = f"sha256:{member.path.removeprefix(_BLOBS)}"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
+import io
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from envsnap.errors import EngineError, InputError
+from envsnap.errors import EngineError, InputError, TargetError
 from envsnap.guest.record import canonical_digest, payload, read_record
 from envsnap.inventory import read
 from envsnap.inventory.read import LayerSource, read_inventory
@@ -330,6 +333,44 @@ def test_a_layer_that_ends_early_is_refused(tmp_path: Path) -> None:
             scratch=tmp_path,
             progress=SILENT,
         )
+
+
+def test_a_connection_that_breaks_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    def broken() -> Iterator[bytes]:
+        yield gzipped(layer(*system()))[:1000]
+        raise ConnectionResetError("reset by peer")
+
+    layers = [LayerSource(name="layer 1", diff_id=None, open=broken)]
+    with pytest.raises(EngineError, match="cannot read layer 1") as caught:
+        read_inventory("base:1", layers, ImageConfig(architecture="amd64"), blobs=blobs(tmp_path), scratch=tmp_path, progress=SILENT)
+    assert caught.value.why == "reset by peer"
+
+
+def test_a_disk_that_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
+    with pytest.raises(TargetError, match="no space left"):
+        inventory(tmp_path, system())
+
+
+def test_musl_is_told_from_glibc(tmp_path: Path) -> None:
+    alpine = [
+        file("lib/ld-musl-x86_64.so.1", elf(soname="libc.musl-x86_64.so.1"), 0o755),
+        link("lib/libc.musl-x86_64.so.1", "ld-musl-x86_64.so.1"),
+        file("usr/local/lib/libz.so.1", elf(soname="libz.so.1")),
+        file("etc/os-release", b"ID=alpine\nVERSION_ID=3.20.1\n"),
+    ]
+    found = inventory(tmp_path, alpine)
+    assert (found.distribution, found.libc, found.sonames) == (
+        "alpine 3.20.1",
+        "musl",
+        frozenset({"libz.so.1", "libc.musl-x86_64.so.1"}),
+    )
+    glibc = inventory(tmp_path, system(cache=False), [file("usr/local/lib/libown.so.1", elf(soname="libown.so.1"))])
+    assert "libown.so.1" not in glibc.sonames
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:

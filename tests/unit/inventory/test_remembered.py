@@ -108,6 +108,7 @@ def test_files_that_are_not_what_export_wrote_are_refused(tmp_path: Path, known:
         return gzipped(layer(*(file(path, data) for path, data in members)))
 
     whole = packed(("inventory.json", raw), carried(first), carried(second), carried(third))
+    shallow = remember(BaseInventory(distribution="x"), config=f"sha256:{'5' * 64}", reference="x", cache=tmp_path / "other")
     changed = raw.replace(b'"3.11.2"', b'"3.11.3"')
     source = tmp_path / "given"
     there = tmp_path / "there"
@@ -122,6 +123,7 @@ def test_files_that_are_not_what_export_wrote_are_refused(tmp_path: Path, known:
         packed(("inventory.json", raw), carried(first), carried(second, b"other bytes"), carried(third)),
         packed(("inventory.json", raw), carried(first), carried(second), carried(third), ("blobs/sha256/" + "0" * 64, b"")),
         packed(("inventory.json", raw), carried(first), carried(second), carried(third), ("../x", b"")),
+        packed(("inventory.json", msgspec.json.encode(shallow))),
         packed(("inventory.json", changed), carried(first), carried(second), carried(third)),
     ):
         source.write_bytes(data)
