@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from envsnap.guest.record import Entry, canonical_digest, payload, sha256_hex
@@ -59,31 +59,26 @@ def _sha256(text: str) -> str:
     return found
 
 
-def write_rows(files: Iterable[Installed], metadata: str, layout: Layout) -> bytes:
-    """RECORD of installed files, sorted by path. Args: metadata: the folder that it lies in, in the layer."""
-    lines = [f"{_quoted(_relative(file.path, layout))},{_hash(file.sha256)},{file.size}\n" for file in files]
-    lines.append(f"{_quoted(_relative(metadata, layout))}/RECORD,,\n")
+def write_rows(files: Iterable[Installed], metadata_name: str, layout: Layout) -> bytes:
+    """RECORD of installed files, sorted by path, which is relative to the site directory. Args: metadata_name: "pkg-1.0.dist-info"."""
+    up = "../" * (layout.site.count("/") - layout.prefix.count("/"))
+    lines = [f"{_quoted(path)},{_hash(file.sha256)},{file.size}\n" for path, file in _relative(files, layout, up)]
+    lines.append(f"{metadata_name}/RECORD,,\n")
     return "".join(sorted(lines)).encode()
 
 
 def files_digest(files: Iterable[Installed], metadata_name: str, layout: Layout) -> str:
     """The digest that a lock has as `files` of a package (docs/lockfile-format.md, "files of a package")."""
-    entries = [Entry(_canonical(file.path, layout), file.sha256, file.size) for file in files]
+    entries = [Entry(path, file.sha256, file.size) for path, file in _relative(files, layout, "prefix:")]
     return canonical_digest(payload(entries, metadata_name))
 
 
-def _canonical(path: str, layout: Layout) -> str:
-    if path.startswith(layout.site + "/"):
-        return path[len(layout.site) + 1 :]
-    return f"prefix:{path[len(layout.prefix) + 1 :]}"
-
-
-def _relative(path: str, layout: Layout) -> str:
-    """To the site directory, as RECORD has it."""
-    if path.startswith(layout.site + "/"):
-        return path[len(layout.site) + 1 :]
-    up = layout.site.count("/") - layout.prefix.count("/")
-    return "../" * up + path[len(layout.prefix) + 1 :]
+def _relative(files: Iterable[Installed], layout: Layout, beside: str) -> Iterator[tuple[str, Installed]]:
+    """With each file's path below the site directory; one that is only below the prefix gets `beside` before it."""
+    site, prefix = layout.site + "/", layout.prefix + "/"
+    for file in files:
+        path = file.path
+        yield (path[len(site) :] if path.startswith(site) else beside + path[len(prefix) :]), file
 
 
 def _hash(sha256: str) -> str:

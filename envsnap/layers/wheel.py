@@ -108,6 +108,7 @@ class _Transcoder:
         self._archive = zip.read_archive(wheel, file)
         self._members = {member.name: member for member in self._archive.members if not member.is_folder}
         self._metadata_name = self._find_metadata()
+        self._scripts_folder = f"{self._metadata_name.removesuffix('.dist-info')}.data/scripts/"
         self._interpreter = f"/{layout.prefix}/bin/python"
         self._record_data = self._read("RECORD", _RECORD_BYTES)
         self._headers = self._identity()
@@ -136,7 +137,7 @@ class _Transcoder:
             self._put(f"{self._layout.prefix}/bin/{name}", self._scripts[name], 0o755)
         for path in sorted(own):
             self._put(path, own[path], 0o644)
-        self._writer.file(f"{metadata}/RECORD", write_rows(self._installed, metadata, self._layout))
+        self._writer.file(f"{metadata}/RECORD", write_rows(self._installed, self._metadata_name, self._layout))
         below = self._layout.site + "/"
         return TranscodedWheel(
             name=normalised(self._headers.one("name")),
@@ -263,7 +264,7 @@ class _Transcoder:
         executable = member.mode & _KIND == _REGULAR and member.mode & _EXECUTABLE
         mode = 0o755 if executable else 0o644
         self._ancestors(path, member.name)
-        if path.startswith(f"{self._layout.prefix}/bin/") and "/scripts/" in member.name:
+        if member.name.startswith(self._scripts_folder):
             first = next(pieces, memoryview(b""))
             pieces = chain((first,), pieces)
             if _begins(member, first).startswith(scripts.SHEBANG):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 from envsnap.errors import InputError
@@ -25,7 +24,7 @@ SMALL_BYTES = 256 << 10
 
 _TRAILER = struct.Struct("<II")
 _WINDOW = 1 << 20  # bytes of content between two headers of our own stored members
-_OUT = 1 << 20
+_OUT = 256 << 10
 _UNSAFE = re.compile(r"(?:\A|/)(?:\.{0,2}|\.wh\.[^/]*)(?:/|\Z)|\0")
 
 
@@ -206,7 +205,7 @@ class LayerWriter:
         self._tar(data)
         deflated = deflate.text(data) if self._own_is_text else deflate.headers(data)
         self._own_is_text = False
-        self._emit(b"%b%b%b" % (GZIP_HEADER, deflated, _TRAILER.pack(zlib.crc32(data), len(data))))
+        self._emit(b"%b%b%b" % (GZIP_HEADER, deflated, _TRAILER.pack(crc32_of(data), len(data))))
 
     def _tar(self, data: bytes | memoryview) -> None:
         self._diff.update(data)

@@ -38,7 +38,7 @@ _HAS_DESCRIPTOR, _UTF8 = 0x0008, 0x0800
 _HARMLESS = _HAS_DESCRIPTOR | _UTF8 | 0x0006  # bits 1 and 2: how hard the compressor tried
 _KIND, _REGULAR, _FOLDER = 0o170000, 0o100000, 0o040000
 _UNSAFE = re.compile(r"(?:\A|/)(?:\.{0,2})(?:/|\Z)|[\x00-\x1f\x7f\\]")
-_PIECE = 1 << 20
+_PIECE = 256 << 10  # small enough for a core's cache, and for several wheels at once
 
 
 class Member(NamedTuple):
@@ -91,7 +91,7 @@ class HashedFile:
         return b"".join(self.pieces(count))
 
     def pieces(self, count: int) -> Iterator[memoryview]:
-        """The next bytes as they come, at most 1 MiB each; fewer at the end of the file."""
+        """The next bytes as they come, at most 256 KiB each; fewer at the end of the file."""
         while count:
             if self._place == len(self._piece) and not self._next():
                 return

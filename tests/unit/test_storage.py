@@ -184,3 +184,14 @@ def test_a_finished_file_moves_into_the_store(tmp_path: Path) -> None:
     (tmp_path / "blobs/sha256" / digest.removeprefix("sha256:")).write_bytes(b"broken")
     (tmp_path / "file").write_bytes(b"bytes")
     assert store.take(tmp_path / "file") == digest and store.read(digest) == b"bytes"  # what is there is not trusted
+
+
+def test_a_caches_blob_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    store = BlobStore(tmp_path)
+    for durable, times in ((False, 0), (True, 1)):
+        with store.writer(durable=durable) as blob:
+            blob.write(b"data")
+        assert store.read(blob.digest) == b"data"
+        assert len(waited) == times

@@ -254,7 +254,7 @@ def transcode(data: bytes) -> None:
 
 
 @given(changes)
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_changed_wheels_end_in_our_errors_only(edits: list[tuple[int, bytes]]) -> None:
     data = bytearray(WHEEL)
     for place, value in edits:
