@@ -280,7 +280,8 @@ def test_a_kill_leaves_nothing_of_bubblewrap(bubblewrap: Found, target: Rootless
     child = os.fork()
     if child == 0:
         try:
-            inside(target, tmp_path, f"sleep {mark}", on_line=None)
+            tempfile.tempdir = str(tmp_path)  # it has no chance to tidy up
+            inside(target, tmp_path, f"sleep {mark}")
         finally:
             os._exit(0)
     give_up = time.monotonic() + 10
