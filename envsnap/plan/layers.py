@@ -97,7 +97,7 @@ def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
     above: list[AnyLayer] = []
     compiled = True
     carried: CarryInterpreter | None = None
-    writable = tuple(dict.fromkeys((HOME_IN_IMAGE, WORKSPACE, plan.workdir)))
+    writable = (HOME_IN_IMAGE, WORKSPACE)
     files = {package.name: package.files for package in lock.packages}
     for step in plan.steps:
         match step:

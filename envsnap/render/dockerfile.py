@@ -68,7 +68,7 @@ def dockerfile(plan: BuildPlan, lock: EnvLock, editables: Sequence[Editable]) ->
         site_packages=f"{ENVIRONMENT}/lib/python{major_minor}/site-packages",
         lock_path=LOCK_IN_IMAGE,
         manifest_path=MANIFEST_IN_IMAGE,
-        writable=tuple(dict.fromkeys((HOME_IN_IMAGE, WORKSPACE, plan.workdir))),
+        writable=(HOME_IN_IMAGE, WORKSPACE),
     )
     return text
 

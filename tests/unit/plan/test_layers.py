@@ -157,7 +157,7 @@ def test_a_whole_plan_from_below() -> None:
     environment = planned.layers[1]
     assert isinstance(environment, EnvironmentLayer)
     assert (environment.interpreter, environment.version) == ("/usr/bin/python3", "3.11.2")
-    assert environment.writable == ("/opt/envsnap/home", "/workspace", made.workdir)
+    assert environment.writable == ("/opt/envsnap/home", "/workspace")
     compiled = [layer for layer in planned.layers if isinstance(layer, BytecodeLayer)]
     assert compiled
     assert all(layer.version == "3.11.2" for layer in compiled)
