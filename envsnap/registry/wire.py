@@ -147,7 +147,6 @@ class Wire:
                 url,
                 headers=dict(headers),
                 data=body,  # type: ignore[arg-type]  # the stubs know no iterable with a length
-                auth=_unchanged,
                 timeout=(patience.connect_s, read_s or patience.read_s),
                 verify=self._verify,
                 proxies=proxies,
@@ -173,11 +172,6 @@ class Wire:
     def _require_open(self) -> None:
         if self._cut.is_set():
             raise Trouble("was left: the work was stopped", passing=False)
-
-
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keeps requests from looking for a login of its own."""
-    return request
 
 
 def _trouble(error: BaseException) -> Trouble:

@@ -140,6 +140,16 @@ def test_a_source_that_is_too_short_is_no_network_error(server: FakeRegistry, cl
     assert caught.value.why == "a blob of 3500000 bytes has only 3499999"
 
 
+def test_a_source_that_cannot_be_read_is_no_network_error(server: FakeRegistry, client: Registry) -> None:
+    def failing(offset: int) -> Iterator[bytes]:
+        yield DATA[:CHUNK]
+        raise OSError(5, "the disk is broken")
+
+    with pytest.raises(OSError, match="the disk is broken"):
+        client.upload(f"{server.address}/a/b:1", BLOB, failing)
+    assert server.count("^PATCH") <= 2
+
+
 def test_other_bytes_than_the_digest_says_are_not_kept(server: FakeRegistry, client: Registry) -> None:
     with pytest.raises(EngineError) as caught:
         client.upload(f"{server.address}/a/b:1", BLOB, open_at(DATA[:-1] + b"x"))

@@ -17,6 +17,7 @@ import pytest
 from envsnap.errors import EngineError
 from envsnap.registry.client import Registry
 from envsnap.registry.patience import Attempts, Patience, Trouble, retry_after
+from envsnap.registry.wire import _Lines
 from tests.fakes.http_server import Answer, serving
 from tests.fakes.images import blob, image
 from tests.fakes.registry import FakeRegistry
@@ -225,6 +226,15 @@ def test_closing_ends_what_another_thread_waits_for(client: Registry) -> None:
     assert [error.why for error in caught] == [f"{address} was left: the work was stopped"]
     with pytest.raises(EngineError, match="cannot look up"):
         client.manifest(f"{address}/a/b:1")
+
+
+def test_a_connection_that_is_made_after_the_end_is_cut_too() -> None:
+    lines = _Lines(FAST)
+    lines.cut()
+    here, there = socket.socketpair()
+    with here, there:
+        lines.opened(here)
+        assert there.recv(1) == b""
 
 
 def test_pauses_grow_and_end() -> None:
