@@ -36,7 +36,7 @@ path-exclude=/usr/share/lintian/*
 path-exclude=/usr/share/locale/*
 path-exclude=/usr/share/man/*
 """
-_EXCLUDED = ("usr/share/doc/", "usr/share/info/", "usr/share/lintian/", "usr/share/locale/", "usr/share/man/")
+_EXCLUDED = ("usr/share/info/", "usr/share/lintian/", "usr/share/locale/", "usr/share/man/")
 _READ = (
     "usr/share/base-files/",
     "usr/share/base-passwd/",
@@ -131,7 +131,7 @@ def _write(plan: SystemPlan, open_deb: OpenDeb, writer: LayerWriter) -> None:
         plan.arch,
         _kept(),
         links | elsewhere,
-        excludes=lambda path: f"{path}/".startswith(_EXCLUDED) and not _is_kept_document(path),
+        excludes=_is_left_out,
         reads=lambda path: path.startswith(_READ),
     )
     for path, target in links.items():
@@ -156,9 +156,12 @@ def _write(plan: SystemPlan, open_deb: OpenDeb, writer: LayerWriter) -> None:
     tree.write_loader_cache(b"")
 
 
-def _is_kept_document(path: str) -> bool:
+def _is_left_out(path: str) -> bool:
+    """As `_LEFT_OUT` says it to dpkg."""
     parts = path.split("/")
-    return len(parts) <= 4 or parts[4:] == ["copyright"]
+    if path.startswith("usr/share/doc/"):
+        return len(parts) > 4 and parts[4:] != ["copyright"]
+    return path.startswith(_EXCLUDED)
 
 
 def _kept() -> Mapping[str, Directory]:

@@ -61,6 +61,11 @@ class Installed:
         return self.deb.fields["Package"]
 
     @property
+    def full_name(self) -> str:
+        """With its architecture where several may be installed side by side."""
+        return f"{self.name}:{self.deb.fields['Architecture']}" if self.deb.fields.get("Multi-Arch") == "same" else self.name
+
+    @property
     def conffiles(self) -> tuple[str, ...]:
         """Absolute paths of its configuration files."""
         return tuple(line.strip() for line in self.deb.text("conffiles").splitlines() if line.startswith("/"))
@@ -77,12 +82,10 @@ class Installed:
 
     def info(self) -> Iterator[tuple[str, bytes, int]]:
         """Path, content and mode of each file below `INFO`."""
-        same = self.deb.fields.get("Multi-Arch") == "same"
-        stem = f"{INFO}/{self.name}{':' + self.deb.fields['Architecture'] if same else ''}"
         made = {"list": "".join(f"/{path}\n" for path in (".", *self.paths)).encode(), "md5sums": self._md5sums()}
         shipped = {name: data for name, data in self.deb.control.items() if name not in ("control", "md5sums")}
         for name, data in sorted((made | shipped).items()):
-            yield f"{stem}.{name}", data, 0o755 if name in _SCRIPTS else 0o644
+            yield f"{INFO}/{self.full_name}.{name}", data, 0o755 if name in _SCRIPTS else 0o644
 
     def _md5sums(self) -> bytes:
         """As the package has it, without what was left out; dpkg makes one, too, for a package without."""
@@ -94,9 +97,10 @@ class Installed:
 
 def write(file: WriteFile, before: bytes, packages: Sequence[Installed]) -> None:
     """The database with new packages in it. Args: before: the base's `status`; b"" for none."""
-    own = before.decode("utf-8", "surrogateescape").rstrip("\n")
-    stanzas = "\n".join(package.stanza() for package in packages)
-    file(STATUS, f"{own}\n\n{stanzas}\n".lstrip("\n").encode("utf-8", "surrogateescape"), 0o644)
+    own = before.decode("utf-8", "surrogateescape").split("\n\n")
+    stanzas = [text.strip("\n") for text in (*own, *(package.stanza() for package in packages)) if text.strip()]
+    ordered = sorted(stanzas, key=lambda text: text.split("\n", 1)[0])  # "Package: …" comes first
+    file(STATUS, "".join(f"{text}\n\n" for text in ordered).encode("utf-8", "surrogateescape"), 0o644)
     for package in packages:
         for path, data, mode in package.info():
             file(path, data, mode)
@@ -112,9 +116,9 @@ def write_triggers(file: WriteFile, packages: Sequence[Installed]) -> None:
             if len(words) == 2 and words[0] in ("interest", "interest-await", "interest-noawait"):
                 suffix = "/noawait" if words[0] == "interest-noawait" else ""
                 if words[1].startswith("/"):
-                    paths.append(f"{words[1]} {package.name}{suffix}\n")
+                    paths.append(f"{words[1]} {package.full_name}{suffix}\n")
                 else:
-                    names.setdefault(words[1], []).append(f"{package.name}{suffix}\n")
+                    names.setdefault(words[1], []).append(f"{package.full_name}{suffix}\n")
     file(f"{TRIGGERS}/File", "".join(paths).encode(), 0o644)
     file(f"{TRIGGERS}/Unincorp", b"", 0o644)
     for name, lines in sorted(names.items()):

@@ -111,11 +111,12 @@ class Tree:
 
     def place(self, path: str) -> str:
         """Where a path leads in the base: the links among its directories, itself included, are followed."""
+        place = path
         for _ in range(_LINK_LIMIT):
-            link = next((parent for parent in _with_parents(path) if parent in self.links), None)
+            link = next((parent for parent in _with_parents(place) if parent in self.links), None)
             if link is None:
-                return path
-            path = f"{self.links[link]}{path.removeprefix(link)}".lstrip("/")
+                return place
+            place = f"{self.links[link]}{place.removeprefix(link)}".lstrip("/")
         raise InputError(f"refused the base's links at {path!r}", why="they lead in a circle")
 
     def write_loader_cache(self, before: bytes) -> None:
