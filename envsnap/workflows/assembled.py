@@ -169,10 +169,11 @@ def assemble(
     """
     prepared, foretold = gathered.prepared, known(gathered, sources)
     wheel, machine = gathered.wheels.path, gathered.machine
-    with byte_code(prepared.layers, gathered.inventory, wheel, sources.cache, sources.env) as compiled:
+    kept = places.blobs_of(lock_file)
+    with byte_code(prepared.layers, gathered.inventory, wheel, sources.cache, sources.env, kept) as compiled:
         parts = content.Parts(
             context=context,
-            blobs=places.blobs_of(lock_file),
+            blobs=kept,
             system=lambda layer, writer: sources.packages.write(layer, gathered.inventory, machine, writer),
             byte_code=compiled.write,
         )

@@ -5,15 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
+from envsnap.bytecode.carried import unpack_carried
 from envsnap.bytecode.compiler import Compiler, sources_of
 from envsnap.bytecode.interpreters import Command, Interpreter, NotFound, find_interpreter, on_this_host
 from envsnap.errors import InputError
 from envsnap.inventory.interpreter import unpack
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import BaseInventory
-from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout
+from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout, TreeLayer
+from envsnap.model.plan import CARRIED
 from envsnap.storage import BlobStore
 
 
@@ -42,17 +45,30 @@ class ByteCode:
 
 @contextmanager
 def byte_code(
-    plan: LayerPlan, inventory: BaseInventory, wheel: Callable[[str], Path | None], cache: Path, env: Mapping[str, str]
+    plan: LayerPlan, inventory: BaseInventory, wheel: Callable[[str], Path | None], cache: Path, env: Mapping[str, str], kept: BlobStore
 ) -> Iterator[ByteCode]:
-    """What makes the byte code of a plan's layers: an interpreter of this host, or the base's own, which its inventory keeps."""
+    """What makes the byte code of a plan's layers: an interpreter of this host, the carried one, or the base's own, which its inventory
+    keeps.
+
+    Args:
+        kept: blobs of the lock.
+    """
     version = next((layer.version for layer in plan.layers if isinstance(layer, BytecodeLayer)), "")
     with tempfile.TemporaryDirectory(prefix="envsnap-python-") as scratch:
 
         def find() -> Interpreter | NotFound:
-            return find_interpreter(version, (*on_this_host(version, env), *_of_base(inventory, cache, Path(scratch))))
+            # Each is unpacked only if those before it are of no use.
+            carried, own = _carried(plan, kept, Path(scratch)), _of_base(inventory, cache, Path(scratch))
+            return find_interpreter(version, chain(on_this_host(version, env), carried, own))
 
         with Compiler(version, find, cache) as compiler:
             yield ByteCode(compiler, plan.layout, wheel)
+
+
+def _carried(plan: LayerPlan, kept: BlobStore, scratch: Path) -> Iterator[Command]:
+    for layer in plan.layers:
+        if isinstance(layer, TreeLayer) and layer.path == CARRIED.rpartition("/")[0]:
+            yield unpack_carried(kept, layer.tree, f"python{plan.layout.python}", scratch / "carried")
 
 
 def _of_base(inventory: BaseInventory, cache: Path, scratch: Path) -> Iterator[Command]:

@@ -168,3 +168,31 @@ def test_a_secret_in_an_edited_file_of_conda_is_not_kept(tmp_path: Path, modifie
     else:
         assert isinstance(answer, str) and "etc/settings.ini, line 2: GitHub Token" in answer and secret not in answer
         assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+@dataclass(frozen=True)
+class PythonGround:
+    """Answers for an interpreter."""
+
+    answer: dict[str, Any]
+    description: str = "a place with an interpreter"
+
+    def run_guest(self, script: str, *_: Any, outputs: Path, **given: Any) -> GuestResult:
+        (wanted,) = json.loads(given["inputs"]["wanted"].read_text())
+        assert (script, wanted["kind"], wanted["location"]) == ("pack", "python", "/opt/envsnap/python")
+        (outputs / "0.whl").write_bytes(b"a tree")
+        (outputs / "packed.json").write_text(json.dumps([self.answer]))
+        return GuestResult(returncode=0, outputs=outputs, log="")
+
+
+def test_an_interpreter_is_kept_with_what_it_needs(tmp_path: Path) -> None:
+    blobs, answer = BlobStore(tmp_path), {"sha256": "0", "libc": "2.28", "sonames": ["libc.so.6", "libz.so.1"]}
+    kept = pack.pack_python(PythonGround(answer), "/opt/envsnap/python", blobs, SILENT)
+    assert isinstance(kept, pack.PackedPython)
+    assert (blobs.read(kept.blob), kept.libc, kept.sonames) == (b"a tree", "2.28", ("libc.so.6", "libz.so.1"))
+
+
+def test_why_an_interpreter_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    refused = {"refused": "it is the distribution's own"}
+    assert pack.pack_python(PythonGround(refused), "/opt/envsnap/python", BlobStore(tmp_path), SILENT) == refused["refused"]
+    assert not list(tmp_path.rglob("*"))

@@ -18,7 +18,7 @@ from envsnap import catalog, plan, render
 from envsnap.errors import PlanError
 from envsnap.lockfile import dumps, seal
 from envsnap.model.base import Base, BaseInventory, ImageConfig
-from envsnap.model.lock import EditableOrigin, EnvLock, IndexOrigin, LockedSystemPackage
+from envsnap.model.lock import EditableOrigin, EnvLock, IndexOrigin, LockedSystemPackage, LockedTree
 from envsnap.model.plan import BuildPlan, Expected
 from envsnap.render.quoting import comment, image, one_line, quoted, user
 from tests import samples
@@ -255,3 +255,29 @@ def _lock(index: str, remote: str, python: str, captured: str, branch: str) -> E
             env={"NCCL_P2P_DISABLE": captured},
         )
     )
+
+
+# ---- an interpreter that the base lacks
+
+
+def carried() -> str:
+    made = samples.lock()
+    tree = LockedTree(blob=samples.digest("python"), libc="2.28", sonames=("libssl.so.3",))
+    inventory = BaseInventory(distribution="debian 12", libc="glibc 2.36", complete=True)
+    return dockerfile(seal(replace(made, python=replace(made.python, tree=tree))), base(family="other", inventory=inventory))
+
+
+def test_a_carried_interpreter_makes_the_environment_and_is_in_the_image() -> None:
+    builder, image_stage = carried().split("FROM base-quiet AS builder")[1].split("\nFROM base-quiet\n")
+    added = "ADD packed/python.tar /opt/envsnap/"
+    for stage in (builder, image_stage):
+        assert added in stage and "libssl3" in stage
+    program = "/opt/envsnap/python/bin/python3.11"
+    assert f'python="$(command -v {program})"' in builder
+    assert f"RUN {program} -m ensurepip" in builder and "ensurepip" not in image_stage
+    assert builder.index(added) < builder.index("ensurepip") < builder.index("-m pip")
+    assert image_stage.index(added) < image_stage.index("COPY --from=builder")
+
+
+def test_none_is_carried_that_the_base_has() -> None:
+    assert "ensurepip" not in dockerfile(samples.lock()) and "python.tar" not in dockerfile(samples.lock())

@@ -1,0 +1,69 @@
+"""Where the interpreter that makes byte code comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+
+from envsnap.errors import InputError, TargetError
+from envsnap.guest.python_tree import pack_python_tree
+from envsnap.layers.writer import LayerWriter
+from envsnap.model.base import BaseInventory
+from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout, PlannedWheel, TreeLayer
+from envsnap.model.plan import CARRIED
+from envsnap.storage import BlobStore
+from envsnap.workflows.byte_code import byte_code
+from tests.fakes.wheels import DEMO, DEMO_FILE, write_wheel
+
+VERSION = platform.python_version()
+NOTHING = BaseInventory(distribution="debian 12")
+
+
+def plan(wheel: Path, tree: str | None) -> LayerPlan:
+    data = wheel.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    planned = PlannedWheel(name="demo-pkg", version="1.0", file=DEMO_FILE, sha256=sha256, size_bytes=len(data), source_bytes=1)
+    layers = [TreeLayer(tree=tree, path=CARRIED.rpartition("/")[0])] if tree is not None else []
+    minor = ".".join(VERSION.split(".")[:2])
+    return LayerPlan(layout=Layout(python=minor), layers=(*layers, BytecodeLayer(wheels=(planned,), version=VERSION)))
+
+
+def made(tmp_path: Path, tree: str | None, kept: BlobStore) -> bytes:
+    """On a host that has no Python."""
+    wheel = write_wheel(tmp_path / DEMO_FILE, DEMO)
+    made_from, blob = plan(wheel, tree), io.BytesIO()
+    env = {"HOME": str(tmp_path), "PATH": str(tmp_path)}
+    with byte_code(made_from, NOTHING, lambda _: wheel, tmp_path / "cache", env, kept) as compiled:
+        writer = LayerWriter(blob.write)
+        layer = made_from.layers[-1]
+        assert isinstance(layer, BytecodeLayer)
+        compiled.write(layer, writer)
+        writer.finish()
+    return blob.getvalue()
+
+
+@pytest.mark.skipif(Path(sys.base_prefix).resolve() == Path("/usr"), reason="the distribution's own interpreter is not carried")
+def test_the_carried_interpreter_makes_it_where_the_host_has_none(tmp_path: Path) -> None:
+    kept = BlobStore(tmp_path / "kept")
+    pack_python_tree(tree := io.BytesIO(), CARRIED)
+    assert made(tmp_path, kept.put(tree.getvalue()), kept)
+
+
+def test_without_any_the_way_out_is_told(tmp_path: Path) -> None:
+    with pytest.raises(TargetError) as raised:
+        made(tmp_path, None, BlobStore(tmp_path / "kept"))
+    assert "--no-pyc" in raised.value.hint
+
+
+@pytest.mark.parametrize("data", [b"no archive", b"", b"\0" * 10240])
+def test_a_tree_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None:
+    kept = BlobStore(tmp_path / "kept")
+    with pytest.raises(InputError, match="no interpreter"):
+        made(tmp_path, kept.put(data), kept)
+    with pytest.raises(InputError, match="missing"):
+        made(tmp_path, "sha256:" + "0" * 64, kept)
