@@ -48,7 +48,12 @@ def plan_options(function: F) -> F:
             metavar="HOST=MIRROR",
             help="Read a registry's images from a mirror first; digests are checked whoever answers.",
         ),
-        click.option("--apt-mirror", metavar="URL", help="Where the distribution's packages are fetched.  [default: the host's]"),
+        click.option(
+            "--apt-mirror",
+            envvar="ENVSNAP_APT_MIRROR",
+            metavar="URL",
+            help="Where the distribution's packages are fetched.  [default: the host's]",
+        ),
         click.option("--plain-http", multiple=True, metavar="HOST", help="A registry that is reached without encryption."),
     )
     for option in reversed(options):

@@ -241,6 +241,7 @@ class Uploads:
         try:
             yield self
         except BaseException:
+            self._registry.close()  # cuts what is under way
             self._pool.shutdown(wait=True, cancel_futures=True)
             raise
         self._pool.shutdown(wait=True)
