@@ -26,6 +26,7 @@ from envsnap.cli.console import Console
 )
 @click.option("--push", is_flag=True, help="Send the tags to their registries afterwards.")
 @click.option("--load", is_flag=True, help="Have it in the local engine, too, when it is pushed.")
+@click.option("--vendor", is_flag=True, help="Keep the distribution's packages that it is made of beside the lock: mirrors drop old ones.")
 @click.option("--sbom", is_flag=True, help="Attach a bill of materials (CycloneDX) to what is pushed.")
 @click.option("--sign", type=planning.FILE, metavar="KEY", help="Sign what is pushed, and what is attached to it, as cosign does.")
 @main.shared_options
@@ -42,6 +43,7 @@ def command(
     offline: bool,
     pip_conf: Path | None,
     apt_mirror: str | None,
+    vendor: bool,
     sbom: bool,
     sign: Path | None,
     **options: Any,
@@ -62,6 +64,7 @@ def command(
         ca_bundle=ca_bundle,
         pip_conf=pip_conf,
         apt_mirror=apt_mirror,
+        vendor=vendor,
         sbom=sbom,
         sign=attest.private_key(sign, keys.password) if sign is not None else None,
     )

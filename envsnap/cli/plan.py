@@ -15,7 +15,7 @@ from envsnap.cli.console import Console
 @click.command(epilog="Example:  envsnap plan lockfiles/yolo-train.yaml --base slim")
 @planning.plan_options
 @planning.source_options
-@click.option("--fetch", is_flag=True, help="Fetch what the image's digest hangs on, so that it is known before the build.")
+@click.option("--fetch", is_flag=True, help="Fetch and pin what the image's digest hangs on, so that it is known before the build.")
 @main.shared_options
 def command(
     console: Console,
@@ -37,7 +37,8 @@ def command(
     locked, cache, engine = places.read_lock(lock), cache_directory(), planning.engine_if_any()
     registry = planning.registry(ca_bundle, registry_mirror, plain_http)
     request = planning.request(**options)
-    packages = planning.packages(cache, apt_mirror, ca_bundle, offline=offline, fetch=fetch, refresh=request.refresh_base, progress=console)
+    refresh = request.refresh_base
+    packages = planning.packages(lock, cache, apt_mirror, ca_bundle, offline=offline, fetch=fetch, refresh=refresh, progress=console)
     made = make_plan(
         locked,
         request,

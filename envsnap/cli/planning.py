@@ -114,14 +114,24 @@ def registry(ca_bundle: Path | None, mirrors: tuple[str, ...], plain_http: tuple
 
 
 def packages(
-    cache: Path, apt_mirror: str | None, ca_bundle: Path | None, *, offline: bool, fetch: bool, refresh: bool, progress: Progress
+    lock: Path | None,
+    cache: Path,
+    apt_mirror: str | None,
+    ca_bundle: Path | None,
+    *,
+    offline: bool,
+    fetch: bool,
+    refresh: bool,
+    progress: Progress,
 ) -> Packages:
-    """The packages of distributions, as the options say."""
+    """The packages of distributions, as the options say. Args: lock: those that are kept beside it are at hand."""
     from envsnap.debian.archive import Settings
+    from envsnap.workflows import places
     from envsnap.workflows.system import Packages
 
     settings = Settings(mirror=apt_mirror, offline=offline, ca_bundle=ca_bundle)
-    return Packages(settings, cache, fetch=fetch and not offline, refresh=refresh, progress=progress)
+    vendored = places.packages_of(lock) if lock is not None else None
+    return Packages(settings, cache, fetch=fetch and not offline, refresh=refresh, progress=progress, vendored=vendored)
 
 
 def source_options(function: F) -> F:

@@ -40,7 +40,7 @@ def command(
         engine=planning.engine_if_any(),
         registry=planning.registry(ca_bundle, registry_mirror, plain_http),
         packages=planning.packages(
-            cache, apt_mirror, ca_bundle, offline=offline, fetch=True, refresh=request.refresh_base, progress=console
+            lock, cache, apt_mirror, ca_bundle, offline=offline, fetch=True, refresh=request.refresh_base, progress=console
         ),
         cache=cache,
         pull=False,

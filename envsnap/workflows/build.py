@@ -51,6 +51,7 @@ class BuildRequest:
     ca_bundle, pip_conf: lent to the build as secrets, never part of a layer.
     offline: nobody is asked for anything: what is kept from an earlier build must suffice.
     apt_mirror: where the distribution's packages are fetched; None for what this host is configured to ask.
+    vendor: keep the distribution's packages that it is made of beside the lock.
     sbom: attach a bill of materials to what is pushed. sign: sign that, and what is attached to it.
     """
 
@@ -63,6 +64,7 @@ class BuildRequest:
     pip_conf: Path | None = None
     offline: bool = False
     apt_mirror: str | None = None
+    vendor: bool = False
     sbom: bool = False
     sign: PrivateKey | None = None
 
@@ -117,6 +119,7 @@ def build(
         fetch=not request.offline,
         refresh=request.plan.refresh_base,
         progress=progress,
+        vendored=places.packages_of(lock_file),
     )
     made = plan.make_plan(
         lock,
@@ -206,6 +209,9 @@ def _assemble(
     uploaded += sum(_push(image, tag, base, sources, progress) for tag in request.tags) if request.push else 0
     if request.push and (uploaded or request.sbom or request.sign is not None):
         _publish(image.manifest, context, lock, request, sources, progress)
+    if request.vendor:
+        number = sources.packages.vendor(context.directory, gathered.machine)
+        progress.note(f"{number} packages of the distribution are kept beside the lock")
     local.remember(image, tags, sources.cache)
     where = "in envsnap's own store"
     if engine is not None:

@@ -35,6 +35,11 @@ def blobs_of(lock: Path) -> BlobStore:
     return BlobStore(lock.with_suffix(".blobs"))
 
 
+def packages_of(lock: Path) -> BlobStore:
+    """`lockfiles/NAME.yaml` keeps the distribution's packages in `lockfiles/NAME.packages/`: it does not name them as it does its blobs."""
+    return BlobStore(lock.with_suffix(".packages"))
+
+
 def image_directory(name: str) -> Path:
     return Path("images") / name
 

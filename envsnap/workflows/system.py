@@ -6,6 +6,7 @@ Archives move, an image does not: what was resolved once is kept as `images/NAME
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from envsnap.inventory.read import LayerSource, read_inventory
 from envsnap.inventory.remembered import remember
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import Base, BaseInventory, ImageConfig
-from envsnap.model.debian import SystemPlan
+from envsnap.model.debian import DebFile, SystemPlan
 from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.layers import SystemLayer, SystemPins
 from envsnap.model.plan import AptInstall, BuildPlan
@@ -55,10 +56,14 @@ class Packages:
     Args:
         settings: where archives are. fetch: ask them; without it only what is kept is known.
         refresh: what was resolved before does not count.
+        vendored: packages that are kept beside the lock, for when no mirror has them any more.
     """
 
-    def __init__(self, settings: Settings, cache: Path, *, fetch: bool, refresh: bool, progress: Progress) -> None:
+    def __init__(
+        self, settings: Settings, cache: Path, *, fetch: bool, refresh: bool, progress: Progress, vendored: BlobStore | None = None
+    ) -> None:
         self._settings = settings
+        self._vendored = vendored
         self._cache = cache
         self._store = BlobStore(cache / "blobs")
         self._fetch = fetch
@@ -102,7 +107,7 @@ class Packages:
     def write(self, layer: SystemLayer, inventory: BaseInventory, machine: str, writer: LayerWriter) -> None:
         """Write packages into a layer. Raises as `debian.layer.write`, and EngineError: one cannot be fetched any more."""
         archive = self._archive(inventory.distribution, machine)
-        archive.fetch(layer.packages)
+        self._have(layer.packages, archive)
         packages.write(layer.packages, archive.open, inventory, self._store, writer, arch=archive.arch)
 
     # Those that a base is made of
@@ -142,9 +147,9 @@ class Packages:
         known = local.find(name, self._cache)
         if known is not None and all(self._store.has(layer.digest) for layer in known.layers):
             return known
-        if not self._fetch:
+        if not self._fetch and not all(self._is_at_hand(file) for file in plan.packages):
             return None
-        archive.fetch(plan.packages)
+        self._have(plan.packages, archive)
         made = minimal.build(plan, archive.open, self._store)
         image = Image(
             config=made.image.config, manifest=made.image.manifest, base=scratch(made.image.config.architecture), layers=(made.layer,)
@@ -153,6 +158,30 @@ class Packages:
             raise EngineError(f"{name} is not what it was", why="the same packages gave another base", hint="please report it")
         local.remember(image, [name], self._cache)
         return image
+
+    def _is_at_hand(self, file: DebFile) -> bool:
+        return self._store.has(file.digest) or (self._vendored is not None and self._vendored.has(file.digest))
+
+    def _have(self, files: Sequence[DebFile], archive: Archive) -> None:
+        for file in files:
+            if not self._store.has(file.digest) and self._vendored is not None and self._vendored.has(file.digest):
+                self._store.adopt(self._vendored, file.digest)
+        archive.fetch(files)
+
+    def vendor(self, directory: Path, machine: str) -> int:
+        """Keep the packages that an image was resolved to beside its lock; returns how many they are.
+
+        Raises:
+            EngineError: one cannot be fetched any more. TargetError: the place cannot be written.
+        """
+        pins = kept(directory)
+        plans = [plan for plan in (pins.base, pins.plan) if plan is not None]
+        for plan in plans:
+            self._have(plan.packages, self._archive(plan.distribution, machine))
+            for file in plan.packages:
+                assert self._vendored is not None
+                self._vendored.adopt(self._store, file.digest)
+        return sum(len(plan.packages) for plan in plans)
 
     def _inventory(self, reference: str, image: Image, config: ImageConfig) -> BaseInventory:
         if (known := inventories.known(image.config.digest, self._cache)) is not None and known.complete:
