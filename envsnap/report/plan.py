@@ -40,9 +40,8 @@ def screen(plan: BuildPlan, image: Foretold) -> str:
     ]
     lines = text.columns([("  " + head[0][0], *head[0][1:]), *rows], indent="")
     why = next((candidate.reason for candidate in plan.candidates if candidate.base == plan.base), plan.base_reason)
-    lines += ["", *text.columns([("why", why), ("steps", " · ".join(steps(plan)))])]
-    lines += text.columns([("note", note) for note in plan.notes])
-    lines += text.columns(_image(image))
+    facts = [("why", why), ("steps", " · ".join(steps(plan))), *(("note", note) for note in plan.notes), *_image(image)]
+    lines += ["", *text.columns(facts)]
     return "\n".join(lines)
 
 

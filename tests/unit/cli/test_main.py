@@ -122,9 +122,14 @@ def test_a_spoilt_lock_is_an_error_that_names_the_place(spoil: Callable[[bytes],
 
 def test_an_engine_that_is_down_comes_before_questions_about_the_base(tmp_path: Path) -> None:
     (tmp_path / "lock.yaml").write_bytes(lock_bytes())
-    done = envsnap("build", "lock.yaml", "--base", "no.invalid/base", cwd=tmp_path, env={"DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
+    words, env = ("build", "lock.yaml", "--base", "no.invalid/base", "--offline"), {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    done = envsnap(*words, "--engine", "docker", cwd=tmp_path, env=env)
     assert done.returncode == 6
     assert "cannot reach a Docker engine" in done.stderr
+    # Assembling needs none: what it cannot have is the base.
+    done = envsnap(*words, cwd=tmp_path, env=env)
+    assert done.returncode == 6
+    assert "cannot look up no.invalid/base offline" in done.stderr
     assert not (tmp_path / "images").exists()
 
 

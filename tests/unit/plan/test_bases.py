@@ -168,5 +168,9 @@ def test_a_digest_is_printed_once() -> None:
 
 def test_other_bases_are_listed_without_being_asked() -> None:
     candidates = make_plan(samples.lock(), KNOWN, [base()]).candidates
-    assert [candidate.base.reference for candidate in candidates] == ["x.example.com/b:1", "python:3.11-slim-bookworm"]
+    assert [candidate.base.reference for candidate in candidates] == [
+        "x.example.com/b:1",
+        "python:3.11-slim-bookworm",
+        "debian:bookworm",
+    ]
     assert "was not asked" in candidates[1].reason

@@ -1,4 +1,4 @@
-"""The screen of a plan: what is pulled, why this base, and no row that says nothing."""
+"""The screen of a plan: what is pulled, why this base, the image as far as it is known, and no row that says nothing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from msgspec.structs import replace
 
 from envsnap import catalog, plan
 from envsnap.model.base import Base, BaseInventory, ImageConfig
+from envsnap.model.image import Foretold
 from envsnap.model.plan import BuildPlan
+from envsnap.report import text
 from envsnap.report.plan import document, rendered_screen, screen
 from tests import samples
 
 DIGEST = samples.digest("b")
+UNKNOWN = Foretold(unknown_because="3 of 9 wheels were never seen here", hint="--fetch fetches them")
+KNOWN = Foretold(config_digest=samples.digest("c"), manifest_digest=samples.digest("d"), added_bytes=2_810_000_000)
 
 
 def planned(**changes: Any) -> BuildPlan:
@@ -28,15 +32,36 @@ def planned(**changes: Any) -> BuildPlan:
 
 
 def test_what_the_engine_has_is_here_and_is_not_pulled() -> None:
-    assert "9.8 GB" in screen(planned())
+    assert "9.8 GB" in screen(planned(), UNKNOWN)
     made = planned(in_engine=True)
-    assert "  here  " in screen(made) and "9.8 GB" not in screen(made)
-    assert document(made)["candidates"][0]["pull_bytes"] == 0
+    assert "  here  " in screen(made, UNKNOWN) and "9.8 GB" not in screen(made, UNKNOWN)
+    assert document(made, UNKNOWN)["candidates"][0]["pull_bytes"] == 0
 
 
-def test_nothing_is_said_of_what_an_image_adds() -> None:
-    assert "adds" not in screen(planned())
-    assert document(planned())["estimated_bytes"] is None
+def test_of_an_image_that_is_not_known_yet_the_reason_and_the_way_are_told() -> None:
+    said = screen(planned(), UNKNOWN)
+    rows = [line.split(maxsplit=1) for line in said.splitlines()[-2:]]
+    assert rows == [["image", "not known yet: 3 of 9 wheels were never seen here"], ["try", "--fetch fetches them"]]
+    assert "adds" not in said
+    assert "try" not in screen(planned(), replace(UNKNOWN, hint=""))
+    read = document(planned(), UNKNOWN)
+    assert read["estimated_bytes"] is None
+    unknown = "3 of 9 wheels were never seen here"
+    assert read["image"] == {"manifest_digest": None, "config_digest": None, "unknown_because": unknown}
+
+
+def test_an_image_that_is_known_is_told_before_it_is_built() -> None:
+    assert screen(planned(), KNOWN).splitlines()[-1] == f"  image  {text.short(samples.digest('c'))} (known before the build, adds 2.8 GB)"
+    read = document(planned(), KNOWN)
+    assert read["estimated_bytes"] == 2_810_000_000
+    assert read["image"] == {"manifest_digest": samples.digest("d"), "config_digest": samples.digest("c"), "unknown_because": None}
+
+
+def test_an_image_on_a_base_that_only_an_engine_has_is_known_without_its_manifest() -> None:
+    image = replace(KNOWN, manifest_digest=None, unknown_because="what the base's layers are in a registry is not known")
+    assert "(known before the build" in screen(planned(), image)
+    read = document(planned(), image)["image"]
+    assert (read["manifest_digest"], read["config_digest"]) == (None, samples.digest("c")) and "registry" in read["unknown_because"]
 
 
 def test_the_base_s_digest_is_printed_once() -> None:
@@ -50,4 +75,4 @@ def test_the_captured_driver_is_told_on_the_screen() -> None:
     lock = samples.lock(device="cuda", python=replace(samples.lock().python, version="3.12.3"))
     (base,) = plan.candidate_references(lock, known, None)
     made = plan.make_plan(lock, known, [base])
-    assert "driver 580.159.04" in screen(made) and "580.159.04" not in made.base_reason
+    assert "driver 580.159.04" in screen(made, UNKNOWN) and "580.159.04" not in made.base_reason
