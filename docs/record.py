@@ -41,13 +41,14 @@ def on_terminal(words: list[str]) -> str:
 
 
 def main() -> None:
-    base = os.environ.get("ENVSNAP_DEMO_BASE", "python:3.11-slim-bookworm")
+    base = os.environ.get("ENVSNAP_DEMO_BASE", "debian:bookworm")
     ca = ["--ca-bundle", os.environ["ENVSNAP_CA_BUNDLE"]] if os.environ.get("ENVSNAP_CA_BUNDLE") else []
     lock = "lockfiles/yolo-train.yaml"
     envsnap = str(ROOT / ".envsnap" / "cli" / "bin" / "envsnap")
     session = (
         (["capture", "--smoke"], ["--python", str(ROOT / ".envsnap" / "training"), "--name", "yolo-train"]),
-        (["build", lock, "-t", "yolo-train:demo"], ["--base", base, *ca]),
+        (["plan", lock, "--base", base, "--fetch"], ca),
+        (["build", lock, "--base", base, "-t", "yolo-train:demo"], ca),
         (["verify", "yolo-train:demo", "--gpus", "none"], []),
     )
     console = Console(record=True, width=WIDTH, file=open(os.devnull, "w", encoding="utf-8"), force_terminal=True)  # noqa: SIM115, PTH123

@@ -214,6 +214,7 @@ def _assemble(
         progress.note(f"{number} packages of the distribution are kept beside the lock")
     local.remember(image, tags, sources.cache)
     where = "in envsnap's own store"
+    there = engine is None or engine.find(image) is not None
     if engine is not None:
         land(image, tags, engine, assembled.blobs_of(base, sources), progress)
         where = "in the local engine"
@@ -223,7 +224,7 @@ def _assemble(
     earlier = read_record(context.directory)
     if earlier is None or _lasting(record) != _lasting(earlier):
         write_file(context.directory / "image.yaml", msgspec.yaml.encode(record))
-    return Built(record=record, cached=not made_any and uploaded == 0, uploaded_bytes=uploaded, place=where)
+    return Built(record=record, cached=not made_any and uploaded == 0 and there, uploaded_bytes=uploaded, place=where)
 
 
 def _is_pushed(image: Image, tags: tuple[str, ...], registry: Registry) -> bool:
