@@ -74,7 +74,7 @@ class Archive:
     def __init__(self, name: str, arch: str, cache: Path, settings: Settings, progress: Progress = SILENT) -> None:
         self.distribution: Distribution = find(name)
         self.arch = arch
-        self._store = BlobStore(cache / "blobs")
+        self.store = BlobStore(cache / "blobs")
         self._releases = cache / "debian"
         self._settings = settings
         self._progress = progress
@@ -104,7 +104,7 @@ class Archive:
             EngineError: a mirror does not have one any more, does not answer, or sends other bytes.
             InputError: offline, and one is not kept.
         """
-        missing = [file for file in files if not self._store.has(file.digest)]
+        missing = [file for file in files if not self.store.has(file.digest)]
         if not missing:
             return
         total = sum(file.size_bytes for file in missing)
@@ -122,7 +122,7 @@ class Archive:
     @contextmanager
     def open(self, file: DebFile) -> Iterator[BinaryIO]:
         """A .deb that was fetched. Raises InputError: it is not in the cache."""
-        path = self._store.path(file.digest)
+        path = self.store.path(file.digest)
         try:
             opened = path.open("rb")
         except OSError as error:
@@ -210,7 +210,7 @@ class Archive:
                 folder = f"{source.url}/dists/{source.suite}/{component}/binary-{self.arch}"
                 url = f"{folder}/by-hash/SHA256/{sha256}" if by_hash else f"{folder}/Packages{ending}"
                 self._keep(url, sha256, size, limit=_INDEX_LIMIT, what=what)
-                yield _decompressed(self._store.read(f"sha256:{sha256}"), ending, what)
+                yield _decompressed(self.store.read(f"sha256:{sha256}"), ending, what)
                 return
 
     # Files
@@ -229,7 +229,7 @@ class Archive:
     def _keep(self, url: str, sha256: str, size: int, *, limit: int, what: str) -> None:
         """Have the file of a hash in the store. Raises Missing, EngineError; offline, InputError."""
         digest = f"sha256:{sha256}"
-        if self._store.has(digest):
+        if self.store.has(digest):
             return
         if self._settings.offline:
             raise InputError(what, why="offline, and it is not in the cache", hint="run once with a network")
@@ -237,7 +237,7 @@ class Archive:
             raise EngineError(what, why=f"it has {size} bytes, more than the {limit} that are read")
 
         def attempt() -> None:
-            with self._store.writer(durable=False) as blob:
+            with self.store.writer(durable=False) as blob:
                 got = 0
                 for piece in self._transfer.pieces(url, limit=size, what=what):
                     got += blob.write(piece)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import lzma
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import BinaryIO, Protocol
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
 
 from envsnap.debian.control import Stanza, stanza
 from envsnap.errors import InputError
-from envsnap.layers.reader import Kind, LayerReader, Member
+from envsnap.layers.reader import Kind, LayerReader, Member, inflated
 from envsnap.model.debian import DebFile
 
 _AR_MAGIC = b"!<arch>\n"
@@ -19,6 +18,7 @@ _PIECE = 1 << 18
 _CONTROL_LIMIT = 32 << 20
 _DATA_LIMIT = 16 << 30
 _MEMBER_LIMIT = 400_000
+_XZ_MEMORY = 256 << 20  # `xz -9` needs 65 MiB
 
 
 class Deb:
@@ -114,12 +114,34 @@ class Deb:
         """The tar stream of a part."""
         name = next(name for name in self._parts if name.partition(".")[0] == part)
         place, size = self._parts[name]
+        ending = name.removeprefix(f"{part}.tar")
+        if ending not in ("", ".gz", ".xz", ".zst"):
+            raise self._refuse(f"it is compressed as {ending!r}, which dpkg does not know either")
+        pieces = self._pieces(place, size)
         left = limit
-        for piece in _inflate(self._pieces(place, size), _decompressor(name.removeprefix(f"{part}.tar"), self._refuse), self._refuse):
+        for piece in self._unpacked_xz(pieces) if ending == ".xz" else inflated(pieces, what=self._name):
             left -= len(piece)
             if left < 0:
                 raise self._refuse(f"its {part} has more than {limit} bytes")
             yield piece
+
+    def _unpacked_xz(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """In pieces of at most `_PIECE` bytes, however well they were packed."""
+        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+        try:
+            for piece in pieces:
+                if stream.eof:
+                    raise self._refuse("something follows its compressed data")
+                rest = piece
+                while data := stream.decompress(rest, _PIECE):
+                    yield data
+                    rest = b""  # what is left of it lies in the decompressor
+                    if stream.eof:
+                        break
+        except lzma.LZMAError as error:
+            raise self._refuse(f"it cannot be decompressed: {error}") from error
+        if not stream.eof:
+            raise self._refuse("its compressed data end early")
 
     def _pieces(self, place: int, size: int) -> Iterator[bytes]:
         while size:
@@ -147,69 +169,6 @@ class Deb:
 
     def _refuse(self, why: str) -> InputError:
         return InputError(f"refused {self._name}", why=why)
-
-
-class _Decompressor(Protocol):
-    @property
-    def eof(self) -> bool: ...
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
-
-
-def _inflate(pieces: Iterator[bytes], start: Callable[[], _Decompressor] | None, refuse: Callable[[str], InputError]) -> Iterator[bytes]:
-    """Decompressed pieces of at most `_PIECE` bytes each, however well the compressed ones were packed."""
-    if start is None:
-        yield from pieces
-        return
-    stream = start()
-    try:
-        for piece in pieces:
-            if stream.eof:
-                raise refuse("something follows its compressed data")
-            while data := stream.decompress(piece, _PIECE):
-                yield data
-                piece = b""  # noqa: PLW2901  # what is left of it lies in the decompressor
-                if stream.eof:
-                    break
-    except (lzma.LZMAError, zlib.error, EOFError, ValueError, OSError) as error:
-        raise refuse(f"it cannot be decompressed: {error}") from error
-    if not stream.eof:
-        raise refuse("its compressed data end early")
-
-
-class _Gzip:
-    """zlib's decompressor with the interface of lzma's."""
-
-    def __init__(self) -> None:
-        self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
-
-    @property
-    def eof(self) -> bool:
-        return self._stream.eof
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
-
-
-def _decompressor(ending: str, refuse: Callable[[str], InputError]) -> Callable[[], _Decompressor] | None:
-    match ending:
-        case ".xz":
-            return lambda: lzma.LZMADecompressor(memlimit=256 << 20)
-        case ".gz":
-            return _Gzip
-        case ".zst":
-            return _zstd
-        case "":
-            return None
-        case _:
-            raise refuse(f"it is compressed as {ending!r}, which dpkg does not know either")
-
-
-def _zstd() -> _Decompressor:
-    from backports.zstd import DecompressionParameter, ZstdDecompressor
-
-    decompressor: _Decompressor = ZstdDecompressor(options={DecompressionParameter.window_log_max: 27})
-    return decompressor
 
 
 def _parents(path: str) -> Iterator[str]:
