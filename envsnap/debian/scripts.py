@@ -111,7 +111,7 @@ def _script(script: str) -> str:
     if not script:
         return ""
     first = script.splitlines()[0]
-    if first.startswith("#!") and not re.match(r"#!\s*/bin/(?:sh|bash|dash)\b", first):
+    if first.startswith("#!") and not re.match(r"#!\s*/?bin/(?:sh|bash|dash)\b", first):
         return f"is for {first.removeprefix('#!').strip()}"
     left = residue(script)
     if not left or fingerprint(left) in _reviewed():

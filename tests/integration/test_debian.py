@@ -42,7 +42,6 @@ SMALL = (
     "libsensors5",
     "libreadline8",
     "libnuma1",
-    "netbase",
 )  # links, conffiles, scripts, triggers; not all of LLVM
 LIBRARIES = ("libGL.so.1", "libgthread-2.0.so.0", "libSM.so.6", "libXext.so.6", "libfribidi.so.0", "libstdc++.so.6")
 LOADS = "; ".join(f"ctypes.CDLL('{name}')" for name in LIBRARIES)
