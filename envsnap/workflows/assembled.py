@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,14 +15,13 @@ from envsnap.model.base import BaseInventory
 from envsnap.model.image import Foretold
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan
-from envsnap.oci.documents import LAYER_OF, OCI_MANIFEST, Descriptor
+from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import BaseImage, Image, Layer, put_together
 from envsnap.plan.layers import needs_a_shell
 from envsnap.probes.wheels import Wheels, pip_config
 from envsnap.progress import Progress
 from envsnap.publish.content import BlobSource, FirstOf, Stored
 from envsnap.registry.client import Registry
-from envsnap.registry.upload import from_file
 from envsnap.storage import BlobStore
 from envsnap.workflows import content, inventories, places, prepare
 from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers
@@ -201,51 +197,3 @@ def blobs_of(base: BaseImage, sources: Sources) -> BlobSource:
     """Where an image's layers are to be had: ours are in the store, the base's in its registry where it has one."""
     stored = Stored(sources.store)
     return FirstOf(stored, _OfBase(base, sources.registry)) if base.reference else stored
-
-
-class Uploads:
-    """Sends layers to a repository while others are still made."""
-
-    def __init__(self, registry: Registry, reference: str, base: BaseImage, store: BlobStore) -> None:
-        self._registry = registry
-        self._reference = reference
-        self._store = store
-        self._kind = LAYER_OF[base.manifest.media_type if base.manifest is not None else OCI_MANIFEST]
-        self._pool = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="upload")
-        self._running: list[Future[int]] = []
-        self._there: set[str] = set()
-        self._lock = threading.Lock()
-
-    def lacks(self, layer: Layer) -> bool:
-        """Whether the repository does not have it yet."""
-        if self._registry.has_blob(self._reference, layer.digest):
-            with self._lock:
-                self._there.add(layer.digest)
-            return False
-        return True
-
-    def send(self, layer: Layer) -> None:
-        """Begin to send a layer, where it is not there."""
-        with self._lock:
-            if layer.digest not in self._there:
-                self._there.add(layer.digest)
-                self._running.append(self._pool.submit(self._send, layer))
-
-    def _send(self, layer: Layer) -> int:
-        descriptor = Descriptor(media_type=self._kind, digest=layer.digest, size=layer.size_bytes)
-        return self._registry.upload(self._reference, descriptor, from_file(self._store.path(layer.digest)))
-
-    @contextmanager
-    def running(self) -> Iterator[Uploads]:
-        """Wait for all that was begun; when this is left by an exception, what was not begun is not."""
-        try:
-            yield self
-        except BaseException:
-            self._registry.close()  # cuts what is under way
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        self._pool.shutdown(wait=True)
-
-    def sent_bytes(self) -> int:
-        """Of all that was sent; waits for it. Raises what stopped one."""
-        return sum(future.result() for future in self._running)

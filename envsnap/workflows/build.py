@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,22 +15,22 @@ from envsnap.attest.keys import PrivateKey
 from envsnap.debian.archive import Settings
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs, EngineImage
-from envsnap.errors import EngineError, PlanError, UsageError
+from envsnap.errors import PlanError, UsageError
 from envsnap.model.image import ImageRecord
 from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import LOCK_LABEL
-from envsnap.oci.documents import Descriptor, Manifest
-from envsnap.oci.image import BaseImage, Image, Layer
+from envsnap.oci.documents import Manifest
+from envsnap.oci.image import Image, Layer
 from envsnap.oci.reference import require_tag
 from envsnap.plan.layers import needs_a_shell
 from envsnap.progress import Progress
 from envsnap.publish.content import Stored
 from envsnap.registry.client import Registry
-from envsnap.registry.upload import from_file
 from envsnap.storage import BlobStore, write_file
 from envsnap.workflows import assembled, attest, local, places, plan, system
-from envsnap.workflows.assembled import Sources, Uploads
+from envsnap.workflows.assembled import Sources
+from envsnap.workflows.delivery import Delivery
 from envsnap.workflows.land import land
 from envsnap.workflows.plan import Context, PlanRequest
 from envsnap.workflows.prepare import Unknown
@@ -181,66 +180,39 @@ def _assemble(
     started: float,
 ) -> Built:
     tags = tuple(dict.fromkeys((*request.tags, own_tag(lock))))
-    base, engine = gathered.prepared.base, sources.engine if request.lands else None
-    uploads = Uploads(sources.registry, request.tags[0], base, sources.store) if request.push else None
-    foretold = assembled.known(gathered, sources)
-    keep = request.lands and not (engine is not None and foretold is not None and engine.find(foretold) is not None)
-    if foretold is not None and uploads is not None and sources.registry.head(request.tags[0]) is not None:
-        uploads = None if _is_pushed(foretold, request.tags, sources.registry) else uploads
-    made_any = False
-
-    def wanted(layer: Layer) -> bool:
-        return keep or (uploads is not None and uploads.lacks(layer))
+    engine = sources.engine if request.lands else None
+    delivery = Delivery(
+        sources,
+        gathered.prepared.base,
+        tags=tags,
+        push=request.tags if request.push else (),
+        engine=engine,
+        store=request.lands and engine is None,
+        foretold=assembled.known(gathered, sources),
+    )
+    new: list[Layer] = []
 
     def on_layer(layer: Layer, *, made: bool) -> None:
-        nonlocal made_any
-        made_any = made_any or made
-        if uploads is not None:
-            uploads.send(layer)
+        if made:
+            new.append(layer)
+        delivery.offer(layer)
 
-    uploaded = 0
-    if uploads is None:
-        image = assembled.assemble(gathered, context.directory, lock_file, sources, wanted=wanted, on_layer=on_layer, progress=progress)
-    else:
-        with uploads.running():
-            image = assembled.assemble(gathered, context.directory, lock_file, sources, wanted=wanted, on_layer=on_layer, progress=progress)
-        uploaded = uploads.sent_bytes()
-    sources.store.put(image.config.raw)
-    uploaded += sum(_push(image, tag, base, sources, progress) for tag in request.tags) if request.push else 0
-    if request.push and (uploaded or request.sbom or request.sign is not None):
+    with delivery.open():
+        image = assembled.assemble(
+            gathered, context.directory, lock_file, sources, wanted=delivery.wants, on_layer=on_layer, progress=progress
+        )
+    delivered = delivery.finish(image, progress)
+    if request.push and (delivered.uploaded_bytes or request.sbom or request.sign is not None):
         _publish(image.manifest, context, lock, request, sources, progress)
     if request.vendor:
         number = sources.packages.vendor(context.directory, gathered.machine)
         progress.note(f"{number} packages of the distribution are kept beside the lock")
-    local.remember(image, tags, sources.cache)
-    where = "in envsnap's own store"
-    there = engine is None or engine.find(image) is not None
-    if engine is not None:
-        land(image, tags, engine, assembled.blobs_of(base, sources), progress)
-        where = "in the local engine"
-    elif request.push:
-        where = "in its registry"
     record = _record_of(image, tags, lock, context, seconds=time.monotonic() - started)
     earlier = read_record(context.directory)
     if earlier is None or _lasting(record) != _lasting(earlier):
         write_file(context.directory / "image.yaml", msgspec.yaml.encode(record))
-    return Built(record=record, cached=not made_any and uploaded == 0 and there, uploaded_bytes=uploaded, place=where)
-
-
-def _is_pushed(image: Image, tags: tuple[str, ...], registry: Registry) -> bool:
-    """Whether every tag names exactly this image already."""
-    if image.manifest is None:
-        return False
-    heads = (registry.head(tag) for tag in tags)
-    return all(head is not None and head.digest == image.manifest.digest for head in heads)
-
-
-def _push(image: Image, tag: str, base: BaseImage, sources: Sources, progress: Progress) -> int:
-    if image.manifest is None:
-        raise EngineError(f"cannot push {tag}", why="what the base's layers are in a registry is not known", hint="push the base first")
-    return sources.registry.push(
-        tag, image.manifest, partial(_read, sources), base=base if base.reference else None, progress=progress
-    ).uploaded_bytes
+    cached = not new and not delivered.moved
+    return Built(record=record, cached=cached, uploaded_bytes=delivered.uploaded_bytes, place=delivered.place)
 
 
 def _publish(image: Manifest | None, context: Context, lock: EnvLock, request: BuildRequest, sources: Sources, progress: Progress) -> None:
@@ -262,10 +234,6 @@ def _publish(image: Manifest | None, context: Context, lock: EnvLock, request: B
     )
     for tag in request.tags:
         attest.publish(tag, image, documents, sources.registry, key=request.sign, progress=progress)
-
-
-def _read(sources: Sources, blob: Descriptor, offset: int) -> Iterator[bytes]:
-    return from_file(sources.store.path(blob.digest))(offset)
 
 
 def _record_of(image: Image, tags: tuple[str, ...], lock: EnvLock, context: Context, *, seconds: float) -> ImageRecord:
