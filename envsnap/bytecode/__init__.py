@@ -5,7 +5,7 @@ is an error; another is never used.
 """
 
 from envsnap.bytecode.carried import unpack_carried
-from envsnap.bytecode.compiler import Compiler, WheelSources, sources_of
+from envsnap.bytecode.compiler import Compiler, Sources, sources_of
 from envsnap.bytecode.interpreters import Command, Interpreter, NotFound, find_interpreter, on_this_host
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "Compiler",
     "Interpreter",
     "NotFound",
-    "WheelSources",
+    "Sources",
     "find_interpreter",
     "on_this_host",
     "sources_of",

@@ -1,4 +1,4 @@
-"""From wheels to a layer of their byte code: some processes at a time, and nothing twice."""
+"""From modules to a layer of their byte code: some processes at a time, and nothing twice."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from envsnap.bytecode.interpreters import Interpreter, NotFound
 from envsnap.bytecode.running import Compiled, Module, compile_modules
 from envsnap.errors import InputError, TargetError
 from envsnap.layers import environment
+from envsnap.layers.kept import read_modules
 from envsnap.layers.wheel import read_sources
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.kinds import Digest
@@ -42,12 +43,12 @@ _FRAME = struct.Struct(">II")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WheelSources:
-    """A wheel whose modules are to be compiled.
+class Sources:
+    """Modules that are to be compiled: those of a wheel, or of a tree.
 
     Attributes:
-        name: for people. sha256: of the wheel, hex.
-        read: its modules: path in the layer, below the layout's site directory, and source. Called at most once, in one thread.
+        name: for people. sha256: of the wheel or the tree, hex.
+        read: path in the layer, below the layout's lib/python3.11, and source. Called at most once, in one thread.
             When it raises, nothing that came out of it is kept.
     """
 
@@ -56,18 +57,31 @@ class WheelSources:
     read: Callable[[], Iterable[tuple[str, bytes]]]
 
 
-def sources_of(wheel: PlannedWheel, path: Path, layout: Layout) -> WheelSources:
+def sources_of(wheel: PlannedWheel, path: Path, layout: Layout) -> Sources:
     """The modules of a wheel that lies at `path`; reading them raises as `layers.wheel.read_sources`."""
 
     def read() -> Iterator[tuple[str, bytes]]:
         with disk_errors(f"read {wheel.file}", path), path.open("rb") as file:
             yield from read_sources(file, layout, file=wheel.file, sha256=wheel.sha256, largest=LARGEST_SOURCE)
 
-    return WheelSources(name=f"{wheel.name} {wheel.version}", sha256=wheel.sha256, read=read)
+    return Sources(name=f"{wheel.name} {wheel.version}", sha256=wheel.sha256, read=read)
+
+
+def sources_of_tree(tree: str, kept: BlobStore, layout: Layout) -> Sources:
+    """The modules of a tree that the lock keeps for the layout's prefix; reading them raises InputError: it is missing, changed or damaged.
+
+    Args:
+        tree: its digest.
+    """
+
+    def read() -> Iterator[tuple[str, bytes]]:
+        return read_modules(kept.pieces(tree), top=layout.prefix, python=layout.python, largest=LARGEST_SOURCE)
+
+    return Sources(name="conda's packages", sha256=tree.removeprefix("sha256:"), read=read)
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the byte code of a wheel came down to. Attributes: pieces: blobs, each of a chunk of modules."""
+    """What the byte code of a wheel or a tree came down to. Attributes: pieces: blobs, each of a chunk of modules."""
 
     pieces: tuple[Digest, ...]
 
@@ -98,11 +112,11 @@ class Compiler:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def write_layer(
-        self, wheels: Sequence[WheelSources], layout: Layout, writer: LayerWriter, on_source: Callable[[int], object] = lambda _: None
+        self, sources: Sequence[Sources], layout: Layout, writer: LayerWriter, on_source: Callable[[int], object] = lambda _: None
     ) -> None:
-        """Write the byte code of wheels, and the directories above it, into a layer.
+        """Write the byte code of modules, and the directories above it, into a layer.
 
-        Where two wheels have the same module, the first one's counts, as for the module itself.
+        Where two sources have the same module, the first one's counts, as for the module itself.
 
         Args:
             on_source: told of each number of bytes of source whose byte code is there.
@@ -110,9 +124,9 @@ class Compiler:
         Raises:
             TargetError: no interpreter of the version can be run here, or the disk is full.
             EngineError: the interpreter failed.
-            InputError: whatever `WheelSources.read` raises.
+            InputError: whatever `Sources.read` raises.
         """
-        made = [self._kept(wheel, layout) or self._make(wheel, layout, on_source) for wheel in wheels]
+        made = [self._kept(one, layout) or self._make(one, layout, on_source) for one in sources]
         environment.directories(layout, writer)
         folders = set[str]()
         for kept in made:
@@ -122,23 +136,23 @@ class Compiler:
                         _ancestors(path, layout, folders, writer)
                         writer.file(path, data)
 
-    def _kept(self, wheel: WheelSources, layout: Layout) -> _Kept | None:
+    def _kept(self, sources: Sources, layout: Layout) -> _Kept | None:
         """What was made before; None where it was not, or is not what it was."""
         try:
-            kept = msgspec.json.decode(self._place(wheel, layout).read_bytes(), type=_Kept)
+            kept = msgspec.json.decode(self._place(sources, layout).read_bytes(), type=_Kept)
             for digest in kept.pieces:
                 self._store.read(digest)
         except (OSError, msgspec.MsgspecError, InputError):
             return None
         return kept
 
-    def _make(self, wheel: WheelSources, layout: Layout, on_source: Callable[[int], object]) -> _Kept:
+    def _make(self, sources: Sources, layout: Layout, on_source: Callable[[int], object]) -> _Kept:
         interpreter = self._interpreter()
         pieces: list[str | None] = []
         running: deque[Future[str | None]] = deque()
         try:
-            for chunk in _chunks(wheel, layout):
-                running.append(self._pool.submit(self._compile, interpreter, chunk, wheel.name, on_source))
+            for chunk in _chunks(sources, layout):
+                running.append(self._pool.submit(self._compile, interpreter, chunk, sources.name, on_source))
                 if len(running) > 2 * self._workers:  # what waits lies in memory
                     pieces.append(running.popleft().result())
             pieces += [future.result() for future in running]
@@ -147,7 +161,7 @@ class Compiler:
                 future.cancel()
             raise
         kept = _Kept(pieces=tuple(digest for digest in pieces if digest is not None))
-        write_file(self._place(wheel, layout), msgspec.json.encode(kept))
+        write_file(self._place(sources, layout), msgspec.json.encode(kept))
         return kept
 
     def _compile(self, interpreter: Interpreter, chunk: Sequence[Module], name: str, on_source: Callable[[int], object]) -> str | None:
@@ -169,8 +183,8 @@ class Compiler:
             raise TargetError("byte code cannot be made on this host", why=self._found.reason, hint=self._found.hint)
         return self._found
 
-    def _place(self, wheel: WheelSources, layout: Layout) -> Path:
-        key = json.dumps([_how(), wheel.sha256, layout.prefix, layout.python, self._version])
+    def _place(self, sources: Sources, layout: Layout) -> Path:
+        key = json.dumps([_how(), sources.sha256, layout.prefix, layout.python, self._version])
         return self._cache / "bytecode" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
 
 
@@ -180,11 +194,11 @@ def _how() -> str:
     return hashlib.sha256((GUEST_DIRECTORY / "compile.py").read_bytes()).hexdigest()
 
 
-def _chunks(wheel: WheelSources, layout: Layout) -> Iterator[list[Module]]:
+def _chunks(sources: Sources, layout: Layout) -> Iterator[list[Module]]:
     chunk: list[Module] = []
     size = 0
-    for path, source in wheel.read():
-        if not path.endswith(".py") or not path.startswith(f"{layout.site}/") or len(source) > LARGEST_SOURCE:
+    for path, source in sources.read():
+        if not path.endswith(".py") or not path.startswith(f"{layout.prefix}/lib/python{layout.python}/") or len(source) > LARGEST_SOURCE:
             continue
         chunk.append(Module(path, source))
         size += len(source)

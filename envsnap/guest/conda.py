@@ -37,6 +37,11 @@ class CondaFile(NamedTuple):
     placeholder: str
     mode: str
 
+    @property
+    def has_content(self) -> bool:
+        """Whether it is a file whose bytes are told. conda may have linked it to its cache of packages all the same."""
+        return self.kind == "hardlink" and bool(self.in_prefix)
+
 
 class CondaPackage(NamedTuple):
     """Attributes: facts: the document's `CondaPackage`, without `modified`; record: the whole of it; files: without byte code."""
@@ -66,14 +71,22 @@ def read_conda_record(path: str, where: str, problems: Problems) -> CondaPackage
     try:
         if os.path.getsize(path) > MAX_RECORD_BYTES:
             raise ValueError("too large")
-        record = clean(json.loads(read_text(path, where, problems) or "", parse_constant=refuse_constant))
+        return parse_record(read_text(path, where, problems) or "")
+    except (OSError, ValueError) as error:
+        problems.add(where, f"is not a record of conda: {reason(error)}")
+        return None
+
+
+def parse_record(text: str) -> CondaPackage:
+    """The package of a record. Raises ValueError: it is none."""
+    try:
+        record = clean(json.loads(text, parse_constant=refuse_constant))
         texts = [record[key] for key in ("name", "version", "build")]
         if not all(isinstance(text, str) and text for text in texts):
             raise ValueError("no name, version and build")
         files = [file for file in map(conda_file, paths_of(record)) if not file.path.endswith((".pyc", ".pyo"))]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        problems.add(where, f"is not a record of conda: {reason(error)}")
-        return None
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(reason(error)) from error
     facts = {
         "name": texts[0],
         "version": texts[1],
@@ -137,7 +150,7 @@ def owners(packages: Iterable[CondaPackage], prefix: str = sys.prefix) -> dict[s
 
 def is_changed(file: CondaFile, prefix: str) -> bool:
     path = os.path.join(prefix, file.path)
-    if file.kind != "hardlink" or not file.in_prefix:
+    if not file.has_content:
         return not os.path.lexists(path)
     return hash_or_none(path) != file.in_prefix
 

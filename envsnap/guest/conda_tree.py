@@ -15,6 +15,7 @@ import sys
 import tarfile
 from typing import IO, Any
 
+from .compile import MTIME
 from .conda import CondaFile, CondaPackage, is_changed, paths_of, read_conda
 from .record import Entry, canonical_digest
 from .text import Problems, sha256_of
@@ -44,28 +45,32 @@ def pack_conda_tree(out: IO[bytes], new_prefix: str, prefix: str = sys.prefix) -
 
 def add(archive: tarfile.TarFile, place: str, file: CondaFile, prefix: str, new_prefix: str) -> None:
     """One file, link or directory as it is now; what is gone stays gone."""
-    try:
-        status = os.lstat(place)
-    except FileNotFoundError:
+    if not is_there(file, place):
         return
-    member = header(file.path, status.st_mode & 0o777)
-    if os.path.islink(place):
+    status = os.stat(place) if file.has_content else os.lstat(place)
+    member = header(file.path, status.st_mode)
+    if os.path.islink(place) and not file.has_content:
         member.type, member.linkname = tarfile.SYMTYPE, relocated_link(os.readlink(place), prefix, new_prefix)
         archive.addfile(member)
     elif os.path.isdir(place):
         member.type = tarfile.DIRTYPE
         archive.addfile(member)
     elif file.placeholder:
-        add_bytes(archive, file.path, relocated(read(place), file, prefix, new_prefix), status.st_mode & 0o777)
+        add_bytes(archive, file.path, relocated(read(place), file, prefix, new_prefix), status.st_mode)
     else:
         member.size = status.st_size
         with open(place, "rb") as content:
             archive.addfile(member, content)
 
 
+def is_there(file: CondaFile, place: str) -> bool:
+    return os.path.exists(place) if file.has_content else os.path.lexists(place)
+
+
 def header(path: str, mode: int) -> tarfile.TarInfo:
+    """Whoever uses the image can read it, and nothing else of a mode is the package's: it came of the captured host's umask."""
     member = tarfile.TarInfo(path)
-    member.mode = mode | 0o444  # whoever uses the image can read it
+    member.mode, member.mtime = 0o755 if mode & 0o100 else 0o644, MTIME
     return member
 
 
@@ -107,7 +112,7 @@ def record_for(package: CondaPackage, prefix: str, new_prefix: str) -> tuple[byt
     record = {key: value for key, value in package.record.items() if key not in PRIVATE_KEYS}
     if package.facts["url"]:
         record["url"] = package.facts["url"]
-    now = {file.path: in_new_prefix(file, prefix, new_prefix) for file in package.files if os.path.lexists(os.path.join(prefix, file.path))}
+    now = {file.path: in_new_prefix(file, prefix, new_prefix) for file in package.files if is_there(file, os.path.join(prefix, file.path))}
     files = [file for file in package.files if file.path in now]
     edited = {file.path for file in files if is_changed(file, prefix)}
     lines = []
@@ -125,7 +130,7 @@ def record_for(package: CondaPackage, prefix: str, new_prefix: str) -> tuple[byt
 def in_new_prefix(file: CondaFile, prefix: str, new_prefix: str) -> str:
     """SHA-256 of a file as it will be; "" for links and directories."""
     place = os.path.join(prefix, file.path)
-    if file.kind != "hardlink" or os.path.islink(place) or not os.path.isfile(place):
+    if file.kind != "hardlink" or not os.path.isfile(place) or (os.path.islink(place) and not file.has_content):
         return ""
     if file.placeholder:
         return hashlib.sha256(relocated(read(place), file, prefix, new_prefix)).hexdigest()

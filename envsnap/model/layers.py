@@ -73,10 +73,16 @@ class SystemLayer(PlannedLayer, frozen=True, kw_only=True, tag="system"):
 
 
 class TreeLayer(PlannedLayer, frozen=True, kw_only=True, tag="tree"):
-    """A tar archive that was kept at the capture (conda's packages, an interpreter). Attributes: tree: blob; path: where it goes."""
+    """A tar archive that was kept at the capture (conda's packages, an interpreter).
+
+    Attributes:
+        tree: blob. path: where it goes.
+        conda: NAME-VERSION-BUILD of conda's packages in it -> what the lock says of their files.
+    """
 
     tree: Digest
     path: str
+    conda: Mapping[str, Digest | None] = {}
 
 
 class WheelsLayer(PlannedLayer, frozen=True, kw_only=True, tag="wheels"):
@@ -84,9 +90,15 @@ class WheelsLayer(PlannedLayer, frozen=True, kw_only=True, tag="wheels"):
 
 
 class BytecodeLayer(PlannedLayer, frozen=True, kw_only=True, tag="bytecode"):
-    """Byte code of wheels. Attributes: version: of exactly the interpreter that must make it, "3.11.2"."""
+    """Byte code of wheels, or of conda's packages.
 
-    wheels: tuple[PlannedWheel, ...]
+    Attributes:
+        tree: blob of `TreeLayer.tree`, and then there are no wheels.
+        version: of exactly the interpreter that must make it, "3.11.2".
+    """
+
+    wheels: tuple[PlannedWheel, ...] = ()
+    tree: Digest | None = None
     version: str
 
 

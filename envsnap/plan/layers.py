@@ -52,6 +52,7 @@ MAX_LAYERS = 120
 GROUP_BYTES = 16 << 20
 """Of the wheel files in a group: what one changed package costs to send."""
 _MAX_GROUP_BYTES = 1 << 40
+CONDA = "conda's packages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +112,11 @@ def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
                 program = carried.program if carried is not None else known.inventory.python_path
                 below.append(EnvironmentLayer(interpreter=program, version=_version(lock, known, carried), writable=writable))
             case MakeCondaEnvironment(tree=tree, path=path) if tree is not None:
-                below += [EnvironmentLayer(writable=writable), TreeLayer(tree=tree, path=path)]
+                assert lock.python.conda is not None
+                packages = {f"{one.name}-{one.version}-{one.build}": one.files for one in lock.python.conda.packages}
+                below += [EnvironmentLayer(writable=writable), TreeLayer(tree=tree, path=path, conda=packages)]
+                if step.compile:
+                    below.append(BytecodeLayer(tree=tree, version=lock.python.version))
             case InstallWheels():
                 compiled = step.compile
                 wheels += [_planned(one, one.sha256, files[one.name], known) for one in step.wheels]
@@ -163,7 +168,7 @@ def title(layer: AnyLayer) -> str:
         case WheelsLayer(wheels=wheels):
             return f"envsnap: {_names(wheels)}"
         case BytecodeLayer(wheels=wheels, version=version):
-            return f"envsnap: byte code of Python {version} for {_names(wheels)}"
+            return f"envsnap: byte code of Python {version} for {_names(wheels) or CONDA}"
         case SourceLayer(path=path):
             return f"envsnap: the project's files at {path}"
         case LockLayer():
@@ -206,7 +211,7 @@ def recipe(layer: AnyLayer, layout: Layout) -> str:
 
 def _decisive(layer: AnyLayer) -> object:
     match layer:
-        case WheelsLayer(wheels=wheels) | BytecodeLayer(wheels=wheels):
+        case WheelsLayer(wheels=wheels) | BytecodeLayer(wheels=wheels, tree=None):
             # `files` decides no byte: it is here so that what one lock says of a wheel is never taken as checked by another's.
             rows = [[wheel.file, wheel.sha256, wheel.files, dict(wheel.extra)] for wheel in wheels]
             return [type(layer).__name__, rows, layer.version if isinstance(layer, BytecodeLayer) else ""]

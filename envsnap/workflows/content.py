@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import tarfile
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsnap.errors import InputError
 from envsnap.layers.environment import directories, write_environment
+from envsnap.layers.kept import write_kept
 from envsnap.layers.tree import Content, write_tree
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import Directory
@@ -65,7 +63,7 @@ def _writer(layer: AnyLayer, layout: Layout, parts: Parts) -> Write:
                 parts.system(layer, writer)
             case TreeLayer():
                 directories(layout, writer)
-                _write_archive(parts.blobs, layer, writer)
+                write_kept(parts.blobs.pieces(layer.tree), writer, top=layer.path.lstrip("/"), conda=layer.conda)
             case BytecodeLayer():
                 parts.byte_code(layer, writer)
             case SourceLayer():
@@ -76,30 +74,6 @@ def _writer(layer: AnyLayer, layout: Layout, parts: Parts) -> Write:
                 raise AssertionError("wheels are written one by one")
 
     return write
-
-
-def _write_archive(blobs: BlobStore, layer: TreeLayer, writer: LayerWriter) -> None:
-    """Unpack a tree that was kept at the capture: it comes with a lock, from anywhere, and is held against its digest as a whole first."""
-    root = layer.path.lstrip("/")
-    with tempfile.TemporaryDirectory(prefix="envsnap-tree-") as scratch:
-        blobs.copy_to(layer.tree, archive := Path(scratch, "tree.tar"))
-        with tarfile.open(archive, "r:") as tree:
-            for member in tree:
-                _write_member(tree, member, f"{root}/{member.name}".rstrip("/").removesuffix("/."), writer)
-
-
-def _write_member(tree: tarfile.TarFile, member: tarfile.TarInfo, path: str, writer: LayerWriter) -> None:
-    mode = member.mode & 0o755
-    if member.isdir():
-        writer.directory(path, 0o755)
-    elif member.issym():
-        writer.symlink(path, member.linkname)
-    elif member.isreg():
-        content = tree.extractfile(member)
-        assert content is not None
-        writer.stream(path, iter(lambda: content.read(_PIECE), b""), size=member.size, mode=mode | 0o644)
-    else:
-        raise InputError(f"refused a tree of the lock: {member.name!r}", why="it is neither a file, a directory nor a symbolic link")
 
 
 def _write_source(context: Path, layer: SourceLayer, writer: LayerWriter) -> None:

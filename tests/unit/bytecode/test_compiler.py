@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from envsnap.bytecode import Command, Compiler, Interpreter, NotFound, WheelSources, compiler, find_interpreter, sources_of
+from envsnap.bytecode import Command, Compiler, Interpreter, NotFound, Sources, compiler, find_interpreter, sources_of
 from envsnap.errors import EngineError, EnvsnapError, InputError, TargetError
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import Directory
@@ -38,9 +38,9 @@ def nobody() -> Interpreter | NotFound:
     raise AssertionError("an interpreter was looked for")
 
 
-def wheel(name: str = "one", modules: Mapping[str, str] = {"pkg/__init__.py": "", "pkg/part.py": "VALUE = 1\n"}) -> WheelSources:
+def wheel(name: str = "one", modules: Mapping[str, str] = {"pkg/__init__.py": "", "pkg/part.py": "VALUE = 1\n"}) -> Sources:
     sources = [(f"{SITE}/{path}", text.encode()) for path, text in modules.items()]
-    return WheelSources(name=f"{name} 1", sha256=hashlib.sha256(repr((name, sources)).encode()).hexdigest(), read=lambda: iter(sources))
+    return Sources(name=f"{name} 1", sha256=hashlib.sha256(repr((name, sources)).encode()).hexdigest(), read=lambda: iter(sources))
 
 
 def unread() -> Iterator[tuple[str, bytes]]:
@@ -48,7 +48,7 @@ def unread() -> Iterator[tuple[str, bytes]]:
     yield
 
 
-def layer(cache: Path, *wheels: WheelSources, find: Find = this_one, layout: Layout = LAYOUT, workers: int = 2) -> bytes:
+def layer(cache: Path, *wheels: Sources, find: Find = this_one, layout: Layout = LAYOUT, workers: int = 2) -> bytes:
     blob = io.BytesIO()
     with Compiler(VERSION, find, cache, workers=workers) as made_by:
         writer = LayerWriter(blob.write)
@@ -93,10 +93,10 @@ def test_one_digest_however_many_processes_and_however_the_modules_are_dealt_out
 def test_what_was_made_is_kept_by_wheel_layout_and_version(tmp_path: Path) -> None:
     one = wheel()
     first = layer(tmp_path, one)
-    again = WheelSources(name=one.name, sha256=one.sha256, read=unread)
+    again = Sources(name=one.name, sha256=one.sha256, read=unread)
     assert layer(tmp_path, again, find=nobody) == first
     with pytest.raises(AssertionError, match="read again"):
-        layer(tmp_path, WheelSources(name="two", sha256="0" * 64, read=unread))
+        layer(tmp_path, Sources(name="two", sha256="0" * 64, read=unread))
     with pytest.raises(AssertionError, match="looked for"):
         layer(tmp_path, again, find=nobody, layout=Layout(python="3.11", prefix="opt/other"))
     with pytest.raises(AssertionError, match="looked for"), Compiler("3.0.1", nobody, tmp_path) as other:
@@ -137,7 +137,7 @@ def test_modules_without_byte_code_are_left_out(tmp_path: Path, monkeypatch: pyt
     modules = {"good.py": "x = 1\n", "broken.py": "def (:\n", "large.py": "y = 1\n" * 20, "data.txt": "x"}
     blob = layer(tmp_path, wheel("one", modules), wheel("two", {"only/broken.py": "def (:\n"}))
     assert list(files(blob)) == [f"{SITE}/__pycache__/good.{TAG}.pyc"]
-    scripts = WheelSources(name="x", sha256="1" * 64, read=lambda: iter([("opt/envsnap/env/bin/tool.py", b"x = 1\n")]))
+    scripts = Sources(name="x", sha256="1" * 64, read=lambda: iter([("opt/envsnap/env/bin/tool.py", b"x = 1\n")]))
     assert not files(layer(tmp_path, scripts))
 
 

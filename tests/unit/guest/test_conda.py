@@ -19,7 +19,10 @@ from envsnap import guest
 from envsnap.guest import conda as reader
 from envsnap.guest.conda_tree import pack_conda_tree
 from envsnap.guest.text import Problems
+from envsnap.layers.kept import write_kept
+from envsnap.layers.writer import LayerWriter
 from envsnap.model.facts import CollectedFacts
+from envsnap.oci.image import EPOCH
 from tests.fakes import conda, wheels
 
 GUEST = Path(guest.__file__).parent
@@ -131,13 +134,34 @@ def test_the_tree_works_at_another_prefix(prefix: Path, tmp_path: Path, length: 
 
 
 @needs_client
-def test_the_tree_has_the_same_bytes_each_time_and_no_time_in_it(made: Path, tmp_path: Path) -> None:
-    for name in ("one", "two"):
+def test_the_tree_has_the_same_bytes_each_time_and_nothing_of_the_host_in_it(prefix: Path, tmp_path: Path) -> None:
+    text = prefix / "share/demo/where.txt"
+    for name, mode in (("one", 0o640), ("two", 0o666)):
+        text.chmod(mode)
         with (tmp_path / name).open("wb") as file:
-            pack_conda_tree(file, "/opt/envsnap/env", str(made))
+            pack_conda_tree(file, "/opt/envsnap/env", str(prefix))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     with tarfile.open(tmp_path / "one") as archive:
-        assert {(member.mtime, member.uid, member.uname) for member in archive} == {(0, 0, "")}
+        assert {(member.mtime, member.uid, member.uname) for member in archive} == {(EPOCH, 0, "")}
+        assert {member.mode for member in archive} == {0o644, 0o755}
+
+
+@needs_client
+def test_a_link_to_condas_cache_becomes_the_file(prefix: Path, tmp_path: Path) -> None:
+    """An option of conda (allow_softlinks) makes them, and its record does not say so."""
+    library = (prefix / "lib/libdemo.so").rename(tmp_path / "libdemo.so")
+    (prefix / "lib/libdemo.so").symlink_to(library)
+    text = (prefix / f"lib/python{conda.MINOR}/site-packages/demo_native.py").rename(tmp_path / "demo_native.py")
+    (prefix / f"lib/python{conda.MINOR}/site-packages/demo_native.py").symlink_to(text)
+    with (tmp_path / "tree.tar").open("wb") as file:
+        digests = pack_conda_tree(file, "/opt/envsnap/env", str(prefix))
+    with tarfile.open(tmp_path / "tree.tar") as archive:
+        for name, place in (("lib/libdemo.so", library), (f"lib/python{conda.MINOR}/site-packages/demo_native.py", text)):
+            assert (archive.getmember(name).isreg(), archive.getmember(name).size) == (True, place.stat().st_size), name
+        assert archive.getmember("lib/libdemo.so.1").issym()
+    with (tmp_path / "tree.tar").open("rb") as file:
+        names = {"{name}-{version}-{build}".format(**one.facts): digests[one.name] for one in reader.read_conda(Problems(), str(prefix))}
+        write_kept(file, LayerWriter(lambda _: None), top="opt/envsnap/env", conda=names)
 
 
 @needs_client

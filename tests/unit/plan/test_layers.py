@@ -23,9 +23,11 @@ from envsnap.model.layers import (
     PlannedWheel,
     SourceLayer,
     SystemLayer,
+    TreeLayer,
     WheelsLayer,
 )
-from envsnap.model.plan import AptInstall, BuildPlan, InstallPacked, InstallWheels, MakeCondaEnvironment
+from envsnap.model.lock import LockedConda, LockedCondaPackage
+from envsnap.model.plan import AptInstall, BuildPlan, InstallPacked, InstallWheels, MakeCondaEnvironment, MakeEnvironment
 from envsnap.plan.layers import GROUP_BYTES, Ingredients, lay_out, needs_a_shell, recipe, title, wheel_layers
 from tests import samples
 
@@ -181,6 +183,27 @@ def test_what_only_a_shell_can_do_is_named() -> None:
     assert "conda" in needs_a_shell(explicit)[0]
     kept = replace(made, steps=(MakeCondaEnvironment(tree="sha256:" + "0" * 64, reason="asked for"), *made.steps))
     assert not needs_a_shell(kept)
+
+
+@pytest.mark.parametrize("compile_", [True, False])
+def test_condas_packages_lie_below_all_wheels_and_are_held_against_the_lock(compile_: bool) -> None:
+    tree, files = "sha256:" + "0" * 64, "sha256:" + "f" * 64
+    package = LockedCondaPackage(name="demo", version="1.0", build="h_0", url=None, sha256=None, md5=None, files=files)
+    lock = samples.lock()
+    lock = replace(lock, python=replace(lock.python, conda=LockedConda(packages=(package,), tree=tree)))
+    made = made_plan()
+    step = MakeCondaEnvironment(tree=tree, compile=compile_, reason="asked for")
+    made = replace(made, steps=(step, *(one for one in made.steps if not isinstance(one, MakeEnvironment))))
+    planned = lay_out(made, lock, known(made))
+    below: list[AnyLayer] = [EnvironmentLayer(writable=("/opt/envsnap/home", "/workspace"))]
+    below.append(TreeLayer(tree=tree, path="/opt/envsnap/env", conda={"demo-1.0-h_0": files}))
+    if compile_:
+        below.append(BytecodeLayer(tree=tree, version=lock.python.version))
+    assert planned.layers[: len(below)] == tuple(below)
+    assert isinstance(planned.layers[len(below)], WheelsLayer)
+    assert len({recipe(layer, planned.layout) for layer in planned.layers}) == len(planned.layers)
+    other = replace(below[1], conda={"demo-1.0-h_0": "sha256:" + "e" * 64})
+    assert recipe(other, planned.layout) != recipe(below[1], planned.layout)  # what was held against one lock is not against another
 
 
 def test_every_layer_has_a_title_of_one_line() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import platform
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout, PlannedWheel,
 from envsnap.model.plan import CARRIED
 from envsnap.storage import BlobStore
 from envsnap.workflows.byte_code import byte_code
+from tests.fakes import conda
 from tests.fakes.wheels import DEMO, DEMO_FILE, write_wheel
 
 VERSION = platform.python_version()
@@ -52,6 +54,38 @@ def test_the_carried_interpreter_makes_it_where_the_host_has_none(tmp_path: Path
     kept = BlobStore(tmp_path / "kept")
     pack_python_tree(tree := io.BytesIO(), CARRIED)
     assert made(tmp_path, kept.put(tree.getvalue()), kept)
+
+
+def test_condas_own_interpreter_makes_it_of_its_packages_and_of_wheels(tmp_path: Path) -> None:
+    """As any other of its version does."""
+    (tmp_path / "scratch").mkdir()
+    package, out, kept = conda.python_package(tmp_path / "scratch"), io.BytesIO(), BlobStore(tmp_path / "kept")
+    with tarfile.open(fileobj=out, mode="w|") as archive:
+        for path, content in package.files.items():
+            member = tarfile.TarInfo(path)
+            member.type, member.linkname = (tarfile.SYMTYPE, content) if isinstance(content, str) else (tarfile.REGTYPE, "")
+            member.size = 0 if isinstance(content, str) else len(content)
+            archive.addfile(member, io.BytesIO(content) if isinstance(content, bytes) else None)
+    tree = kept.put(out.getvalue())
+    layout = Layout(python=conda.MINOR)
+    wheels = plan(write_wheel(tmp_path / DEMO_FILE, DEMO), None).layers[-1]
+    assert isinstance(wheels, BytecodeLayer)
+    trees = TreeLayer(tree=tree, path=f"/{layout.prefix}")
+    both = (BytecodeLayer(tree=tree, version=VERSION), wheels)
+    made_from = LayerPlan(layout=layout, layers=(trees, *both))
+    found = []
+    for number, path in enumerate((str(tmp_path), str(Path(sys.executable).parent))):
+        env = {"HOME": str(tmp_path), "PATH": path}
+        with byte_code(made_from, NOTHING, lambda _: tmp_path / DEMO_FILE, tmp_path / f"cache{number}", env, kept) as compiled:
+            for layer in both:
+                blob = io.BytesIO()
+                writer = LayerWriter(blob.write)
+                compiled.write(layer, writer)
+                writer.finish()
+                found.append(blob.getvalue())
+    assert found[:2] == found[2:]
+    with tarfile.open(fileobj=io.BytesIO(found[0]), mode="r:gz") as archive:
+        assert f"{layout.prefix}/lib/python{conda.MINOR}/__pycache__/os.cpython-{conda.MINOR.replace('.', '')}.pyc" in archive.getnames()
 
 
 def test_without_any_the_way_out_is_told(tmp_path: Path) -> None:
