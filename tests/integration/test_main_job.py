@@ -39,7 +39,8 @@ class Ground:
     def envsnap(self, *words: str, code: int = 0) -> dict[str, Any]:
         """Run a command with --json in the project; its document."""
         argv = [sys.executable, "-m", "envsnap.cli.main", *words, "--json"]
-        env = {**os.environ, "ENVSNAP_CACHE": str(self.root.parent / "cache")}
+        # What was fetched and made before is used again where the caller keeps it: 6 GB, and minutes.
+        env = {**os.environ, "ENVSNAP_CACHE": os.environ.get("ENVSNAP_CACHE") or str(self.root.parent / "cache")}
         env["WANDB_API_KEY"] = "0123456789abcdef0123456789abcdef01234567"
         done = subprocess.run(argv, cwd=self.root, env=env, capture_output=True, text=True)
         assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
