@@ -18,6 +18,7 @@ import pytest
 
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError
+from tests.integration import ground
 
 ROOT = Path(__file__).parents[2]
 TRAINING = ("torch==2.12.1", "torchvision==0.27.1", "ultralytics", "wandb")
@@ -93,3 +94,9 @@ def training_python() -> Path:
             pytest.fail(f"the training environment cannot be made: {done.stderr[-2000:]}", pytrace=False)
     ready.write_text(wanted, encoding="utf-8")
     return Path(made)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> ground.Machine:
+    """A small environment, captured."""
+    return ground.make(tmp_path_factory.mktemp("small"))
