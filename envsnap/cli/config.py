@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from envsnap import redaction
 from envsnap.cli import main
 from envsnap.cli.console import Console
 
@@ -33,7 +34,9 @@ def _rows(name: str, command: click.Command | None, file_values: dict[str, Any])
         if not isinstance(parameter, click.Option) or parameter.name is None:
             continue
         long = next(word for word in parameter.opts if word.startswith("--")).lstrip("-")
-        variable = f"ENVSNAP_{name}_{parameter.name}".upper().replace("-", "_")
+        named = f"ENVSNAP_{name}_{parameter.name}".upper().replace("-", "_")
+        own = (parameter.envvar,) if isinstance(parameter.envvar, str) else tuple(parameter.envvar or ())
+        variable = next((one for one in (*own, named) if os.environ.get(one)), named)  # as click asks them
         value, source = parameter.get_default(click.Context(command)), "default"
         if parameter.name in file_values:
             value, source = file_values[parameter.name], "file"
@@ -45,8 +48,10 @@ def _rows(name: str, command: click.Command | None, file_values: dict[str, Any])
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return list(value)
-    return value if isinstance(value, bool | int | float | str) or value is None else None
+        return [_plain(one) for one in value]
+    if isinstance(value, str):
+        return redaction.text(value)  # the address of a mirror may hold a password
+    return value if isinstance(value, bool | int | float) else None
 
 
 def _shown(value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from envsnap import __version__, settings
+from envsnap import __version__, redaction, settings
 from envsnap.cli.console import Console
 from envsnap.errors import EXIT_NO, EXIT_OK, EnvsnapError, InterruptedByUser, UsageError
 
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         failure = _bug(error)
     console.error(failure)
     if console.verbosity >= 2 and failure.__cause__ is not None:
-        traceback.print_exception(failure.__cause__)
+        sys.stderr.write(redaction.text("".join(traceback.format_exception(failure.__cause__))))
     sys.exit(failure.exit_code)
 
 

@@ -25,7 +25,10 @@ def asked_for(script: str) -> Iterator[Choice]:
     for line in script.replace("\\\n", " ").splitlines():
         _, called, rest = line.partition("update-alternatives ")
         if called and "--install" in rest and "$" not in rest:
-            words = shlex.split(rest.partition("|")[0].partition(";")[0], comments=True)
+            try:
+                words = shlex.split(rest.partition("|")[0].partition(";")[0], comments=True)
+            except ValueError:  # a quotation that goes on in the next line
+                continue
             choice = _choice([word for word in words if word not in ("--quiet", "--force")])
             if choice is not None:
                 yield choice

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from envsnap.debian.control import stanzas
 from envsnap.debian.distributions import COMPONENTS, Distribution
@@ -58,8 +59,11 @@ def sources(distribution: Distribution, *, mirror: str | None, etc_apt: Path = P
 
 def _of_mirror(distribution: Distribution, mirror: str) -> tuple[Source, ...]:
     urls = [url.strip().rstrip("/") for url in mirror.split(",")]
-    if not 1 <= len(urls) <= 2 or not all(url.startswith(_SCHEMES) for url in urls):
-        raise UsageError(f"--apt-mirror {mirror!r} is not a mirror", hint="--apt-mirror URL, or --apt-mirror URL,URL-OF-SECURITY-UPDATES")
+    if not 1 <= len(urls) <= 2 or not all(map(_is_address, urls)):
+        # What is no address is not shown: it may hold the password of one.
+        raise UsageError(
+            "--apt-mirror is not the address of a mirror", hint="--apt-mirror URL, or --apt-mirror URL,URL-OF-SECURITY-UPDATES"
+        )
     security = urls[1] if len(urls) == 2 else urls[0] + ("-security" if distribution.vendor == "debian" else "")
     return tuple(
         Source(
@@ -70,6 +74,13 @@ def _of_mirror(distribution: Distribution, mirror: str) -> tuple[Source, ...]:
         )
         for suite, archive in distribution.suites
     )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        return url.startswith(_SCHEMES) and (url.startswith("file:") or bool(urlsplit(url).hostname))
+    except ValueError:  # half an IPv6 address
+        return False
 
 
 def _configured(etc_apt: Path) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -83,7 +94,7 @@ def _configured(etc_apt: Path) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         except OSError:
             continue  # unreadable for this user, or not there: then it configures nothing
         entries = _one_line(text) if file.suffix == ".list" else _deb822(text)
-        yield from ((url.rstrip("/"), suite, components) for url, suite, components in entries if url.startswith(_SCHEMES))
+        yield from ((url.rstrip("/"), suite, components) for url, suite, components in entries if _is_address(url))
 
 
 def _one_line(text: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:

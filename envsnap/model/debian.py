@@ -10,9 +10,11 @@ from envsnap.model.kinds import Hex64, SystemName, Value
 
 PoolPath: TypeAlias = Annotated[
     str,
-    Meta(pattern=r"^(?!/)(?!(?:.*/)?\.\.?(?:/|\Z))[A-Za-z0-9+._~:%/-]+\.deb\Z", max_length=1000, description="below the archive's address"),
+    Meta(pattern=r"^(?!/)(?!(?:.*/)?\.\.?(?:/|\Z))[A-Za-z0-9+._~:/-]+\.deb\Z", max_length=1000, description="below the archive's address"),
 ]
 DebianVersion: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9.+~:-]+\Z", max_length=200)]
+Architecture: TypeAlias = Annotated[str, Meta(pattern=r"^(?:amd64|arm64)\Z", description="of a system, as Debian names it")]
+PackageArchitecture: TypeAlias = Annotated[str, Meta(pattern=r"^(?:all|amd64|arm64)\Z", description="of a package")]
 ArchiveName: TypeAlias = Literal["main", "security"]
 """Which archive of a distribution: security updates may lie in one of their own. Its address is configuration, never part of a plan."""
 
@@ -21,13 +23,12 @@ class DebFile(Value, frozen=True, kw_only=True):
     """One .deb of a signed index.
 
     Attributes:
-        arch: "amd64", or "all".
         path: below the archive's address ("pool/main/z/zlib/zlib1g_1.2.13_amd64.deb").
     """
 
     name: SystemName
     version: DebianVersion
-    arch: str
+    arch: PackageArchitecture
     path: PoolPath
     sha256: Hex64
     size_bytes: int
@@ -51,11 +52,10 @@ class SystemPlan(Value, frozen=True, kw_only=True):
 
     Attributes:
         distribution: "debian 12".
-        arch: as Debian names it ("amd64").
         needs_shell: empty when all of them can be a layer; else an engine has to install them.
     """
 
     distribution: str
-    arch: str
+    arch: Architecture
     packages: tuple[DebFile, ...]
     needs_shell: tuple[NeedsShell, ...] = ()

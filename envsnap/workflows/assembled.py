@@ -30,8 +30,6 @@ from envsnap.workflows.plan import PlanRequest, write_context
 from envsnap.workflows.prepare import Prepared, Unknown
 from envsnap.workflows.system import Packages
 
-_UPLOADS = 3  # at a time: one connection seldom fills a network, and a registry on this machine hashes what it gets
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:

@@ -121,7 +121,7 @@ class Packages:
         pins = kept(directory)
         plan = pins.base if not self._refresh else None
         archive = self._archive(base.reference, machine)
-        if plan is None or plan.distribution != archive.distribution.name:
+        if plan is None or (plan.distribution, plan.arch) != (archive.distribution.name, archive.arch):
             if not self._fetch:
                 return replace(base, unknown_because="its packages were never looked up")
             plan = minimal.resolve_now(archive)

@@ -210,6 +210,13 @@ def test_every_option_has_the_variable_of_its_spelling(tmp_path: Path) -> None:
     assert (done.returncode, "'1=2' is not NAME=VALUE" in done.stderr) == (2, True)
 
 
+def test_config_tells_where_a_mirror_came_from_and_not_its_password(tmp_path: Path) -> None:
+    done = envsnap("config", "--json", cwd=tmp_path, env={"ENVSNAP_APT_MIRROR": "https://user:hunter2@mirror.example.com/debian"})
+    rows = {row["setting"]: row for row in json.loads(done.stdout)["settings"]}
+    assert rows["build.apt-mirror"]["source"] == "variable ENVSNAP_APT_MIRROR"
+    assert rows["build.apt-mirror"]["value"] == "https://****@mirror.example.com/debian"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_an_answer_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(lock_bytes())

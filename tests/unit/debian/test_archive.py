@@ -278,6 +278,18 @@ def test_sources_of_a_setting() -> None:
             sources(debian, mirror=wrong)
 
 
+def test_what_is_no_mirror_is_not_repeated() -> None:
+    """A mistyped address may hold a password."""
+    for wrong in (
+        "htps://user:hunter2@m.example.com/d",
+        "https://user:hunter2@[m.example.com",
+        "https://m.example.com/d,https://user:hunter2@",
+    ):
+        with pytest.raises(UsageError) as caught:
+            sources(find("debian 12"), mirror=wrong)
+        assert "hunter2" not in f"{caught.value.what}{caught.value.why}{caught.value.hint}"
+
+
 def test_distributions_that_are_not_known() -> None:
     assert find("debian:12").codename == "bookworm" and find("ubuntu 22.04").codename == "jammy"
     for name in ("debian 10", "alpine 3.20", "debian", ""):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envsnap.debian import base
+from envsnap.debian import alternatives, base
 from envsnap.debian.archive import Archive, Settings
 from envsnap.debian.base import MinimalBase
 from envsnap.errors import InputError, PlanError
@@ -107,6 +107,11 @@ def test_alternatives_are_links_and_records(mirror: Mirror, tmp_path: Path) -> N
     assert found["var/lib/dpkg/alternatives/awk"][1].decode() == (
         "auto\n/usr/bin/awk\nawk.1.gz\n/usr/share/man/man1/awk.1.gz\n\n/usr/bin/mawk\n5\n/usr/share/man/man1/mawk.1.gz\n\n"
     )
+
+
+def test_a_quotation_of_several_lines_asks_for_no_alternative() -> None:
+    script = 'update-alternatives --install /usr/bin/a "a\nb" /usr/bin/c 5\nupdate-alternatives --install /usr/bin/d d /usr/bin/e 5\n'
+    assert [choice.name for choice in alternatives.asked_for(script)] == ["d"]
 
 
 def test_what_is_left_out_is_in_no_list(mirror: Mirror, tmp_path: Path) -> None:
