@@ -23,12 +23,13 @@ from envsnap.progress import Progress
 from envsnap.publish.content import BlobSource, FirstOf, Stored
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore
-from envsnap.workflows import content, inventories, places, prepare
+from envsnap.workflows import base_images, content, inventories, places, prepare
 from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers
 from envsnap.workflows.byte_code import byte_code
 from envsnap.workflows.plan import PlanRequest, write_context
-from envsnap.workflows.prepare import Prepared, Unknown
+from envsnap.workflows.prepare import Prepared
 from envsnap.workflows.system import Packages
+from envsnap.workflows.unknown import Unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, pr
         EngineError: something cannot be had. PlanError: the base leaves no room, or lacks what is needed.
     """
     machine = lock.python.interpreter.machine
-    base = prepare.base_image(made.base, machine, sources.registry if not sources.offline else None, sources.store, sources.cache)
+    base = base_images.find(made.base, machine, sources.registry if not sources.offline else None, sources.store, sources.cache)
     if isinstance(base, Unknown):
         return base
     inventory = inventories.complete(made.base, base, sources, progress)

@@ -17,8 +17,9 @@ from envsnap.oci.reference import same_repository, with_digest
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry, image_config
 from envsnap.storage import BlobStore
-from envsnap.workflows import inventories, prepare
+from envsnap.workflows import base_images, inventories
 from envsnap.workflows.system import Packages
+from envsnap.workflows.unknown import Unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +97,8 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
 
 def _kept(base: Base, sources: Sources) -> Base:
     """What earlier builds kept of a base. Raises EngineError: it was asked for by name, and nothing is kept."""
-    found = prepare.base_image(base, sources.machine, None, BlobStore(sources.cache / "blobs"), sources.cache)
-    if isinstance(found, prepare.Unknown):
+    found = base_images.find(base, sources.machine, None, BlobStore(sources.cache / "blobs"), sources.cache)
+    if isinstance(found, Unknown):
         if base.family == "other":
             raise EngineError(f"cannot look up {base.reference} offline", why=found.because, hint="once without --offline; then it is kept")
         return replace(base, unknown_because=f"offline, and {found.because}")

@@ -33,8 +33,8 @@ from envsnap.workflows.assembled import Sources
 from envsnap.workflows.delivery import Delivery
 from envsnap.workflows.land import land
 from envsnap.workflows.plan import Context, PlanRequest
-from envsnap.workflows.prepare import Unknown
 from envsnap.workflows.system import Packages
+from envsnap.workflows.unknown import Unknown
 
 EngineChoice = Literal["auto", "docker", "oci"]
 LOCK_DIGITS = 12  # of the lock's digest, in the tag that every build gets

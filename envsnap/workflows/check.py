@@ -16,7 +16,7 @@ from envsnap.progress import Progress
 from envsnap.workflows import assembled, places, plan
 from envsnap.workflows.assembled import Sources
 from envsnap.workflows.plan import PlanRequest
-from envsnap.workflows.prepare import Unknown
+from envsnap.workflows.unknown import Unknown
 
 BASE_NAME, BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 _SHOWN, _TITLE = 3, 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from envsnap.engines.interface import Engine, EngineImage
 from envsnap.errors import EngineError
@@ -16,9 +16,7 @@ from envsnap.oci.image import BaseImage
 from envsnap.progress import Progress, Task
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore
-
-if TYPE_CHECKING:
-    from envsnap.workflows.prepare import Unknown
+from envsnap.workflows.unknown import Unknown
 
 
 class Sources(Protocol):
@@ -63,8 +61,6 @@ def complete(base: Base, image: BaseImage, sources: Sources, progress: Progress)
     Raises:
         EngineError: the engine or the registry fails, or has other layers than the config says. InputError: a layer is refused.
     """
-    from envsnap.workflows.prepare import Unknown
-
     found = known(image.config.digest, sources.cache)
     if found is not None and found.complete:
         return found

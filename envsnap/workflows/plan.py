@@ -20,8 +20,9 @@ from envsnap.progress import Progress
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore, new_directory
 from envsnap.target import guest_files
-from envsnap.workflows import bases, inventories, places, prepare
+from envsnap.workflows import base_images, bases, inventories, places
 from envsnap.workflows.system import Packages
+from envsnap.workflows.unknown import Unknown
 
 NOT_FOR_THE_CHECK = (
     "carried.py",
@@ -124,13 +125,13 @@ def make_plan(
 
 def _looked_inside(base: Base, sources: bases.Sources, progress: Progress) -> Base:
     """A base with all that is in it, as far as that can be had."""
-    image = prepare.base_image(
+    image = base_images.find(
         base, sources.machine, None if sources.offline else sources.registry, BlobStore(sources.cache / "blobs"), sources.cache
     )
-    if isinstance(image, prepare.Unknown):
+    if isinstance(image, Unknown):
         return base
     found = inventories.complete(base, image, sources, progress)
-    return base if isinstance(found, prepare.Unknown) else msgspec.structs.replace(base, inventory=found)
+    return base if isinstance(found, Unknown) else msgspec.structs.replace(base, inventory=found)
 
 
 def write_context(

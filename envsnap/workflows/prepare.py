@@ -10,20 +10,18 @@ import msgspec
 
 from envsnap import render
 from envsnap.layers.zip import read_archive
-from envsnap.model.base import Base, BaseInventory
+from envsnap.model.base import BaseInventory
 from envsnap.model.debian import DebFile
-from envsnap.model.kinds import Digest
 from envsnap.model.layers import LayerPlan
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan, InstallPacked, InstallWheels, PackedInstall, PinnedWheel, SetEnv
-from envsnap.oci.documents import Config, Manifest, digest_of, read_config, read_manifest
+from envsnap.oci.documents import digest_of
 from envsnap.oci.image import BaseImage, Image, RunConfig, put_together
-from envsnap.oci.reference import with_digest
 from envsnap.plan.layers import Ingredients, lay_out
 from envsnap.probes.wheels import Wheels
-from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore, write_file
+from envsnap.storage import write_file
 from envsnap.workflows.assemble import recall
+from envsnap.workflows.unknown import Unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +31,6 @@ class Prepared:
     base: BaseImage
     layers: LayerPlan
     change: RunConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unknown:
-    """It cannot be told yet. Attributes: because: one sentence; hint: how it could be."""
-
-    because: str
-    hint: str = ""
 
 
 def prepare(
@@ -84,60 +74,6 @@ def predict(prepared: Prepared, cache: Path) -> Image | Unknown:
         missing = len(layers) - len(known)
         return Unknown(because=f"{missing} of {len(layers)} layers were never made", hint="plan --fetch makes them")
     return put_together(prepared.base, known, prepared.change)
-
-
-class _Pointer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a base's digest, perhaps an index's, names for one machine."""
-
-    manifest: Digest
-    media_type: str
-    config: Digest
-
-
-def base_image(base: Base, machine: str, registry: Registry | None, store: BlobStore, cache: Path) -> BaseImage | Unknown:
-    """The base's manifest and config: as kept from an earlier time, else from its registry.
-
-    Args:
-        registry: None to ask nobody.
-
-    Raises:
-        EngineError: the registry was asked and does not have it, or cannot be reached.
-    """
-    if base.digest is None:
-        return Unknown(
-            because="only an engine has the base: what its layers are in a registry is not known", hint="push the base, or --engine docker"
-        )
-    what = f"cannot look up {base.reference}"
-    try:
-        kept = msgspec.json.decode(_pointer(base.digest, machine, cache).read_bytes(), type=_Pointer)
-    except (OSError, msgspec.MsgspecError):
-        kept = None
-    if kept is None or not (store.has(kept.manifest) and store.has(kept.config)):
-        if registry is None:
-            return Unknown(because="the base was never looked up", hint="without --offline its registry is asked")
-        manifest, config = registry.image(with_digest(base.reference, base.digest), machine=machine)
-        kept = _keep(manifest, config, base.digest, machine, store, cache)
-    manifest_again = read_manifest(store.read(kept.manifest), kept.media_type, what=what)
-    assert isinstance(manifest_again, Manifest)
-    reference = "" if base.is_made_here else base.reference  # its layers are in the store then
-    return BaseImage(config=read_config(store.read(kept.config), what=what), manifest=manifest_again, reference=reference)
-
-
-def keep_base(manifest: Manifest, config: Config, machine: str, store: BlobStore, cache: Path) -> None:
-    """Have `base_image` know a base that was made here."""
-    _keep(manifest, config, manifest.digest, machine, store, cache)
-
-
-def _keep(manifest: Manifest, config: Config, digest: str, machine: str, store: BlobStore, cache: Path) -> _Pointer:
-    store.put(manifest.raw)
-    store.put(config.raw)
-    kept = _Pointer(manifest=manifest.digest, media_type=manifest.media_type, config=config.digest)
-    write_file(_pointer(digest, machine, cache), msgspec.json.encode(kept))
-    return kept
-
-
-def _pointer(digest: str, machine: str, cache: Path) -> Path:
-    return cache / "bases" / f"{digest.removeprefix('sha256:')}-{machine}.json"
 
 
 class _WheelFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -30,8 +30,8 @@ from envsnap.progress import Progress
 from envsnap.registry.client import image_config
 from envsnap.registry.upload import from_file
 from envsnap.storage import BlobStore, write_file
-from envsnap.workflows import inventories, local, prepare
-from envsnap.workflows.prepare import Unknown
+from envsnap.workflows import base_images, inventories, local
+from envsnap.workflows.unknown import Unknown
 
 PINS = "packages.yaml"
 
@@ -137,7 +137,7 @@ class Packages:
                 hint="--refresh-base takes it as it is now",
             )
         config = image_config(image.config, sum(layer.size for layer in image.manifest.layers))
-        prepare.keep_base(image.manifest, image.config, machine, self._store, self._cache)
+        base_images.keep(image.manifest, image.config, machine, self._store, self._cache)
         return replace(base, digest=image.manifest.digest, config=config, inventory=self._inventory(base.reference, image, config))
 
     def _base_image(self, plan: SystemPlan, archive: Archive) -> Image | None:

@@ -19,7 +19,7 @@ from envsnap.oci.image import BaseImage
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
 from envsnap.workflows import inventories
-from envsnap.workflows.prepare import Unknown
+from envsnap.workflows.unknown import Unknown
 from tests.unit.inventory.conftest import gzipped, layer, pieces
 from tests.unit.inventory.test_read import system
 
