@@ -22,7 +22,7 @@ from envsnap.model.lock import EnvLock
 from envsnap.model.plan import LOCK_LABEL
 from envsnap.oci.documents import Manifest
 from envsnap.oci.image import Image, Layer
-from envsnap.oci.reference import require_tag
+from envsnap.oci.reference import require_tag, with_digest
 from envsnap.plan.layers import needs_a_shell
 from envsnap.progress import Progress
 from envsnap.publish.content import Stored
@@ -107,6 +107,8 @@ def build(
     if (request.sbom or request.sign) and not request.push:
         raise UsageError("documents and signatures lie beside an image in a registry", hint="--sbom and --sign need --push")
     by_docker = request.engine == "docker"
+    if by_docker and request.vendor:
+        raise UsageError("what Docker installs is not kept: apt fetches it within the build", hint="--vendor needs --engine oci, or auto")
     if by_docker:
         engine.require(build=True)
     started = time.monotonic()
@@ -147,7 +149,7 @@ def build(
     context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress)
     if made.base.is_made_here and (base := local.find(made.base.digest or "", cache)) is not None:
         land(base, [made.base.pinned], engine, Stored(BlobStore(cache / "blobs")), progress)
-    return _build_by_docker(context, lock, request, engine, progress, started)
+    return _build_by_docker(context, lock, request, engine, registry, cache, progress, started)
 
 
 def _sources(
@@ -203,9 +205,10 @@ def _assemble(
         )
     delivered = delivery.finish(image, progress)
     if request.push and (delivered.uploaded_bytes or request.sbom or request.sign is not None):
-        _publish(image.manifest, context, lock, request, sources, progress)
+        assert image.manifest is not None  # it was pushed
+        _publish(image.manifest, "oci", context, lock, request, sources.registry, sources.store, progress)
     if request.vendor:
-        number = sources.packages.vendor(context.directory, gathered.machine)
+        number = sources.packages.vendor(context.plan, context.directory, gathered.machine)
         progress.note(f"{number} packages of the distribution are kept beside the lock")
     record = _record_of(image, tags, lock, context, seconds=time.monotonic() - started)
     earlier = read_record(context.directory)
@@ -215,25 +218,33 @@ def _assemble(
     return Built(record=record, cached=cached, uploaded_bytes=delivered.uploaded_bytes, place=delivered.place)
 
 
-def _publish(image: Manifest | None, context: Context, lock: EnvLock, request: BuildRequest, sources: Sources, progress: Progress) -> None:
-    """Put what is said of an image beside it, under its first tag's repository."""
-    assert image is not None  # it was pushed
-    pins = system.kept(context.directory)
+def _publish(
+    image: Manifest,
+    engine: Literal["docker", "oci"],
+    context: Context,
+    lock: EnvLock,
+    request: BuildRequest,
+    registry: Registry,
+    wheels: BlobStore,
+    progress: Progress,
+) -> None:
+    """Put what is said of an image beside it, in the repositories of its tags. Args: engine: that built it."""
+    pins = system.kept_for(context.plan, context.directory)
     plan_request = request.plan
     documents = attest.document(
         (context.directory / "lock.yaml").read_bytes(),
         lock,
         context.plan,
         attest.subject_of(request.tags[0], image.digest),
-        engine="oci",
-        system=pins.plan.packages if pins.plan is not None else (),
+        engine=engine,
+        system=pins.plan.packages if pins.plan is not None and engine == "oci" else (),
         base_packages=pins.base.packages if pins.base is not None else (),
         options={"pyc": plan_request.pyc, "no_source": plan_request.no_source, "env": dict(plan_request.env or {})},
         sbom=request.sbom,
-        wheels=sources.store,
+        wheels=wheels,
     )
     for tag in request.tags:
-        attest.publish(tag, image, documents, sources.registry, key=request.sign, progress=progress)
+        attest.publish(tag, image, documents, registry, key=request.sign, progress=progress)
 
 
 def _record_of(image: Image, tags: tuple[str, ...], lock: EnvLock, context: Context, *, seconds: float) -> ImageRecord:
@@ -263,7 +274,14 @@ def _lasting(record: ImageRecord) -> ImageRecord:
 
 
 def _build_by_docker(
-    context: Context, lock: EnvLock, request: BuildRequest, engine: DockerEngine, progress: Progress, started: float
+    context: Context,
+    lock: EnvLock,
+    request: BuildRequest,
+    engine: DockerEngine,
+    registry: Registry,
+    cache: Path,
+    progress: Progress,
+    started: float,
 ) -> Built:
     tags = tuple(dict.fromkeys((*request.tags, own_tag(lock))))
     earlier = _still_there(context, lock, engine)
@@ -277,6 +295,10 @@ def _build_by_docker(
     pushed = [engine.push(tag, progress) for tag in request.tags] if request.push else []
     if pushed:
         record = msgspec.structs.replace(record, manifest_digest=pushed[0].digest)
+    if pushed and (request.sbom or request.sign is not None):
+        # The engine may reach a registry that cannot be reached from here: what was not asked for does not fail for that.
+        image_there, _ = registry.image(with_digest(request.tags[0], pushed[0].digest), machine=lock.python.interpreter.machine)
+        _publish(image_there, "docker", context, lock, request, registry, BlobStore(cache / "blobs"), progress)
     if record != earlier:
         write_file(context.directory / "image.yaml", msgspec.yaml.encode(record))
     uploaded = sum(one.uploaded_bytes for one in pushed)

@@ -44,6 +44,13 @@ def kept(directory: Path) -> SystemPins:
         return SystemPins()
 
 
+def kept_for(made: BuildPlan, directory: Path) -> SystemPins:
+    """Of what is kept, what is in the image of this plan: what an earlier one came down to, on another base, may lie there, too."""
+    pins = kept(directory)
+    installs = any(isinstance(step, AptInstall) for step in made.steps)
+    return replace(pins, plan=pins.plan if installs else None, base=pins.base if made.base.is_made_here else None)
+
+
 def keep(directory: Path, pins: SystemPins) -> None:
     """Keep what was resolved. Raises TargetError: the place cannot be written."""
     if pins != kept(directory):
@@ -168,13 +175,13 @@ class Packages:
                 self._store.adopt(self._vendored, file.digest)
         archive.fetch(files)
 
-    def vendor(self, directory: Path, machine: str) -> int:
+    def vendor(self, made: BuildPlan, directory: Path, machine: str) -> int:
         """Keep the packages that an image was resolved to beside its lock; returns how many they are.
 
         Raises:
             EngineError: one cannot be fetched any more. TargetError: the place cannot be written.
         """
-        pins = kept(directory)
+        pins = kept_for(made, directory)
         plans = [plan for plan in (pins.base, pins.plan) if plan is not None]
         for plan in plans:
             self._have(plan.packages, self._archive(plan.distribution, machine))
