@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -10,11 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from envsnap.engines.docker import DockerEngine
+from tests import opened
 
 pytestmark = pytest.mark.engine
 
@@ -66,27 +69,30 @@ def test_a_full_disk_in_the_context_directory(place: Path, debian_base: str) -> 
         subprocess.run(["umount", str(images)], check=True)
 
 
-def test_an_interrupted_build_leaves_nothing_half_made(place: Path, engine: DockerEngine, debian_base: str) -> None:
+@pytest.mark.parametrize("which", ["docker", "oci"])
+def test_an_interrupted_build_leaves_nothing_half_made(place: Path, engine: DockerEngine, debian_base: str, which: str) -> None:
     """Ctrl-C while the image is being built: exit 130, no container, no tag, no record; the rendered context is whole."""
     before = containers()
-    child, talk, nonce = interrupted_build(place, debian_base, 0.3)  # into the build, unless this engine is done by then
+    child, talk, nonce = interrupted_build(place, debian_base, which, 0.3)  # into the build, unless it is done by then
     for pause in (0.2, 0.1, 0.05, 0.0):
-        if child.returncode != 0:
+        if child.returncode not in (0, -signal.SIGINT):  # the latter of a process that was ending anyway
             break
         shutil.rmtree(place / "images")
-        child, talk, nonce = interrupted_build(place, debian_base, pause)
+        child, talk, nonce = interrupted_build(place, debian_base, which, pause)
     assert child.returncode == 130, talk
     assert b"Traceback" not in talk
     assert containers() == before
     assert engine.image(f"envsnap-test/interrupted:{nonce}") is None
     assert not (place / "images" / "empty" / "image.yaml").exists()
-    assert not [name for name in listing(place / "images") if name.startswith(".")]
+    left = {*listing(place / "images"), *listing(place.parent / "cache")}
+    assert [Path(name).name for name in left if Path(name).name.startswith(".")] == [".dockerignore"]
 
 
-def interrupted_build(place: Path, base: str, pause: float) -> tuple[subprocess.Popen[bytes], bytes, int]:
+def interrupted_build(place: Path, base: str, which: str, pause: float) -> tuple[subprocess.Popen[bytes], bytes, int]:
     env = {**os.environ, "ENVSNAP_CACHE": str(place.parent / "cache")}
     nonce = time.time_ns()
-    words = ["build", "lockfiles/empty.yaml", "--base", base, "-t", f"envsnap-test/interrupted:{nonce}", "--env", f"NONCE={nonce}"]
+    tag = f"envsnap-test/interrupted:{nonce}"
+    words = ["build", "lockfiles/empty.yaml", "--engine", which, "--base", base, "-t", tag, "--env", f"NONCE={nonce}"]
     with subprocess.Popen(
         [*ENVSNAP, *words], cwd=place, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as child:
@@ -141,33 +147,73 @@ def test_rendering_twice_gives_the_same_bytes(place: Path, debian_base: str) -> 
     assert files() == first
 
 
-def test_what_is_lent_to_a_build_stays_out_of_what_is_pushed(place: Path, registry: str, debian_base: str, engine: DockerEngine) -> None:
-    """A pip configuration with a credential: in no layer, no history, no record; the pushed digest is the registry's."""
+@pytest.mark.parametrize("which", ["docker", "oci"])
+def test_what_is_lent_to_a_build_stays_out_of_what_is_pushed(
+    place: Path, registry: str, debian_base: str, engine: DockerEngine, which: str
+) -> None:
+    """A pip configuration with a credential: in no layer, no history, no record; what was pushed is there, and only there if assembled."""
     secret = f"s3cr3t-{time.time_ns()}"
     (place / "pip.conf").write_text(f"[global]\ntimeout = 60\n# {secret}\n")
-    tag = f"{registry}/envsnap-test/lent:1"
-    words = [
-        "build",
-        "lockfiles/empty.yaml",
-        "--base",
-        debian_base,
-        "-t",
-        tag,
-        "--push",
-        "--pip-conf",
-        "pip.conf",
-        "--env",
-        "N=1",
-        "--json",
-    ]
+    tag = f"{registry}/envsnap-test/lent-{which}:1"
+    lent = ("--pip-conf", "pip.conf", "--env", f"N={time.time_ns()}")
+    words = ("build", "lockfiles/empty.yaml", "--engine", which, "--base", debian_base, "-t", tag, "--push", *lent, "--json")
     try:
         built = json.loads(envsnap(*words, cwd=place).stdout)
-        assert built["image"]["manifest_digest"].startswith("sha256:")
+        manifest, config = next(data for _, data in opened.in_registry(tag)), built["image"]["config_digest"]
+        assert built["image"]["manifest_digest"] == f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+        assert config == json.loads(manifest)["config"]["digest"]
+        assert built["uploaded_bytes"] > 0
         again = json.loads(envsnap(*words, cwd=place).stdout)
         assert (again["cached"], again["uploaded_bytes"]) == (True, 0)
-        saved = subprocess.run(["docker", "save", tag], capture_output=True, check=True).stdout
-        history = subprocess.run(["docker", "history", "--no-trunc", tag], capture_output=True, check=True).stdout
-        assert secret.encode() not in saved + history + (place / "images" / "empty" / "image.yaml").read_bytes()
-        assert not any(secret.encode() in path.read_bytes() for path in (place / "images").rglob("*") if path.is_file())
+        assert again["image"] == built["image"] and again["lock_digest"] == built["lock_digest"]
+        in_engine = engine.image(tag)
+        assert (in_engine is None) == (which == "oci")  # --push without --load
+        said = opened.in_engine(tag) if in_engine is not None else ()
+        assert not [name for name, data in (*opened.in_registry(tag), *said, *opened.below(place / "images")) if secret.encode() in data]
+        assert not [name for name, data in opened.below(place.parent / "cache") if secret.encode() in data]
     finally:
         subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True)
+
+
+@pytest.fixture
+def base_of_the_engine(engine: DockerEngine, debian_base: str) -> Iterator[str]:
+    """A base that no registry has, with a user of its own."""
+    tag = f"envsnap-test/only-here:{os.getpid()}"
+    dockerfile = f"FROM {debian_base}\nRUN useradd --uid 4321 somebody\nUSER somebody\n"
+    subprocess.run(["docker", "build", "--quiet", "--tag", tag, "-"], input=dockerfile, text=True, check=True, capture_output=True)
+    yield tag
+    subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True)
+
+
+def test_a_base_that_only_the_engine_has_is_built_on_by_docker(place: Path, base_of_the_engine: str, engine: DockerEngine) -> None:
+    tag = "envsnap-test/on-only-here:1"
+    refused = envsnap("build", "lockfiles/empty.yaml", "--engine", "oci", "--base", base_of_the_engine, "-t", tag, cwd=place, code=5)
+    assert "only an engine has the base" in refused.stderr
+    assert "--engine docker" in refused.stderr
+    assert engine.image(tag) is None
+    try:
+        done = envsnap("build", "lockfiles/empty.yaml", "--base", base_of_the_engine, "-t", tag, "--json", cwd=place)
+        assert "built by Docker: only an engine has the base" in done.stderr
+        assert json.loads(done.stdout)["engine"] == "docker"
+        assert docker_run(tag, "id", "-u") == "4321"
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True)
+
+
+def test_a_base_with_a_user_keeps_it_and_the_environment_is_roots(
+    place: Path, base_of_the_engine: str, registry: str, engine: DockerEngine
+) -> None:
+    base, tag = f"{registry}/envsnap-test/with-user:1", "envsnap-test/on-user:1"
+    for command in (["tag", base_of_the_engine, base], ["push", "--quiet", base]):
+        subprocess.run(["docker", *command], check=True, capture_output=True)
+    try:
+        done = envsnap("build", "lockfiles/empty.yaml", "--base", base, "-t", tag, "--json", cwd=place)
+        assert json.loads(done.stdout)["engine"] == "oci"
+        assert docker_run(tag, "sh", "-c", "id -u; touch ~/x && stat -c %u /opt/envsnap/env ~/x") == "4321\n0\n4321"
+        envsnap("verify", tag, "--gpus", "none", "--require", "L0", cwd=place)
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", tag, base], capture_output=True)
+
+
+def docker_run(image: str, *command: str) -> str:
+    return subprocess.run(["docker", "run", "--rm", image, *command], capture_output=True, text=True, check=True).stdout.strip()

@@ -1,26 +1,25 @@
-"""Secrets planted in nine places: in no lock, blob, log, build context or image."""
+"""Secrets planted in nine places: in no lock, blob, log, build context or image, whoever builds it."""
 
 from __future__ import annotations
 
-import io
+import gzip
 import json
 import os
 import subprocess
 import sys
-import tarfile
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from envsnap.engines.docker import DockerEngine
+from tests import opened
 from tests.fakes import index_server, wheels
 from tests.fakes.secrets import token
 
 pytestmark = pytest.mark.engine
 
-TAG = "envsnap-test/secrets:1"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 PLACES = ("variable", "steering", "pip", "remote", "direct", "argv", "patch", "untracked", "edited")
 SECRETS = {place: token(place) for place in PLACES}
@@ -79,17 +78,27 @@ def leaks(data: bytes) -> list[str]:
     return [place for place, secret in SECRETS.items() if secret.encode() in data]
 
 
-def below(directory: Path) -> dict[str, list[str]]:
-    found = {str(path): leaks(path.read_bytes()) for path in directory.rglob("*") if path.is_file() and not path.is_symlink()}
-    return {path: places for path, places in found.items() if places}
+def leaking(content: Iterable[tuple[str, bytes]], *, control: bytes = b"") -> dict[str, list[str]]:
+    """Name -> places whose secrets are in it. Args: control: what is in one of them if all was opened."""
+    found: dict[str, list[str]] = {}
+    seen = False
+    for name, data in content:
+        seen = seen or control in data
+        if places := leaks(data):
+            found.setdefault(name, []).extend(places)
+    assert seen, "the search did not look everywhere"
+    return found
 
 
-def test_the_search_can_fail(tmp_path: Path) -> None:
-    (tmp_path / "x").write_text(f"a {SECRETS['patch']} b")
-    assert list(below(tmp_path).values()) == [["patch"]]
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, lambda data: gzip.compress(data[:9], 0) + gzip.compress(data[9:])])
+def test_the_search_can_fail(tmp_path: Path, packed: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "x").write_bytes(packed(f"a {SECRETS['patch']} b".encode()))
+    assert list(leaking(opened.below(tmp_path)).values()) == [["patch"]]
 
 
-def test_no_planted_secret_leaves_its_place(engine: DockerEngine, root: Path, debian_base: str) -> None:
+@pytest.fixture(scope="module")
+def said(root: Path, debian_base: str) -> str:
+    """All that was said while the environment was captured."""
     said = run(root, "capture", "--python", str(root / "env"), "--name", "secrets", "-vv")
     said += run(root, "capture", "--python", str(root / "env"), "--name", "secrets", "--json")
     lock = (root / "project/lockfiles/secrets.yaml").read_text()
@@ -103,39 +112,24 @@ def test_no_planted_secret_leaves_its_place(engine: DockerEngine, root: Path, de
     run(root, "capture", "--python", str(root / "env"), "--name", "unbuilt")
     wheels.install(root / "env", "--force-reinstall", root / wheels.DEMO_FILE)
     (wheels.site_of(root / "env") / "other-1.0.dist-info/direct_url.json").unlink()
-    said += run(root, "capture", "--python", str(root / "env"), "--name", "secrets", "-v", "--rescue", "all")
-    said += run(root, "build", "lockfiles/secrets.yaml", "--base", debian_base, "-t", TAG, "--ca-bundle", CA_BUNDLE, "-v")
+    return said + run(root, "capture", "--python", str(root / "env"), "--name", "secrets", "-v", "--rescue", "all")
+
+
+@pytest.mark.parametrize("which", ["docker", "oci"])
+def test_no_planted_secret_leaves_its_place(
+    engine: DockerEngine, root: Path, said: str, debian_base: str, registry: str, which: str
+) -> None:
+    """Neither for the engine nor for a registry."""
+    tag = f"{registry}/envsnap-test/secrets:{which}"
+    words = ("build", "lockfiles/secrets.yaml", "--engine", which, "--base", debian_base, "-t", tag, "--push", "--load", "-v")
+    said += run(root, *words, "--ca-bundle", CA_BUNDLE)
     try:
-        for place in ("project/lockfiles", "project/images", "cache"):
-            assert below(root / place) == {}, place
         assert leaks(said.encode()) == []
-        for command in (["history", "--no-trunc", TAG], ["inspect", TAG]):
-            assert leaks(subprocess.run(["docker", *command], capture_output=True, check=True).stdout) == []
-        assert in_layers(TAG) == []
+        for place in ("project/lockfiles", "project/images", "cache"):
+            assert leaking(opened.below(root / place)) == {}, place
+        assert leaking(opened.in_engine(tag), control=b"FINE = 1") == {}
+        assert leaking(opened.in_registry(tag), control=b"FINE = 1") == {}
     finally:
-        built = engine.image(TAG)
+        built = engine.image(tag)
         if built is not None:
             subprocess.run(["docker", "image", "rm", "--force", built.image_id], capture_output=True)
-
-
-def in_layers(image: str) -> list[str]:
-    """Whatever `docker save` writes, layer by layer, opened."""
-    found: list[str] = []
-    saved = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
-    assert saved.stdout is not None
-    with saved.stdout, tarfile.open(fileobj=saved.stdout, mode="r|") as archive:
-        for member in archive:
-            content = archive.extractfile(member)
-            if content is None:
-                continue
-            data = content.read()
-            found += leaks(data)
-            try:
-                with tarfile.open(fileobj=io.BytesIO(data)) as layer:
-                    for inner in layer:
-                        file = layer.extractfile(inner) if inner.isreg() else None
-                        found += leaks(file.read()) if file is not None else []
-            except tarfile.TarError:
-                continue
-    saved.wait()
-    return found
