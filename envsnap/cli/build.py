@@ -43,6 +43,7 @@ def command(
     offline: bool,
     pip_conf: Path | None,
     apt_mirror: str | None,
+    apt_keyring: Path | None,
     vendor: bool,
     sbom: bool,
     sign: Path | None,
@@ -63,18 +64,29 @@ def command(
         offline=offline,
         ca_bundle=ca_bundle,
         pip_conf=pip_conf,
-        apt_mirror=apt_mirror,
         vendor=vendor,
         sbom=sbom,
         sign=attest.private_key(sign, keys.password) if sign is not None else None,
     )
+    cache = cache_directory()
     built = workflow.build(
         lock,
         request,
         DockerEngine(os.environ),
         planning.registry(ca_bundle, registry_mirror, plain_http),
+        packages=planning.packages(
+            lock,
+            cache,
+            apt_mirror,
+            apt_keyring,
+            ca_bundle,
+            offline=offline,
+            fetch=True,
+            refresh=request.plan.refresh_base,
+            progress=console,
+        ),
         env=planning.network_environment(ca_bundle),
-        cache=cache_directory(),
+        cache=cache,
         progress=console,
     )
     record = str(places.image_directory(places.read_lock(lock).name) / "image.yaml")

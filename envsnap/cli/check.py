@@ -41,7 +41,7 @@ def command(
         engine=None,
         env={**os.environ},
         cache=cache,
-        packages=planning.packages(lock, cache, None, ca_bundle, offline=False, fetch=fetch, refresh=False, progress=console),
+        packages=planning.packages(lock, cache, None, None, ca_bundle, offline=False, fetch=fetch, refresh=False, progress=console),
         fetch=fetch,
         pip_conf=pip_conf,
         ca_bundle=ca_bundle,

@@ -27,6 +27,7 @@ def command(
     plain_http: tuple[str, ...],
     pip_conf: Path | None,
     apt_mirror: str | None,
+    apt_keyring: Path | None,
     **options: Any,
 ) -> None:
     """What build would do, and why. Changes nothing, pulls nothing, needs no engine."""
@@ -38,7 +39,9 @@ def command(
     registry = planning.registry(ca_bundle, registry_mirror, plain_http)
     request = planning.request(**options)
     refresh = request.refresh_base
-    packages = planning.packages(lock, cache, apt_mirror, ca_bundle, offline=offline, fetch=fetch, refresh=refresh, progress=console)
+    packages = planning.packages(
+        lock, cache, apt_mirror, apt_keyring, ca_bundle, offline=offline, fetch=fetch, refresh=refresh, progress=console
+    )
     made = make_plan(
         locked,
         request,

@@ -54,6 +54,13 @@ def plan_options(function: F) -> F:
             metavar="URL",
             help="Where the distribution's packages are fetched.  [default: the host's]",
         ),
+        click.option(
+            "--apt-keyring",
+            type=FILE,
+            envvar="ENVSNAP_APT_KEYRING",
+            metavar="F",
+            help="OpenPGP keys of a mirror that signs with its own.  [default: the distribution's]",
+        ),
         click.option("--plain-http", multiple=True, metavar="HOST", help="A registry that is reached without encryption."),
     )
     for option in reversed(options):
@@ -117,6 +124,7 @@ def packages(
     lock: Path | None,
     cache: Path,
     apt_mirror: str | None,
+    apt_keyring: Path | None,
     ca_bundle: Path | None,
     *,
     offline: bool,
@@ -129,7 +137,7 @@ def packages(
     from envsnap.workflows import places
     from envsnap.workflows.system import Packages
 
-    settings = Settings(mirror=apt_mirror, offline=offline, ca_bundle=ca_bundle)
+    settings = Settings(mirror=apt_mirror, keyring=apt_keyring, offline=offline, ca_bundle=ca_bundle)
     vendored = places.packages_of(lock) if lock is not None else None
     return Packages(settings, cache, fetch=fetch and not offline, refresh=refresh, progress=progress, vendored=vendored)
 

@@ -25,6 +25,7 @@ def command(
     offline: bool,
     registry_mirror: tuple[str, ...],
     apt_mirror: str | None,
+    apt_keyring: Path | None,
     plain_http: tuple[str, ...],
     **options: Any,
 ) -> None:
@@ -40,7 +41,7 @@ def command(
         engine=planning.engine_if_any(),
         registry=planning.registry(ca_bundle, registry_mirror, plain_http),
         packages=planning.packages(
-            lock, cache, apt_mirror, ca_bundle, offline=offline, fetch=True, refresh=request.refresh_base, progress=console
+            lock, cache, apt_mirror, apt_keyring, ca_bundle, offline=offline, fetch=True, refresh=request.refresh_base, progress=console
         ),
         cache=cache,
         pull=False,

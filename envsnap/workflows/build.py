@@ -12,7 +12,6 @@ from typing import Literal
 import msgspec
 
 from envsnap.attest.keys import PrivateKey
-from envsnap.debian.archive import Settings
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs, EngineImage
 from envsnap.errors import PlanError, UsageError
@@ -49,7 +48,6 @@ class BuildRequest:
     load: have it in the local engine, too, when it is pushed.
     ca_bundle, pip_conf: lent to the build as secrets, never part of a layer.
     offline: nobody is asked for anything: what is kept from an earlier build must suffice.
-    apt_mirror: where the distribution's packages are fetched; None for what this host is configured to ask.
     vendor: keep the distribution's packages that it is made of beside the lock.
     sbom: attach a bill of materials to what is pushed. sign: sign that, and what is attached to it.
     """
@@ -62,7 +60,6 @@ class BuildRequest:
     ca_bundle: Path | None = None
     pip_conf: Path | None = None
     offline: bool = False
-    apt_mirror: str | None = None
     vendor: bool = False
     sbom: bool = False
     sign: PrivateKey | None = None
@@ -89,6 +86,7 @@ def build(
     engine: DockerEngine,
     registry: Registry,
     *,
+    packages: Packages,
     env: Mapping[str, str],
     cache: Path,
     progress: Progress,
@@ -114,14 +112,6 @@ def build(
     started = time.monotonic()
     here = engine if by_docker or engine.abilities()[0].state == "ok" else None
     lock = places.read_lock(lock_file)
-    packages = Packages(
-        Settings(mirror=request.apt_mirror, offline=request.offline, ca_bundle=request.ca_bundle),
-        cache,
-        fetch=not request.offline,
-        refresh=request.plan.refresh_base,
-        progress=progress,
-        vendored=places.packages_of(lock_file),
-    )
     made = plan.make_plan(
         lock,
         request.plan,

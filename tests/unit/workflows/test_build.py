@@ -120,4 +120,4 @@ def test_docker_keeps_no_packages(tmp_path: Path) -> None:
     request = BuildRequest(plan=PlanRequest(), engine="docker", vendor=True)
     nobody: Any = SimpleNamespace()
     with pytest.raises(UsageError, match="Docker"):
-        build.build(tmp_path / "lock.yaml", request, nobody, nobody, env={}, cache=tmp_path, progress=SILENT)
+        build.build(tmp_path / "lock.yaml", request, nobody, nobody, packages=nobody, env={}, cache=tmp_path, progress=SILENT)
