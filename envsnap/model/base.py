@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from envsnap.model.kinds import Digest, PackageName, RelativePath, Soname, SystemName, Value
+from envsnap.model.kinds import AbsolutePath, Digest, Line, PackageName, RelativePath, Soname, SystemName, Value, Version
 
 
 class Release(Value, frozen=True, kw_only=True):
@@ -104,10 +104,10 @@ class BaseInventory(Value, frozen=True, kw_only=True):
         interpreter: blob of a tar archive with its Python, standard library and what these load: enough to run it elsewhere.
     """
 
-    distribution: str
-    python: str | None = None
-    python_path: str | None = None
-    libc: str = ""
+    distribution: Line
+    python: Version | None = None
+    python_path: AbsolutePath | None = None
+    libc: Line = ""
     sonames: frozenset[Soname] = frozenset()
     complete: bool = False
     directories: Mapping[RelativePath, Directory] = {}

@@ -47,6 +47,8 @@ RelativePath: TypeAlias = Annotated[
         description="'/'-separated, neither absolute nor with '.' or '..' parts; '' is the root itself",
     ),
 ]
+Line: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=4096, description="text of one line")]
+AbsolutePath: TypeAlias = Annotated[str, Meta(pattern=r"^/[^\x00-\x1f\x7f]*\Z", max_length=4096)]
 
 ARCHITECTURES: Mapping[str, str] = {"x86_64": "amd64", "aarch64": "arm64"}
 """Machine, as Linux and Python name it -> architecture, as container images name it: all that envsnap is for."""

@@ -159,7 +159,7 @@ def unknown(base: Base, what: str) -> PlanError:
     return PlanError(
         f"{what} of {base.reference} is not known",
         why=base.unknown_because or "neither the catalogue nor the image's config says, and nobody has looked inside it",
-        hint=f"docker pull {base.reference}   lets envsnap look inside;   or name another base: --base slim, --base REF",
+        hint=f"envsnap bases inspect {base.reference} --deep   looks inside;   or name another base: --base slim, --base REF",
     )
 
 

@@ -143,3 +143,15 @@ def test_what_is_too_large_is_refused(tmp_path: Path, known: Remembered, monkeyp
             patch.setattr(remembered, name, 10)
             with pytest.raises(InputError):
                 load(tmp_path / "one.inventory", tmp_path / "there")
+
+
+@pytest.mark.parametrize(
+    "values", [{"python": "3.11/../../../tmp/evil"}, {"python_path": "/usr/bin/python3\nhome = /tmp"}, {"distribution": "debian 12\n"}]
+)
+def test_what_could_lead_elsewhere_is_refused_where_an_inventory_comes_in(
+    tmp_path: Path, known: Remembered, values: dict[str, str]
+) -> None:
+    """The version names directories of this host, the path is written into a file: both come from whoever exported it."""
+    forged = msgspec.structs.replace(known.inventory, **values)
+    remember(forged, config=CONFIG, reference="base:1", cache=tmp_path)
+    assert recall(CONFIG, tmp_path) is None

@@ -97,7 +97,7 @@ def test_what_is_not_known_is_said_with_the_way_to_make_it_known() -> None:
         make_plan(samples.lock(), KNOWN, [unknown])
     assert "the Python of x.example.com/b:1 is not known" in caught.value.what
     assert caught.value.why == "cannot reach x.example.com: connection refused"
-    assert "docker pull" in caught.value.hint
+    assert "envsnap bases inspect x.example.com/b:1 --deep" in caught.value.hint
 
 
 def test_differences_of_a_possible_base_are_named() -> None:
