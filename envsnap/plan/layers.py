@@ -46,7 +46,8 @@ from envsnap.model.plan import (
 from envsnap.plan.bases import minor
 
 FORMAT = 1
-"""Of the bytes of layers: another number for each change after which the same recipe gives other bytes."""
+"""Of the bytes of layers: another number for each change after which the same recipe gives other bytes, byte code's of `guest/compile.py`
+among them (tests/unit/plan/test_format.py holds what they are)."""
 MAX_LAYERS = 120
 """Of an image, the base's included: overlay2 mounts 128 directories at most, and a container adds two of its own."""
 GROUP_BYTES = 16 << 20
