@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -13,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from envsnap import redaction
+from envsnap.cli.amounts import amount, duration
 from envsnap.errors import EnvsnapError, TargetError
 from envsnap.progress import Task, Unit
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
+    from envsnap.cli.bars import Bars
 
 QUIET_FOR_S = 0.5  # nothing is shown for what is over sooner
 WIDEST = 120  # longer lines are hard to read, and where nobody looks there is no width to ask for
@@ -156,7 +157,7 @@ class _Plain:
             parts[0] += f" of {amount(self.limit, self.unit)}"
             if self.done and self.unit != "steps":  # a step says nothing of how long the next one takes
                 left = (now - self.started) / self.done * max(0, self.limit - self.done)
-                parts.append(f"{left:.0f} s left")
+                parts.append(f"{duration(left)} left")
         if self.text:
             parts.append(self.text[:100])
         sys.stderr.write(redaction.text(" · ".join(parts)) + "\n")
@@ -165,15 +166,23 @@ class _Plain:
 @contextmanager
 def _bar(title: str, total: int | None, unit: Unit) -> Iterator[Task]:
     task = _Bar(title, total, unit)
+    soon = threading.Timer(QUIET_FOR_S, task.show)  # what says nothing of itself is seen to run, too
+    soon.daemon = True
+    soon.start()
     try:
         yield task
     finally:
+        soon.cancel()
         task.close()
+
+
+_bars: Bars | None = None  # a terminal has one display
+_drawing = threading.Lock()
 
 
 @dataclass(slots=True)
 class _Bar:
-    """Progress on a terminal; rich is imported only for what takes longer than a blink."""
+    """Progress on a terminal; what draws it is imported only for what takes longer than a blink."""
 
     title: str
     limit: int | None
@@ -181,62 +190,43 @@ class _Bar:
     done: int = 0
     text: str = ""
     started: float = field(default_factory=time.monotonic)
-    rich: tuple[RichProgress, TaskID] | None = None
+    bar: int | None = None
+    closed: bool = False
 
     def advance(self, amount: int) -> None:
         self.done += amount
-        self._show()
+        self.show()
 
     def total(self, amount: int | None) -> None:
         self.limit = amount
-        self._show()
+        self.show()
 
     def status(self, text: str) -> None:
         self.text = redaction.text(text)
-        self._show()
+        self.show()
+
+    def show(self) -> None:
+        if self.bar is None and time.monotonic() - self.started < QUIET_FOR_S:
+            return
+        with _drawing:
+            if self.closed:
+                return
+            bars = _display()
+            if self.bar is None:
+                self.bar = bars.add(self.title, self.unit)
+            bars.update(self.bar, done=self.done, limit=self.limit, text=self.text)
 
     def close(self) -> None:
-        if self.rich is not None:
-            self.rich[0].stop()
-
-    def _show(self) -> None:
-        if self.rich is None and time.monotonic() - self.started >= QUIET_FOR_S:
-            self.rich = self._open()
-        if self.rich is not None:
-            self.rich[0].update(self.rich[1], completed=self.done, total=self.limit, text=self.text[:60])
-
-    def _open(self) -> tuple[RichProgress, TaskID]:
-        from rich.console import Console as RichConsole
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        amounts = (DownloadColumn(), TransferSpeedColumn()) if self.unit == "bytes" else (MofNCompleteColumn(),)
-        progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30, style="dim", complete_style="cyan", finished_style="cyan"),
-            *amounts,
-            *((TimeRemainingColumn(),) if self.unit != "steps" else ()),
-            TextColumn("{task.fields[text]}", style="dim", markup=False),
-            console=RichConsole(stderr=True),
-            transient=True,
-        )
-        progress.start()
-        return progress, progress.add_task(self.title, total=self.limit, completed=self.done, text="")
+        with _drawing:
+            self.closed = True
+            if self.bar is not None:
+                _display().remove(self.bar)
 
 
-def amount(number: float, unit: Unit) -> str:
-    """A number with its unit, as people read it: "12.3 MB", "1,204 files"."""
-    if unit != "bytes":
-        return f"{number:,} {unit}"
-    for name in ("B", "kB", "MB", "GB"):
-        if number < 1000 or name == "GB":
-            return f"{number:.0f} {name}" if name == "B" else f"{number:.1f} {name}"
-        number /= 1000
-    raise AssertionError("unreachable")
+def _display() -> Bars:
+    global _bars
+    if _bars is None:
+        from envsnap.cli.bars import Bars
+
+        _bars = Bars()
+    return _bars

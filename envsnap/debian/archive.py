@@ -90,12 +90,14 @@ class Archive:
             InputError: an index cannot be read; offline, none is kept.
         """
         files: list[tuple[bytes, ArchiveName]] = []
-        for source in self._sources():
-            release = self._release(source)
-            if release is None:
-                continue
-            files += [(text, source.archive) for component in source.components for text in self._packages(source, release, component)]
-        return Index(files)
+        with self._progress.task(f"read the index of {self.distribution.name}") as task:
+            for source in self._sources():
+                task.status(source.suite)
+                release = self._release(source)
+                if release is None:
+                    continue
+                files += [(text, source.archive) for component in source.components for text in self._packages(source, release, component)]
+            return Index(files)
 
     def fetch(self, files: Sequence[DebFile]) -> None:
         """Have the .debs in the cache, several at a time.
@@ -109,7 +111,10 @@ class Archive:
             return
         total = sum(file.size_bytes for file in missing)
         places = {source.archive: source for source in reversed(self._sources())}
-        with self._progress.task("packages", total=total, unit="bytes") as task, ThreadPoolExecutor(_PARALLEL) as pool:
+        with (
+            self._progress.task(f"fetch {len(missing)} packages of {self.distribution.name}", total=total, unit="bytes") as task,
+            ThreadPoolExecutor(_PARALLEL) as pool,
+        ):
             pending = [pool.submit(self._fetch, file, places.get(file.archive, places["main"])) for file in missing]
             try:
                 for file, done in zip(missing, pending, strict=True):

@@ -157,7 +157,8 @@ class Packages:
         if not self._fetch and not all(self._is_at_hand(file) for file in plan.packages):
             return None
         self._have(plan.packages, archive)
-        made = minimal.build(plan, archive.open, self._store)
+        with self._progress.task(f"put {archive.distribution.name}'s packages together"):
+            made = minimal.build(plan, archive.open, self._store)
         image = Image(
             config=made.image.config, manifest=made.image.manifest, base=scratch(made.image.config.architecture), layers=(made.layer,)
         )
