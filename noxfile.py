@@ -27,8 +27,12 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests; those that need an engine or torch say why they are skipped."""
-    session.run("pytest", *session.posargs)
+    """All tests; those that need an engine or torch say why they are skipped. Those of the rooms run side by side."""
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    session.run("pytest", "-n", "auto", "tests", "--ignore=tests/integration")
+    session.run("pytest", "tests/integration")
 
 
 @nox.session
