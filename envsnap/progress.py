@@ -6,7 +6,7 @@ one line for a person ("base resolved to sha256:…"), a *detail* one for who as
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, Protocol
 
@@ -40,6 +40,13 @@ class Progress(Protocol):
 
     def warning(self, text: str) -> None:
         """One line that should not be missed."""
+
+
+def counted(pieces: Iterable[bytes], task: Task) -> Iterator[bytes]:
+    """The same pieces; the task hears of each one's bytes before it is given on."""
+    for piece in pieces:
+        task.advance(len(piece))
+        yield piece
 
 
 class _SilentTask:

@@ -9,6 +9,7 @@ from envsnap.model.kinds import Digest, LockName, PackageName, SystemName, Value
 
 ENVIRONMENT = "/opt/envsnap/env"
 LOCK_IN_IMAGE = "/opt/envsnap/lock.yaml"
+BASE_NAME, BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 LOCK_LABEL = "dev.envsnap.lock.digest"
 SOURCE_LABEL = "dev.envsnap.source"
 """Label with the digest of the project's files in the image, or `NO_SOURCE`."""

@@ -120,8 +120,14 @@ class Config(Document):
         return found if isinstance(found, dict) else {}
 
     @property
+    def env(self) -> Mapping[str, str]:
+        """Its variables, in the image's order."""
+        entries = self.run.get("Env")
+        return dict(entry.split("=", 1) for entry in map(str, entries if isinstance(entries, list) else ()) if "=" in entry)
+
+    @property
     def labels(self) -> Mapping[str, str]:
-        return {str(name): str(value) for name, value in (self.run.get("Labels") or {}).items()}
+        return _texts(self.run.get("Labels"))
 
 
 def read_manifest(raw: bytes, media_type: str, *, what: str) -> Manifest | Index:

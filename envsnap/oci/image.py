@@ -99,8 +99,7 @@ def timestamp(seconds: int) -> str:
 def _config(base: Config, layers: Sequence[Layer], change: RunConfig) -> Config:
     created = timestamp(EPOCH)
     run = {name: value for name, value in base.run.items() if value is not None}
-    before = dict(str(entry).split("=", 1) for entry in run.get("Env") or () if "=" in str(entry))
-    run["Env"] = [f"{name}={value}" for name, value in (before | dict(change.env)).items()]
+    run["Env"] = [f"{name}={value}" for name, value in {**base.env, **change.env}.items()]
     run["Labels"] = {**base.labels, **change.labels}
     run["WorkingDir"] = change.workdir
     if change.user is not None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
+from envsnap.model.plan import BASE_DIGEST, BASE_NAME, LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
 
 SCHEMA = "1"
 
@@ -22,8 +22,8 @@ def labels(lock: EnvLock, base: Base, catalog: Catalog, *, source: bool) -> Mapp
     project, cuda = lock.source, cuda_of(lock)
     values = {
         "org.opencontainers.image.title": lock.name,
-        "org.opencontainers.image.base.name": base.name,
-        "org.opencontainers.image.base.digest": base.digest,
+        BASE_NAME: base.name,
+        BASE_DIGEST: base.digest,
         "org.opencontainers.image.source": project.remote if project else None,
         "org.opencontainers.image.revision": project.commit if project else None,
         "dev.envsnap.schema": SCHEMA,

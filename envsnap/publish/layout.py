@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from envsnap.errors import InputError
+from envsnap.model.plan import BASE_DIGEST, BASE_NAME
 from envsnap.oci.documents import OCI_INDEX, Descriptor, canonical
 from envsnap.oci.image import BaseImage, Image
 from envsnap.oci.reference import parse_reference
@@ -23,8 +24,6 @@ BLOBS = "blobs/sha256"
 ABSENT = "absent"  # where docker's manifest.json looks for a layer of which only the name is known
 
 REF_NAME = "org.opencontainers.image.ref.name"
-BASE_NAME = "org.opencontainers.image.base.name"
-BASE_DIGEST = "org.opencontainers.image.base.digest"
 CONTAINERD_NAME = "io.containerd.image.name"
 LEFT_OUT = "dev.envsnap.layers.absent"
 """Annotation of a manifest in index.json: how many layers, from the lowest, are named and not part of these files."""

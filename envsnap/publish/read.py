@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from envsnap.errors import EngineError, InputError
+from envsnap.model.plan import BASE_DIGEST, BASE_NAME
 from envsnap.oci.documents import Config, Descriptor, Index, Manifest, read_config, read_manifest
 from envsnap.oci.image import BaseImage, Image, Layer, scratch
-from envsnap.progress import Progress
+from envsnap.progress import Progress, counted
 from envsnap.publish import files
 from envsnap.publish.content import CHUNK, Missing, held, layers_of
 from envsnap.publish.files import Files
-from envsnap.publish.layout import ABSENT, BASE_DIGEST, BASE_NAME, DOCKER_MANIFEST_FILE, INDEX, LEFT_OUT, blob_path, parse_json, read_names
+from envsnap.publish.layout import ABSENT, DOCKER_MANIFEST_FILE, INDEX, LEFT_OUT, blob_path, parse_json, read_names
 
 _MAX_DOCUMENT_BYTES = 8 << 20
 _MAX_TAR_BYTES = 256 << 30  # of one layer, inflated: an honest one is a tenth of that
@@ -63,7 +64,7 @@ class Carried:
         with progress.task(f"check {self.place}", total=total, unit="bytes") as task:
             for layer in here:
                 assert layer.blob is not None
-                pieces = _counted(self.open(layer.blob), task.advance)
+                pieces = counted(self.open(layer.blob), task)
                 found = _diff_id(pieces, f"layer {layer.blob.digest[:19]} of {self.place}")
                 if found and found != layer.diff_id:
                     raise InputError(
@@ -254,12 +255,6 @@ def _own_layers(config: Config, manifest: Manifest, base: BaseImage) -> tuple[La
         Layer(digest=blob.digest, diff_id=diff_id, size_bytes=blob.size, made_by=made_by)
         for blob, diff_id, made_by in list(zip(manifest.layers, config.diff_ids, made, strict=True))[count:]
     )
-
-
-def _counted(pieces: Iterator[bytes], count: Any) -> Iterator[bytes]:
-    for piece in pieces:
-        count(len(piece))
-        yield piece
 
 
 def _diff_id(pieces: Iterator[bytes], what: str) -> str:

@@ -303,7 +303,7 @@ def image_config(config: Config, size: int | None) -> ImageConfig:
     return ImageConfig(
         architecture=config.architecture,
         os=config.os,
-        env=dict(str(entry).split("=", 1) for entry in _texts(run, "Env") if "=" in entry),
+        env=config.env,
         labels=config.labels,
         entrypoint=_texts(run, "Entrypoint"),
         cmd=_texts(run, "Cmd"),

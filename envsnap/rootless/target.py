@@ -100,8 +100,7 @@ class RootlessTarget:
     def _sandbox(self, command: Sequence[str], inputs: Mapping[str, Path], env: Mapping[str, str], scratch: Path) -> Sandbox:
         run = self.root.config.run
         who = identity(self.root.path, self.user if self.user is not None else str(run.get("User") or ""))
-        image_env = dict(entry.split("=", 1) for entry in map(str, run.get("Env") or ()) if "=" in entry)
-        variables = {"PATH": _PATH, "HOSTNAME": HOSTNAME, "HOME": who.home} | image_env | dict(env)
+        variables = {"PATH": _PATH, "HOSTNAME": HOSTNAME, "HOME": who.home, **self.root.config.env, **env}
         workdir = str(run.get("WorkingDir") or "/")
         return Sandbox(
             root=self.root.path,

@@ -9,7 +9,7 @@ from pathlib import Path
 from envsnap.model.image import CheckReason, ImageCheck
 from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
+from envsnap.model.plan import BASE_DIGEST, BASE_NAME, LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
 from envsnap.oci.documents import Config, Manifest
 from envsnap.oci.image import Image, Layer
 from envsnap.progress import Progress
@@ -18,7 +18,6 @@ from envsnap.workflows.assembled import Sources
 from envsnap.workflows.plan import PlanRequest
 from envsnap.workflows.unknown import Unknown
 
-BASE_NAME, BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 _SHOWN, _TITLE = 3, 60
 _RUN = ("Env", "Labels", "WorkingDir", "User", "Entrypoint", "Cmd")
 
@@ -142,9 +141,7 @@ def _named(wrong: list[Layer]) -> str:
 
 def _config(config: Config, image: Image) -> CheckReason:
     same = config.digest == image.config.digest
-    different = [
-        name for name in ("Env", "Labels", "WorkingDir", "User", "Entrypoint", "Cmd") if config.run.get(name) != image.config.run.get(name)
-    ]
+    different = [name for name in _RUN if config.run.get(name) != image.config.run.get(name)]
     return CheckReason(
         id="lock.config",
         status="pass" if same else "fail",

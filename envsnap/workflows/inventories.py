@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -11,10 +11,9 @@ from envsnap.errors import EngineError
 from envsnap.inventory import remembered
 from envsnap.inventory.read import LayerSource, read_inventory
 from envsnap.model.base import Base, BaseInventory, ImageConfig
-from envsnap.oci.documents import Config
 from envsnap.oci.image import BaseImage
-from envsnap.progress import Progress, Task
-from envsnap.registry.client import Registry
+from envsnap.progress import Progress, counted
+from envsnap.registry.client import Registry, image_config
 from envsnap.storage import BlobStore
 from envsnap.workflows.unknown import Unknown
 
@@ -98,11 +97,11 @@ def of_registry(image: BaseImage, *, registry: Registry, cache: Path, progress: 
             LayerSource(
                 name=f"layer {number} of {len(manifest.layers)} of {name}",
                 diff_id=diff_id,
-                open=_counted(lambda layer=layer: registry.open_blob(image.reference, layer), task),  # type: ignore[misc]
+                open=lambda layer=layer: counted(registry.open_blob(image.reference, layer), task),  # type: ignore[misc]
             )
             for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True), 1)
         ]
-        inventory = _read(name, layers, _image_config(config), cache, progress)
+        inventory = _read(name, layers, image_config(config, total), cache, progress)
     return remembered.remember(inventory, config=config.digest, reference=name, cache=cache).inventory
 
 
@@ -125,25 +124,10 @@ def of_engine(reference: str, *, engine: Engine, cache: Path, progress: Progress
             yield from pieces
 
     with progress.task(f"read what is in {name}", total=image.size_bytes, unit="bytes") as task:
-        layer = LayerSource(name=f"what the engine has as {name}", diff_id=None, open=_counted(files, task))
+        layer = LayerSource(name=f"what the engine has as {name}", diff_id=None, open=lambda: counted(files(), task))
         inventory = _read(name, [layer], image.config, cache, progress)
     return remembered.remember(inventory, config=image.config_digest, reference=name, cache=cache).inventory
 
 
 def _read(name: str, layers: Iterable[LayerSource], config: ImageConfig, cache: Path, progress: Progress) -> BaseInventory:
     return read_inventory(name, layers, config, blobs=BlobStore(cache / "blobs"), scratch=cache, progress=progress)
-
-
-def _counted(open_: Callable[[], Iterator[bytes]], task: Task) -> Callable[[], Iterator[bytes]]:
-    def counted() -> Iterator[bytes]:
-        for piece in open_():
-            task.advance(len(piece))
-            yield piece
-
-    return counted
-
-
-def _image_config(config: Config) -> ImageConfig:
-    entries = config.run.get("Env")
-    env = dict(str(entry).split("=", 1) for entry in (entries if isinstance(entries, list) else ()) if "=" in str(entry))
-    return ImageConfig(architecture=config.architecture, os=config.os, env=env)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from envsnap.engines.interface import Engine, EngineImage
 from envsnap.engines.loading import NotTaken
 from envsnap.errors import InputError
 from envsnap.oci.image import Image
-from envsnap.progress import Progress, Task
+from envsnap.progress import Progress, counted
 from envsnap.publish import write
 from envsnap.publish.content import BlobSource
 from envsnap.publish.layout import contents
@@ -47,10 +47,4 @@ def _send(image: Image, engine: Engine, source: BlobSource, progress: Progress) 
 def _load(image: Image, engine: Engine, source: BlobSource, progress: Progress, *, without: int) -> EngineImage:
     files = contents(image, without=without, docker=True)
     with progress.task("load into the engine", total=files.size_bytes, unit="bytes") as task:
-        return engine.load(image, _counted(write.stream(files, source), task))
-
-
-def _counted(pieces: Iterator[bytes], task: Task) -> Iterator[bytes]:
-    for piece in pieces:
-        task.advance(len(piece))
-        yield piece
+        return engine.load(image, counted(write.stream(files, source), task))

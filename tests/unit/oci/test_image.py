@@ -135,3 +135,12 @@ def test_what_is_no_manifest_is_refused(raw: bytes, why: str) -> None:
 def test_what_is_no_config_is_refused(rootfs: object) -> None:
     with pytest.raises(EngineError, match=WHAT):
         read_config(canonical({"rootfs": rootfs}), what=WHAT)
+
+
+@pytest.mark.parametrize("run", [{"Env": 5, "Labels": ["a"]}, {"Env": "A=1", "Labels": "a"}, {"Env": None, "Labels": None}, []])
+def test_a_config_of_strange_kinds_has_neither_variables_nor_labels(run: object) -> None:
+    raw = canonical({"rootfs": {"type": "layers", "diff_ids": []}, "config": run})
+    config = read_config(raw, what="")
+    assert (config.env, config.labels) == ({}, {})
+    made = put_together(BaseImage(config=config, manifest=None), [], CHANGE)
+    assert made.config.env == CHANGE.env and made.config.labels == CHANGE.labels

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from envsnap.errors import EnvsnapError, InputError
+from envsnap.model.plan import BASE_DIGEST
 from envsnap.oci.documents import OCI_INDEX, OCI_MANIFEST, canonical, digest_of
 from envsnap.oci.image import Image
 from envsnap.progress import SILENT
 from envsnap.publish import files, read, write
 from envsnap.publish.content import FirstOf, Stored
-from envsnap.publish.layout import BASE_DIGEST, LEFT_OUT, REF_NAME, blob_path, contents
+from envsnap.publish.layout import LEFT_OUT, REF_NAME, blob_path, contents
 from tests.fakes import layered
 from tests.fakes.layered import REFERENCE, tar_of
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from envsnap.errors import EnvsnapError, InputError, TargetError, UsageError
+from envsnap.model.plan import BASE_DIGEST
 from envsnap.oci.documents import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor
 from envsnap.oci.image import Image
 from envsnap.progress import SILENT
 from envsnap.publish import read, write
 from envsnap.publish.content import FirstOf, Stored, layers_of
-from envsnap.publish.layout import BASE_DIGEST, CONTAINERD_NAME, LEFT_OUT, REF_NAME, blob_path, contents
+from envsnap.publish.layout import CONTAINERD_NAME, LEFT_OUT, REF_NAME, blob_path, contents
 from envsnap.publish.write import FORMS, Form
 from tests.fakes import layered
 from tests.fakes.layered import REFERENCE
