@@ -214,7 +214,11 @@ class Archive:
                 by_hash = release.get("Acquire-By-Hash") == "yes"
                 folder = f"{source.url}/dists/{source.suite}/{component}/binary-{self.arch}"
                 url = f"{folder}/by-hash/SHA256/{sha256}" if by_hash else f"{folder}/Packages{ending}"
-                self._keep(url, sha256, size, limit=_INDEX_LIMIT, what=what)
+                try:
+                    self._keep(url, sha256, size, limit=_INDEX_LIMIT, what=what)
+                except Missing:
+                    why = f"{redaction.url(url)} does not exist, and the signed description names it"
+                    raise EngineError(what, why=why, hint="try again later: the mirror may be in the middle of an update") from None
                 yield _decompressed(self.store.read(f"sha256:{sha256}"), ending, what)
                 return
 

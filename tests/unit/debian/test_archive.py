@@ -207,6 +207,14 @@ def test_a_mirror_that_refuses_is_named(mirror: Mirror, tmp_path: Path, status: 
     assert f"answers {status}" in caught.value.why and "secret" not in caught.value.why and len(count) == tries
 
 
+def test_an_index_that_its_signed_description_names_and_that_is_not_there(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.publish()
+    (mirror.root / "dists/bookworm/main/binary-amd64/Packages.xz").unlink()
+    with pytest.raises(EngineError, match="cannot read the index of bookworm") as caught:
+        archive(mirror, tmp_path / "cache").index()
+    assert "does not exist" in caught.value.why
+
+
 def test_nobody_there(mirror: Mirror, tmp_path: Path) -> None:
     with served(tmp_path) as url:
         pass
