@@ -14,7 +14,8 @@ import msgspec
 from envsnap.attest.keys import PrivateKey
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs, EngineImage
-from envsnap.errors import PlanError, UsageError
+from envsnap.errors import EngineError, PlanError, UsageError
+from envsnap.model.base import Base
 from envsnap.model.image import ImageRecord
 from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.lock import EnvLock
@@ -137,8 +138,8 @@ def build(
         progress.note(f"built by Docker: {'; '.join(why)}")
         engine.require(build=True)
     context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress)
-    if made.base.is_made_here and (base := local.find(made.base.digest or "", cache)) is not None:
-        land(base, [made.base.pinned], engine, Stored(BlobStore(cache / "blobs")), progress)
+    if made.base.is_made_here:
+        _have_base(made.base, engine, cache, progress)
     return _build_by_docker(context, lock, request, engine, registry, cache, progress, started)
 
 
@@ -261,6 +262,17 @@ def _lasting(record: ImageRecord) -> ImageRecord:
 
 
 # By Docker
+
+
+def _have_base(base: Base, engine: DockerEngine, cache: Path, progress: Progress) -> None:
+    """Give the engine a base that was made here: it would ask a public registry for whatever has that name there."""
+    found = local.find(base.digest, cache) if base.digest is not None else None
+    if found is None:
+        why = base.unknown_because or "the cache does not have it"
+        raise EngineError(
+            f"the base {base.reference} is not here", why=why, hint="envsnap build without --offline makes it of its packages"
+        )
+    land(found, [base.pinned], engine, Stored(BlobStore(cache / "blobs")), progress)
 
 
 def _build_by_docker(

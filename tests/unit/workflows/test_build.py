@@ -15,7 +15,7 @@ from envsnap import lockfile
 from envsnap.attest.keys import PrivateKey
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import EngineImage, Pushed
-from envsnap.errors import UsageError
+from envsnap.errors import EngineError, UsageError
 from envsnap.model.base import Base, ImageConfig
 from envsnap.model.debian import DebFile, SystemPlan
 from envsnap.model.layers import SystemPins
@@ -114,6 +114,13 @@ def test_what_another_base_came_down_to_is_not_in_the_image(context: Context) ->
     apt = AptInstall(packages=("zlib1g",), reason="")
     of_packages = replace(PLAN, base=Base(reference="debian:bookworm", family="debian"), steps=(apt,))
     assert system.kept_for(of_packages, context.directory) == SystemPins(plan=PACKAGES, base=PACKAGES)
+
+
+def test_a_base_that_is_gone_is_not_asked_of_a_public_registry(tmp_path: Path) -> None:
+    base = Base(reference="debian:bookworm", family="debian", digest=samples.digest("base"))
+    nobody: Any = SimpleNamespace()
+    with pytest.raises(EngineError, match="debian:bookworm is not here"):
+        build._have_base(base, nobody, tmp_path, SILENT)
 
 
 def test_docker_keeps_no_packages(tmp_path: Path) -> None:
