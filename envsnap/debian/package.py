@@ -29,7 +29,6 @@ class Package:
     depends: tuple[Group, ...] = ()
     provides: tuple[Relation, ...] = ()
     excludes: tuple[Relation, ...] = ()
-    replaces: tuple[Relation, ...] = ()
     essential: bool = False
     priority: int = len(_PRIORITIES)
     source_of: DebFile | None = None
@@ -80,7 +79,6 @@ def _package(fields: Stanza, file: DebFile | None) -> Package:
         depends=relations("Pre-Depends", "Depends"),
         provides=single("Provides"),
         excludes=single("Conflicts", "Breaks"),
-        replaces=single("Replaces"),
         essential=fields.get("Essential") == "yes",
         priority=_PRIORITIES.index(priority) if priority in _PRIORITIES else len(_PRIORITIES),
         source_of=file,

@@ -105,7 +105,7 @@ def _system_error(error: BaseException) -> OSError | None:
 
 
 @contextmanager
-def engine_errors(what: str, *, hint: str = "") -> Iterator[None]:
+def engine_errors(what: str) -> Iterator[None]:
     """Turn whatever docker-py raises into an EngineError that says `what` failed."""
     import requests
     from docker.errors import APIError, DockerException
@@ -113,11 +113,9 @@ def engine_errors(what: str, *, hint: str = "") -> Iterator[None]:
     try:
         yield
     except APIError as error:
-        raise failure(what, error.explanation or str(error), hint=hint) from error
+        raise failure(what, error.explanation or str(error)) from error
     except (requests.RequestException, DockerException) as error:
-        raise EngineError(
-            what, why=redaction.text(innermost(error)), hint=hint or "is the engine still running?   docker version"
-        ) from error
+        raise EngineError(what, why=redaction.text(innermost(error)), hint="is the engine still running?   docker version") from error
 
 
 def failure(what: str, said: str, *, hint: str = "") -> EngineError:

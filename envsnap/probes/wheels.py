@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from envsnap.errors import EngineError
+from envsnap.guest.pip_config import effective_pip_options
 from envsnap.model.plan import PinnedWheel
 from envsnap.probes.index import Found, PipConfig, published
 from envsnap.probes.pages import ListedFile, Location, NoProject, Pages, Unanswered
@@ -27,8 +29,6 @@ def pip_config(python: str, pip_conf: Path | None, env: Mapping[str, str]) -> Pi
     Raises:
         EngineError: pip cannot be asked.
     """
-    from envsnap.guest.pip_config import effective_pip_options
-
     asked = {**env, **({"PIP_CONFIG_FILE": str(pip_conf)} if pip_conf is not None else {})}
     try:
         done = run((python, "-m", "pip", "config", "list"), env=asked, timeout_s=_CONFIG_TIMEOUT_S)
@@ -41,8 +41,6 @@ def pip_config(python: str, pip_conf: Path | None, env: Mapping[str, str]) -> Pi
 
 def _settings(text: str) -> Iterable[tuple[str, str]]:
     """Lines such as `global.index-url='https://…'`, as `pip config list` prints them: Python's literals."""
-    import ast
-
     for line in text.splitlines():
         name, _, literal = line.partition("=")
         try:

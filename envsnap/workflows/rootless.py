@@ -41,7 +41,6 @@ def target_for(
     env: Mapping[str, str],
     gpus: str = "none",
     user: str | None = None,
-    python: str = "python",
     progress: Progress,
 ) -> RootlessTarget:
     """A place for guest scripts in the image.
@@ -55,7 +54,7 @@ def target_for(
     """
     found = runtime.find(env, gpus=gpus)  # before anything large is unpacked in vain
     root = root_of(image, blobs, cache=cache, progress=progress)
-    return RootlessTarget(root=root, runtime=found, name=name, python=python, gpus=gpus, user=user)
+    return RootlessTarget(root=root, runtime=found, name=name, gpus=gpus, user=user)
 
 
 def _opener(blobs: BlobSource, blob: Descriptor) -> OpenLayer:
