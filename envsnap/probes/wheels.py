@@ -19,7 +19,7 @@ from envsnap.storage import BlobStore, BlobWriter
 
 _THREADS = 4
 _ATTEMPTS = 5
-_PIECE = 1 << 20
+_LIMIT_BYTES = 16 << 30  # of one wheel: a lock says no sizes, and a disk is soon full
 _CONFIG_TIMEOUT_S = 60
 
 
@@ -158,6 +158,8 @@ class Wheels:
                 for piece in self._pages.pieces(location, file, start=done):
                     blob.write(piece)
                     done += len(piece)
+                    if done > _LIMIT_BYTES:
+                        raise EngineError(f"refused {file.name}", why=f"{location.shown} sends more than {_LIMIT_BYTES >> 30} GiB of it")
                     task.advance(len(piece))
             except Unanswered:
                 if attempt == _ATTEMPTS:
