@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +38,12 @@ def envsnap(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProces
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def forget(engine: DockerEngine, *names: str) -> None:
+    """Images with all of their names."""
+    for image in filter(None, map(engine.image, names)):
+        subprocess.run(["docker", "image", "rm", "--force", image.image_id], capture_output=True)
 
 
 def listing(place: Path) -> set[str]:
@@ -78,6 +83,7 @@ def test_an_interrupted_build_leaves_nothing_half_made(place: Path, engine: Dock
         if child.returncode not in (0, -signal.SIGINT):  # the latter of a process that was ending anyway
             break
         shutil.rmtree(place / "images")
+        forget(engine, f"envsnap-test/interrupted:{nonce}")
         child, talk, nonce = interrupted_build(place, debian_base, which, pause)
     assert child.returncode == 130, talk
     assert b"Traceback" not in talk
@@ -172,48 +178,4 @@ def test_what_is_lent_to_a_build_stays_out_of_what_is_pushed(
         assert not [name for name, data in (*opened.in_registry(tag), *said, *opened.below(place / "images")) if secret.encode() in data]
         assert not [name for name, data in opened.below(place.parent / "cache") if secret.encode() in data]
     finally:
-        subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True)
-
-
-@pytest.fixture
-def base_of_the_engine(engine: DockerEngine, debian_base: str) -> Iterator[str]:
-    """A base that no registry has, with a user of its own."""
-    tag = f"envsnap-test/only-here:{os.getpid()}"
-    dockerfile = f"FROM {debian_base}\nRUN useradd --uid 4321 somebody\nUSER somebody\n"
-    subprocess.run(["docker", "build", "--quiet", "--tag", tag, "-"], input=dockerfile, text=True, check=True, capture_output=True)
-    yield tag
-    subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True)
-
-
-def test_a_base_that_only_the_engine_has_is_built_on_by_docker(place: Path, base_of_the_engine: str, engine: DockerEngine) -> None:
-    tag = "envsnap-test/on-only-here:1"
-    refused = envsnap("build", "lockfiles/empty.yaml", "--engine", "oci", "--base", base_of_the_engine, "-t", tag, cwd=place, code=5)
-    assert "only an engine has the base" in refused.stderr
-    assert "--engine docker" in refused.stderr
-    assert engine.image(tag) is None
-    try:
-        done = envsnap("build", "lockfiles/empty.yaml", "--base", base_of_the_engine, "-t", tag, "--json", cwd=place)
-        assert "built by Docker: only an engine has the base" in done.stderr
-        assert json.loads(done.stdout)["engine"] == "docker"
-        assert docker_run(tag, "id", "-u") == "4321"
-    finally:
-        subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True)
-
-
-def test_a_base_with_a_user_keeps_it_and_the_environment_is_roots(
-    place: Path, base_of_the_engine: str, registry: str, engine: DockerEngine
-) -> None:
-    base, tag = f"{registry}/envsnap-test/with-user:1", "envsnap-test/on-user:1"
-    for command in (["tag", base_of_the_engine, base], ["push", "--quiet", base]):
-        subprocess.run(["docker", *command], check=True, capture_output=True)
-    try:
-        done = envsnap("build", "lockfiles/empty.yaml", "--base", base, "-t", tag, "--json", cwd=place)
-        assert json.loads(done.stdout)["engine"] == "oci"
-        assert docker_run(tag, "sh", "-c", "id -u; touch ~/x && stat -c %u /opt/envsnap/env ~/x") == "4321\n0\n4321"
-        envsnap("verify", tag, "--gpus", "none", "--require", "L0", cwd=place)
-    finally:
-        subprocess.run(["docker", "image", "rm", "--force", tag, base], capture_output=True)
-
-
-def docker_run(image: str, *command: str) -> str:
-    return subprocess.run(["docker", "run", "--rm", image, *command], capture_output=True, text=True, check=True).stdout.strip()
+        forget(engine, tag)

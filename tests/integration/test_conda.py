@@ -1,9 +1,10 @@
-"""An environment of conda with pip on top: captured, built on a real engine, and the same there."""
+"""An environment of conda with pip on top: captured, built, run by a real engine, and the same there."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def lock(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def image(engine: DockerEngine, root: Path, lock: Path, debian_base: str) -> Iterator[str]:
-    envsnap(root, "build", str(lock), "--base", debian_base, "-t", TAG, "--ca-bundle", CA_BUNDLE)
+    assert envsnap(root, "build", str(lock), "--base", debian_base, "-t", TAG, "--ca-bundle", CA_BUNDLE)["engine"] == "oci"
     yield TAG
     built = engine.image(TAG)
     if built is not None:
@@ -67,6 +68,38 @@ def test_binaries_scripts_and_edits_work_at_the_new_prefix(root: Path, image: st
     assert inside(image, "demo-native") == "/opt/envsnap/env/share/demo\n"
     assert inside(image, "cat", "/opt/envsnap/env/share/demo/where.txt") == "edited, below /opt/envsnap/env\n"
     assert inside(image, "sh", "-c", f"grep -rl {root} /opt/envsnap/env --include=*.json --include=*.txt || true") == ""
+
+
+def test_the_standard_library_and_all_packages_have_byte_code(image: str) -> None:
+    """Of conda, and of pip."""
+    code = "import argparse, json, demo_native, demo_pure, demo_module"
+    done = subprocess.run(["docker", "run", "--rm", image, "python", "-B", "-v", "-c", code], capture_output=True, text=True, check=True)
+    compiled = re.findall(r"^# code object from '?(/opt/envsnap/env/\S+?)'?$", done.stderr, re.MULTILINE)
+    assert {"argparse", "demo_native", "demo_module"} <= {Path(path).name.partition(".")[0] for path in compiled}
+    assert [path for path in compiled if not path.endswith(".pyc")] == []
+
+
+FILES = """
+cd /opt/envsnap/env
+find . -name __pycache__ -prune -o -printf '%y %#m %U:%G %p -> %l\\n' | sort
+find . -name '*.pyc' -prune -o -type f -print0 | sort -z | xargs -0 sha256sum
+"""
+OF_THE_INSTALLER = re.compile(r"/(INSTALLER|RECORD|REQUESTED|bin/demo-main)\b")  # the latter a script of an entry point
+
+
+def test_docker_builds_the_same_files_from_the_same_plan(
+    engine: DockerEngine, root: Path, image: str, lock: Path, debian_base: str
+) -> None:
+    tag = "envsnap-test/conda:docker"
+    built = envsnap(root, "build", str(lock), "--base", debian_base, "-t", tag, "--ca-bundle", CA_BUNDLE, "--engine", "docker")
+    try:
+        assert built["engine"] == "docker"
+        listings = [inside(name, "sh", "-c", FILES).splitlines() for name in (image, tag)]
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True)
+    assembled, by_docker = ([line for line in listing if not OF_THE_INSTALLER.search(line)] for listing in listings)
+    assert len(assembled) > 1000
+    assert assembled == by_docker
 
 
 def test_the_image_is_the_lock(root: Path, image: str) -> None:
@@ -139,7 +172,10 @@ def test_a_conda_client_of_the_base_makes_the_same_packages_at_the_images_prefix
         with conda.serving(root / "channel", network[0]["IPAM"]["Config"][0]["Gateway"]) as url:
             conda.install(url, tmp_path / "env", tmp_path / "packages")
             document = envsnap(tmp_path, "capture", "--python", str(tmp_path / "env"), "--name", "explicit", "--offline")
-            envsnap(tmp_path, "build", str(document["lock"]), "--base", base, "-t", tag, "--ca-bundle", CA_BUNDLE)
+            words = ("build", str(document["lock"]), "--base", base, "-t", tag, "--ca-bundle", CA_BUNDLE, "--engine")
+            refused = envsnap(tmp_path, *words, "oci", code=5)["error"]
+            assert "conda client" in refused["why"] and "--engine docker" in refused["hint"]
+            assert envsnap(tmp_path, *words, "auto")["engine"] == "docker"
         assert inside(tag, "demo-native") == "/opt/envsnap/env/share/demo\n"
         verdict = envsnap(tmp_path, "verify", tag, "--gpus", "none", "--require", "L0")
         assert verdict["verdict"] == "pass", verdict["checks"]

@@ -1,4 +1,4 @@
-"""What no index has, is edited or lies elsewhere: captured, built on a real engine, and equal file for file."""
+"""What no index has, is edited or lies elsewhere: captured, built, run by a real engine, and equal file for file."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def lock(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def image(engine: DockerEngine, root: Path, lock: Path, debian_base: str) -> Iterator[str]:
-    envsnap(root, "build", str(lock), "--base", debian_base, "-t", TAG, "--ca-bundle", CA_BUNDLE)
+    assert envsnap(root, "build", str(lock), "--base", debian_base, "-t", TAG, "--ca-bundle", CA_BUNDLE)["engine"] == "oci"
     yield TAG
     built = engine.image(TAG)
     if built is not None:
