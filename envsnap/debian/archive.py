@@ -35,6 +35,13 @@ from envsnap.storage import BlobStore, write_file
 
 _RELEASE_LIMIT = 4 << 20
 _INDEX_LIMIT = 512 << 20  # uncompressed; Debian's largest has 55 MB
+_PIECE = 1 << 20
+# A field that `package.offered` or `Index` reads, with its continuations, or the empty line between two stanzas.
+_NEEDED = re.compile(
+    rb"^(?:(?:Package|Version|Architecture|Filename|SHA256|Size|Priority|Essential|(?:Pre-)?Depends|Provides|Conflicts|Breaks|Replaces):"
+    rb"[^\n]*(?:\n[ \t][^\n]*)*)?\n",
+    re.MULTILINE,
+)
 _DEB_LIMIT = 4 << 30
 _PARALLEL = 6
 _HASHED = re.compile(r"\s*([0-9a-f]{64})\s+(\d+)\s+(\S+)\s*\Z")
@@ -219,7 +226,7 @@ class Archive:
                 except Missing:
                     why = f"{redaction.url(url)} does not exist, and the signed description names it"
                     raise EngineError(what, why=why, hint="try again later: the mirror may be in the middle of an update") from None
-                yield _decompressed(self.store.read(f"sha256:{sha256}"), ending, what)
+                yield needed(self.store.read(f"sha256:{sha256}"), ending, what)
                 return
 
     # Files
@@ -265,15 +272,40 @@ def _time(text: str | None) -> dt.datetime | None:
     return found if found.tzinfo is not None else found.replace(tzinfo=dt.timezone.utc)
 
 
-def _decompressed(data: bytes, ending: str, what: str) -> bytes:
-    """At most `_INDEX_LIMIT` bytes: a signed index is no bomb, but its memory is ours."""
+def needed(data: bytes, ending: str, what: str) -> bytes:
+    """The text of an index without what resolving does not ask for: descriptions and tags are half of it.
+
+    A signed index is no bomb, but its memory is ours: at most `_INDEX_LIMIT` bytes are ever made of it, a piece at a time.
+
+    Args:
+        ending: ".xz" or ".gz".
+
+    Raises:
+        InputError: it cannot be decompressed, or is beyond the limit.
+    """
+    kept, size, rest = [], 0, b""
     try:
-        if ending == ".xz":
-            text = lzma.LZMADecompressor(memlimit=256 << 20).decompress(data, max_length=_INDEX_LIMIT + 1)
-        else:
-            text = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(data, _INDEX_LIMIT + 1)
+        for piece in _decompressed(data, ending):
+            size += len(piece)
+            if size > _INDEX_LIMIT:
+                raise InputError(what, why=f"it has more than {_INDEX_LIMIT} bytes")
+            whole, mark, rest = (rest + piece).rpartition(b"\n\n")
+            kept.append(b"".join(_NEEDED.findall(whole + mark)))
     except (lzma.LZMAError, zlib.error, EOFError) as error:
         raise InputError(what, why=f"it cannot be decompressed: {error}") from error
-    if len(text) > _INDEX_LIMIT:
-        raise InputError(what, why=f"it has more than {_INDEX_LIMIT} bytes")
-    return text
+    return b"".join((*kept, *_NEEDED.findall(rest + b"\n")))
+
+
+def _decompressed(data: bytes, ending: str) -> Iterator[bytes]:
+    if ending == ".xz":
+        xz = lzma.LZMADecompressor(memlimit=256 << 20)
+        while piece := xz.decompress(data, _PIECE):
+            yield piece
+            data = b""
+            if xz.eof:
+                return
+    else:
+        gz = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        while piece := gz.decompress(data, _PIECE):
+            yield piece
+            data = gz.unconsumed_tail

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
+import lzma
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.debian import archive as module
 from envsnap.debian import transfer
-from envsnap.debian.archive import Archive, Settings
+from envsnap.debian.archive import Archive, Settings, needed
 from envsnap.debian.distributions import find
+from envsnap.debian.index import Index
 from envsnap.debian.keys import shipped, verified
 from envsnap.debian.sources import sources
 from envsnap.errors import EngineError, EnvsnapError, InputError, PlanError, UsageError
@@ -303,3 +307,53 @@ def test_distributions_that_are_not_known() -> None:
     for name in ("debian 10", "alpine 3.20", "debian", ""):
         with pytest.raises(EnvsnapError, match="not known"):
             find(name)
+
+
+INDEX = b"""Package: a
+Version: 2:1.0-1
+Architecture: amd64
+Depends: b (>= 1),
+ c | d
+Description: what it is for
+ Package: not one
+Provides: virtual (= 1.0)
+Filename: pool/a.deb
+Size: 1
+SHA256: 0000000000000000000000000000000000000000000000000000000000000000
+Tag: role::program
+
+Package: b
+Version: 1
+Architecture: all
+Essential: yes
+Priority: required
+Filename: pool/b.deb
+Size: 2
+SHA256: 1111111111111111111111111111111111111111111111111111111111111111
+"""
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 1 << 20])
+@pytest.mark.parametrize(("ending", "compress"), [(".xz", lzma.compress), (".gz", gzip.compress)])
+def test_an_index_is_read_in_pieces_and_without_what_is_not_needed(
+    ending: str, compress: Callable[[bytes], bytes], piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PIECE", piece)
+    text = needed(compress(INDEX), ending, "what")
+    assert b"what it is for" not in text and b"Tag" not in text and b"not one" not in text
+    found, whole = Index([(text, "main")]), Index([(INDEX, "main")])
+    assert [found.candidates(name) for name in "ab"] == [whole.candidates(name) for name in "ab"]
+    assert [str(group) for group in found.candidates("a")[0].depends] == [str(group) for group in whole.candidates("a")[0].depends]
+    assert [package.name for package in found.providers("virtual")] == ["a"]
+    assert found.essential() == ["b"]
+
+
+@pytest.mark.parametrize(("ending", "compress"), [(".xz", lzma.compress), (".gz", gzip.compress)])
+def test_an_index_beyond_the_limit_is_refused(ending: str, compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PIECE", 4096)
+    monkeypatch.setattr(module, "_INDEX_LIMIT", 100_000)
+    with pytest.raises(InputError, match="cannot read") as caught:
+        needed(compress(bytes(1_000_000)), ending, "cannot read the index")
+    assert "more than 100000 bytes" in caught.value.why
+    with pytest.raises(InputError, match="cannot read"):
+        needed(b"no such thing", ending, "cannot read the index")
