@@ -56,8 +56,11 @@ def golden(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Costs, as ratios to something measured in the same run."""
-    session.run("python", "tests/bench.py", *session.posargs)
+    """Costs, as ratios to something measured in the same run: of the commands (PYTHON), or of images (images LOCK …)."""
+    if session.posargs[:1] == ["images"]:
+        session.run("python", "tests/bench_images.py", *session.posargs[1:])
+    else:
+        session.run("python", "tests/bench.py", *session.posargs)
 
 
 @nox.session

@@ -3,6 +3,8 @@
 help      `envsnap --help` against `python -c pass`
 facts     the collector without torch probe, imports and integrity against `pip freeze` of the same environment
 hashing   the collector with integrity against SHA-256 of the same files with all cores
+
+`nox -s bench -- images LOCK …` is about images: see bench_images.py.
 """
 
 from __future__ import annotations
