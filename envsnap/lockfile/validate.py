@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from packaging.version import InvalidVersion, Version
+
 from envsnap import redaction
 from envsnap.lockfile.digest import package_order, system_package_order
 from envsnap.model.lock import (
@@ -101,12 +103,24 @@ def package_problems(package: LockedPackage, source: LockedSource | None) -> Ite
     """Each violation as ".field: sentence"."""
     if "--" in package.name:
         yield f".name: {package.name!r} is not normalised: runs of '-' become one"
-    if package.file is not None and normalised(package.file.split("-")[0]) != package.name:
-        yield f".file: {package.file!r} is not a wheel of {package.name}"
+    if package.file is not None and not is_wheel_of(package.name, package.version, package.file):
+        yield f".file: {package.file!r} is not a wheel of {package.name} {package.version}"
     if package.blob is not None and package.file is None and "file" not in PROOF.get(package.provenance, ()):
         yield ".file: missing; a packed wheel has a name"
     yield from _provenance(package, source)
     yield from _origin(package.origin)
+
+
+def is_wheel_of(name: str, version: str, file: str) -> bool:
+    """By the file's name, which whoever installs it holds against what is inside."""
+    parts = file.split("-")
+    if len(parts) < 5 or normalised(parts[0]) != name:
+        return False
+    found = parts[1].replace("_", "-")
+    try:
+        return Version(found) == Version(version)
+    except InvalidVersion:
+        return found == version.replace("_", "-")
 
 
 def _provenance(package: LockedPackage, source: LockedSource | None) -> Iterator[str]:

@@ -92,7 +92,8 @@ SENTENCES: list[tuple[str, Edit, str]] = [
     ("order", lambda plain: plain["packages"].reverse(), "packages[1]: wandb comes after yolotools; the list must be sorted"),
     ("twice", lambda plain: plain["packages"].insert(0, plain["packages"][0]), "packages[1]: numpy is there twice"),
     ("not normalised", put("packages", 0, "name", value="num--py"), "packages[0].name: 'num--py' is not normalised: runs of '-' become one"),
-    ("another's wheel", put("packages", 0, "file", value="torch-2.12.1-py3-none-any.whl"), "packages[0].file: 'torch-2.12.1-py3-none-any.whl' is not a wheel of numpy"),
+    ("another's wheel", put("packages", 0, "file", value="torch-2.12.1-py3-none-any.whl"), "packages[0].file: 'torch-2.12.1-py3-none-any.whl' is not a wheel of numpy 2.4.6"),
+    ("another version's wheel", put("packages", 0, "file", value="numpy-1.99-py3-none-any.whl"), "packages[0].file: 'numpy-1.99-py3-none-any.whl' is not a wheel of numpy 2.4.6"),
     ("index without hash", drop("packages", 0, "sha256"), "packages[0].sha256: missing; provenance 'index' needs it"),
     ("index without files", drop("packages", 0, "files"), "packages[0].files: missing; provenance 'index' needs it"),
     ("index without file", drop("packages", 0, "file"), "packages[0].file: missing; provenance 'index' needs it"),
@@ -187,7 +188,7 @@ def test_a_truncated_lock_says_so(share: float) -> None:
 @pytest.mark.parametrize(
     ("edit", "part"),
     [
-        (put("packages", 0, "version", value="2.4.7"), "digest"),
+        (put("packages", 0, "version", value="2.4.6.0"), "digest"),
         (put("env", "OMP_NUM_THREADS", value="8"), "digest"),
         (put("source", "branch", value="x"), "digest"),
         (put("observed", "platform", "kernel", value="x"), "observed.digest"),
