@@ -39,6 +39,7 @@ HEADER = struct.Struct("<III")
 CODING = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")  # PEP 263
 EVERYWHERE = frozenset(("ascii", "us-ascii", "utf-8", "utf8", "utf-8-sig", "latin-1", "latin1", "iso-8859-1", "iso8859-1"))
 ALWAYS_TWICE = sys.version_info >= (3, 14)  # what else hangs on known strings there, nobody has looked up
+HASHES_ARE_FIXED = not sys.flags.hash_randomization
 SETS_ARE_SORTED = sys.version_info >= (3, 11)  # by marshal itself
 
 # One-character strings are kept by the interpreter, whoever made them: once interned, they are in every module.
@@ -127,7 +128,7 @@ def hashed_by_value(constant: Any) -> bool:
     if type(constant) in (tuple, frozenset):
         return all(map(hashed_by_value, constant))
     if type(constant) in (str, bytes):
-        return not sys.flags.hash_randomization
+        return HASHES_ARE_FIXED
     return constant is not None and constant is not Ellipsis
 
 

@@ -72,8 +72,8 @@ def test_push_and_pull_through_a_registry(home: Path, capsys: pytest.CaptureFixt
         (["push", "nowhere:1"], 6, "there is no image nowhere:1 here"),
         (["push", "example.com/yolo:1", "No Name"], 2, "'No Name' is not the name of an image"),
         (["push", "nowhere.yaml"], 4, "cannot read the lock nowhere.yaml"),
-        (["pull", "example.com/yolo:1"], 6, "cannot reach a Docker engine"),
-        (["pull", "example.com/yolo:1", "--to", "layout"], 2, "neither engine nor oci:DIR"),
+        (["pull", "example.com/yolo:1", "--to", "engine"], 6, "cannot reach a Docker engine"),
+        (["pull", "example.com/yolo:1", "--to", "layout"], 2, "neither engine nor cache nor oci:DIR"),
         (["save", "nowhere:1", "a.tar"], 6, "there is no image nowhere:1 here"),
         (["save", "example.com/yolo:1", "."], 2, "is a directory"),
         (["load", "nowhere.tar"], 4, "cannot read nowhere.tar"),
@@ -129,7 +129,7 @@ def test_sizes_are_read_as_people_write_them(text: str | None, size: int | None)
 def test_screens_say_what_happened_last(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, last in (
         (["save", "example.com/yolo:1", "yolo.tar"], "wrote yolo.tar"),
-        (["load", "yolo.tar"], "loaded into the cache"),
+        (["load", "yolo.tar"], "loaded into envsnap's own store"),
         (["cache"], "all"),
         (["cache", "prune", "--layers"], "freed"),
     ):

@@ -37,6 +37,7 @@ def test_versions_in_order() -> None:
     backwards = ordered[::-1]
     assert sorted(backwards, key=version.key) == ordered
     assert version.key("1.0") == version.key("0:1.00-0")
+    assert version.satisfies("0~", "<<", "0") and version.satisfies("", "=", "0")
     assert version.satisfies("1", "", "9")
     assert version.satisfies("1", ">=", "1") and version.satisfies("2", ">>", "1") and not version.satisfies("1", ">>", "1")
 

@@ -86,7 +86,12 @@ def test_differences_are_grouped_and_counted() -> None:
 def test_doctor_says_how_to_mend() -> None:
     screen = doctor.screen([Ability(name="engine", state="broken", found="permission denied", hint="join the group docker")])
     assert "join the group docker" in screen
-    assert screen.endswith("1 to mend before this host can build")
+    assert screen.endswith("this host can build, and verify where an engine or bubblewrap is, without Docker; what is missing is optional")
+    missing = doctor.screen([Ability(name="git", state="missing", found="not on PATH", hint="install git")])
+    assert missing.endswith("1 to mend: git")
+    runtime = Ability(name="runtime", state="ok", found="bubblewrap 0.8.0")
+    without = doctor.screen([Ability(name="engine", state="missing", found="no socket", hint="install Docker"), runtime])
+    assert without.endswith("this host can build and verify, without Docker; what is missing is optional")
     optional = doctor.screen(
         [Ability(name="engine", state="ok", found="26.1"), Ability(name="GPU", state="missing", found="none", hint="-")]
     )

@@ -16,7 +16,9 @@ from envsnap.oci.documents import OCI_MANIFEST, digest_of
 from envsnap.oci.image import Image, RunConfig, put_together
 from envsnap.progress import SILENT
 from envsnap.publish import read
+from envsnap.publish.content import layers_of
 from envsnap.registry.client import Registry
+from envsnap.storage import BlobStore
 from envsnap.workflows import local, transfer
 from envsnap.workflows.transfer import Places
 from tests.fakes import layered, registry
@@ -174,7 +176,8 @@ def test_names_that_nothing_has(world: World, tmp_path: Path) -> None:
 
 def test_pull_into_an_engine_that_reaches_no_registry_goes_through_here(world: World) -> None:
     transfer.push(world.name, [], world.places, SILENT)
-    moved = transfer.pull(world.name, world.places, SILENT)
+    moved, to = transfer.pull(world.name, world.places, SILENT)
+    assert to == "engine"
     assert world.engine.tags == {world.name: world.image.config.digest}
     assert moved.config_digest == world.image.config.digest
 
@@ -220,8 +223,22 @@ def test_what_is_not_trusted_is_not_kept(world: World, tmp_path: Path) -> None:
 def test_an_engine_that_does_not_answer_is_said_before_the_registry_is_asked(world: World) -> None:
     world.engine.answers = False
     with pytest.raises(EngineError, match="cannot reach"):
-        transfer.pull(world.name, world.places, SILENT)
+        transfer.pull(world.name, world.places, SILENT, to="engine")
     assert world.registry.asked == []
+
+
+def test_pull_where_no_engine_answers_keeps_the_image_whole(world: World, tmp_path: Path) -> None:
+    transfer.push(world.name, [], world.places, SILENT)
+    world.engine.answers = False
+    elsewhere = dataclasses.replace(world.places, cache=tmp_path / "elsewhere")
+    moved, to = transfer.pull(world.name, elsewhere, SILENT)
+    assert to == "cache"
+    assert moved.config_digest == world.image.config.digest
+    kept = local.find(world.name, elsewhere.cache)
+    assert kept is not None
+    assert kept.config.digest == world.image.config.digest
+    store = BlobStore(elsewhere.cache / "blobs")
+    assert all(store.has(layer.blob.digest) for layer in layers_of(kept) if layer.blob is not None)
 
 
 # save and load
