@@ -9,6 +9,7 @@ import click
 from envsnap.cli import main, moving
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
+from envsnap.cli.registry_options import Registries, registry_options
 
 _HELP = """What is known of base images.
 
@@ -25,8 +26,9 @@ _WORDS = {"list": 0, "inspect": 1, "export": 2, "import": None}  # how many each
 @click.argument("action", type=click.Choice(list(_WORDS)), default="list")
 @click.argument("words", metavar="[REF] [FILE]…", nargs=-1)
 @click.option("--deep", is_flag=True, help="inspect: read all that is in the image, once, unless that was done before.")
+@registry_options
 @main.shared_options
-def command(console: Console, action: str, words: tuple[str, ...], deep: bool) -> None:
+def command(console: Console, action: str, words: tuple[str, ...], deep: bool, registries: Registries) -> None:
     """See `_HELP`."""
     _require(action, words)
     from envsnap.report import bases as report
@@ -40,7 +42,7 @@ def command(console: Console, action: str, words: tuple[str, ...], deep: bool) -
         taken = [workflow.load(Path(word), cache_directory()) for word in words]
         console.answer(report.imported_screen(taken), report.imported_document(taken))
         return
-    with moving.places() as places:
+    with moving.places(registries) as places:
         if action == "inspect":
             seen = workflow.inspect(words[0], places, console, deep=deep)
             console.answer(report.screen(seen), report.document(seen))

@@ -11,6 +11,7 @@ import click
 from envsnap.cli import keys, main, planning
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
+from envsnap.cli.registry_options import Registries
 
 
 @click.command(epilog="Example:  envsnap build lockfiles/yolo-train.yaml -t registry.example.com/vision/yolo-train:2026-q4 --push")
@@ -34,9 +35,7 @@ def command(
     console: Console,
     lock: Path,
     tag: tuple[str, ...],
-    ca_bundle: Path | None,
-    registry_mirror: tuple[str, ...],
-    plain_http: tuple[str, ...],
+    registries: Registries,
     engine: Any,
     push: bool,
     load: bool,
@@ -62,7 +61,7 @@ def command(
         push=push,
         load=load,
         offline=offline,
-        ca_bundle=ca_bundle,
+        ca_bundle=registries.ca_bundle,
         pip_conf=pip_conf,
         vendor=vendor,
         sbom=sbom,
@@ -73,19 +72,19 @@ def command(
         lock,
         request,
         DockerEngine(os.environ),
-        planning.registry(ca_bundle, registry_mirror, plain_http),
+        registries.client(),
         packages=planning.packages(
             lock,
             cache,
             apt_mirror,
             apt_keyring,
-            ca_bundle,
+            registries.ca_bundle,
             offline=offline,
             fetch=True,
             refresh=request.plan.refresh_base,
             progress=console,
         ),
-        env=planning.network_environment(ca_bundle),
+        env=registries.environment(),
         cache=cache,
         progress=console,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import click
 from envsnap.cli import main, planning
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
+from envsnap.cli.registry_options import Registries, registry_options
 
 
 @click.command(epilog="Example:  envsnap check registry.example.com/vision/yolo-train:2026-q4 --lock lockfiles/yolo-train.yaml")
@@ -25,10 +25,10 @@ from envsnap.cli.console import Console
     help="Of the lock's repository.",
 )
 @click.option("--pip-conf", type=planning.FILE, metavar="F", help="pip configuration (indexes, credentials).")
-@click.option("--ca-bundle", type=planning.FILE, metavar="F", help="CA certificates for registries.")
+@registry_options
 @main.shared_options
 def command(
-    console: Console, image: str, lock: Path | None, fetch: bool, project: Path, pip_conf: Path | None, ca_bundle: Path | None
+    console: Console, image: str, lock: Path | None, fetch: bool, project: Path, pip_conf: Path | None, registries: Registries
 ) -> None:
     """Is an image for this machine, and its lock's? Asked of its registry, before anything is pulled; exit code 7 is a no."""
     from envsnap.report import check as report
@@ -37,14 +37,16 @@ def command(
 
     cache = cache_directory()
     sources = Sources(
-        registry=planning.registry(ca_bundle, (), ()),
+        registry=registries.client(),
         engine=None,
-        env={**os.environ},
+        env=registries.environment(),
         cache=cache,
-        packages=planning.packages(lock, cache, None, None, ca_bundle, offline=False, fetch=fetch, refresh=False, progress=console),
+        packages=planning.packages(
+            lock, cache, None, None, registries.ca_bundle, offline=False, fetch=fetch, refresh=False, progress=console
+        ),
         fetch=fetch,
         pip_conf=pip_conf,
-        ca_bundle=ca_bundle,
+        ca_bundle=registries.ca_bundle,
     )
     found = workflow.check(image, lock, platform.machine(), project, sources, console)
     console.answer(report.screen(found, console.width), report.document(found))

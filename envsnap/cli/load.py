@@ -9,6 +9,7 @@ import click
 
 from envsnap.cli import main, moving
 from envsnap.cli.console import Console
+from envsnap.cli.registry_options import Registries, registry_options
 
 if TYPE_CHECKING:
     from envsnap.workflows.transfer import To
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 @click.option(
     "--to", type=click.Choice(["engine", "cache"]), help="Default: the engine where one answers; from the cache, push sends it on."
 )
+@registry_options
 @main.shared_options
-def command(console: Console, file: Path, tag: tuple[str, ...], to: To | None) -> None:
+def command(console: Console, file: Path, tag: tuple[str, ...], to: To | None, registries: Registries) -> None:
     """Take an image from an archive or an image layout. All of it is hashed first."""
     from envsnap.report import transfer as report
     from envsnap.workflows import transfer
 
-    with moving.places() as places:
+    with moving.places(registries) as places:
         moved, landed = transfer.load(file, tag, places, console, to=to)
     console.answer(report.loaded_screen(moved, landed), report.loaded_document(moved, landed))

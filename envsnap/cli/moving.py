@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from envsnap.cli.cache import cache_directory
 
 if TYPE_CHECKING:
+    from envsnap.cli.registry_options import Registries
     from envsnap.workflows.transfer import Places
 
 
 @contextmanager
-def places() -> Iterator[Places]:
-    """The engine, registries and cache of whoever called."""
+def places(registries: Registries) -> Iterator[Places]:
+    """The engine and cache of whoever called, and registries, asked as the options say."""
     from envsnap.engines.docker import DockerEngine
-    from envsnap.registry.client import Registry
     from envsnap.workflows.transfer import Places
 
-    engine, registry = DockerEngine(os.environ), Registry(os.environ)
+    engine, registry = DockerEngine(os.environ), registries.client()
     try:
         yield Places(engine=engine, registry=registry, cache=cache_directory(), machine=platform.machine())
     finally:

@@ -10,6 +10,7 @@ import click
 from envsnap.cli import main, planning
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
+from envsnap.cli.registry_options import Registries
 
 
 @click.command(epilog="Example:  envsnap plan lockfiles/yolo-train.yaml --base slim")
@@ -21,10 +22,8 @@ def command(
     console: Console,
     lock: Path,
     fetch: bool,
-    ca_bundle: Path | None,
+    registries: Registries,
     offline: bool,
-    registry_mirror: tuple[str, ...],
-    plain_http: tuple[str, ...],
     pip_conf: Path | None,
     apt_mirror: str | None,
     apt_keyring: Path | None,
@@ -36,11 +35,11 @@ def command(
     from envsnap.workflows.plan import make_plan
 
     locked, cache, engine = places.read_lock(lock), cache_directory(), planning.engine_if_any()
-    registry = planning.registry(ca_bundle, registry_mirror, plain_http)
+    registry = registries.client()
     request = planning.request(**options)
     refresh = request.refresh_base
     packages = planning.packages(
-        lock, cache, apt_mirror, apt_keyring, ca_bundle, offline=offline, fetch=fetch, refresh=refresh, progress=console
+        lock, cache, apt_mirror, apt_keyring, registries.ca_bundle, offline=offline, fetch=fetch, refresh=refresh, progress=console
     )
     made = make_plan(
         locked,
@@ -57,12 +56,12 @@ def command(
     sources = assembled.Sources(
         registry=registry,
         engine=engine,
-        env=planning.network_environment(ca_bundle),
+        env=registries.environment(),
         cache=cache,
         fetch=fetch,
         offline=offline,
         pip_conf=pip_conf,
-        ca_bundle=ca_bundle,
+        ca_bundle=registries.ca_bundle,
         packages=packages,
     )
     image = assembled.foretold(assembled.foretell(made, locked, lock, request, sources, console))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from envsnap import redaction
+from envsnap.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
     from envsnap.engines.docker import DockerEngine
     from envsnap.progress import Progress
-    from envsnap.registry.client import Registry
     from envsnap.workflows.plan import PlanRequest
     from envsnap.workflows.system import Packages
 
@@ -23,7 +23,7 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 def plan_options(function: F) -> F:
-    """`--base` and what else changes a plan. Collected by `request`."""
+    """`--base` and what else changes a plan, collected by `request`; and how registries and mirrors are asked."""
     options = (
         click.argument("lock", type=click.Path(path_type=Path)),
         click.option("--base", metavar="REF|ngc|slim", help="Base image.  [default: ngc]"),
@@ -40,14 +40,8 @@ def plan_options(function: F) -> F:
             metavar="DIR",
             help="Where the project's repository lies.",
         ),
-        click.option("--ca-bundle", type=FILE, metavar="F", help="CA certificates for registries and the build; never in a layer."),
+        registry_options,
         click.option("--offline", is_flag=True, help="Ask nobody: what is kept from earlier times must suffice."),
-        click.option(
-            "--registry-mirror",
-            multiple=True,
-            metavar="HOST=MIRROR",
-            help="Read a registry's images from a mirror first; digests are checked whoever answers.",
-        ),
         click.option(
             "--apt-mirror",
             envvar="ENVSNAP_APT_MIRROR",
@@ -61,7 +55,6 @@ def plan_options(function: F) -> F:
             metavar="F",
             help="OpenPGP keys of a mirror that signs with its own.  [default: the distribution's]",
         ),
-        click.option("--plain-http", multiple=True, metavar="HOST", help="A registry that is reached without encryption."),
     )
     for option in reversed(options):
         function = option(function)
@@ -99,25 +92,6 @@ def engine_if_any() -> DockerEngine | None:
 
     engine = DockerEngine(os.environ)
     return engine if engine.abilities()[0].state == "ok" else None
-
-
-def network_environment(ca_bundle: Path | None) -> dict[str, str]:
-    """The environment for what asks registries and indexes: `--ca-bundle` comes before what it says of certificates."""
-    bundle = {"REQUESTS_CA_BUNDLE": str(ca_bundle)} if ca_bundle is not None else {}
-    return {**os.environ, **bundle}
-
-
-def registry(ca_bundle: Path | None, mirrors: tuple[str, ...], plain_http: tuple[str, ...]) -> Registry:
-    """The client of registries, as the options say."""
-    from envsnap.registry.client import Registry
-
-    by_host: dict[str, list[str]] = {}
-    for text in mirrors:
-        host, equals, mirror = text.partition("=")
-        if not (host and equals and mirror):
-            raise click.BadParameter(f"{text!r} is not HOST=MIRROR", param_hint="--registry-mirror")
-        by_host.setdefault(host, []).append(mirror)
-    return Registry(network_environment(ca_bundle), mirrors=by_host, plain_http=frozenset(plain_http))
 
 
 def packages(

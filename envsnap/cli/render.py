@@ -10,6 +10,7 @@ import click
 from envsnap.cli import main, planning
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
+from envsnap.cli.registry_options import Registries
 from envsnap.model.image import Foretold
 
 NOT_ASKED = Foretold(unknown_because="render writes files; envsnap plan tells the image")
@@ -21,12 +22,10 @@ NOT_ASKED = Foretold(unknown_because="render writes files; envsnap plan tells th
 def command(
     console: Console,
     lock: Path,
-    ca_bundle: Path | None,
+    registries: Registries,
     offline: bool,
-    registry_mirror: tuple[str, ...],
     apt_mirror: str | None,
     apt_keyring: Path | None,
-    plain_http: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Write the build context to images/NAME/: the same lock and base digest give the same bytes."""
@@ -39,9 +38,17 @@ def command(
         locked,
         request,
         engine=planning.engine_if_any(),
-        registry=planning.registry(ca_bundle, registry_mirror, plain_http),
+        registry=registries.client(),
         packages=planning.packages(
-            lock, cache, apt_mirror, apt_keyring, ca_bundle, offline=offline, fetch=True, refresh=request.refresh_base, progress=console
+            lock,
+            cache,
+            apt_mirror,
+            apt_keyring,
+            registries.ca_bundle,
+            offline=offline,
+            fetch=True,
+            refresh=request.refresh_base,
+            progress=console,
         ),
         cache=cache,
         pull=False,

@@ -12,6 +12,7 @@ import click
 from envsnap.cli import main, moving
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
+from envsnap.cli.registry_options import Registries, registry_options
 
 LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
 
@@ -29,8 +30,9 @@ LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
     type=click.Choice(["tf32", "labels", "wandb"]),
     help="Spoil the run on purpose: verify must then fail, for tf32 at L2, else at L3.",
 )
+@registry_options
 @main.shared_options
-def command(console: Console, image_or_lock: str, python: str | None, **options: Any) -> None:
+def command(console: Console, image_or_lock: str, python: str | None, registries: Registries, **options: Any) -> None:
     """Does the image compute what the environment computed? Exit code 7 unless the verdict is a pass."""
     from envsnap.report import verify as report
     from envsnap.storage import write_file
@@ -44,7 +46,7 @@ def command(console: Console, image_or_lock: str, python: str | None, **options:
             subject = workflow.of_python(python, Path(image_or_lock), gpus=options["gpus"], env=os.environ)
         else:
             subject = workflow.of_image(
-                stack.enter_context(moving.places()),
+                stack.enter_context(moving.places(registries)),
                 image_or_lock,
                 against=options["against"],
                 gpus=options["gpus"],

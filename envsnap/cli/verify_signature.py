@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from envsnap.cli import main, planning
+from envsnap.cli import main
 from envsnap.cli.console import Console
+from envsnap.cli.registry_options import Registries, registry_options
 
 
 @click.command(epilog="Example:  envsnap verify-signature registry.example.com/yolo-train:2026-q4 --key cosign.pub")
@@ -20,17 +21,14 @@ from envsnap.cli.console import Console
     multiple=True,
     help="A signed statement of this type must be there, too: slsaprovenance1, cyclonedx, test-result, or a URI.",
 )
-@click.option("--ca-bundle", type=planning.FILE, metavar="F", help="CA certificates for the registry.")
+@registry_options
 @main.shared_options
-def command(console: Console, reference: str, key: Path, ca_bundle: Path | None, attestations: tuple[str, ...]) -> None:
+def command(console: Console, reference: str, key: Path, attestations: tuple[str, ...], registries: Registries) -> None:
     """Whether the owner of a key signed exactly the image that a reference leads to. Exit code 7 where not."""
-    from envsnap.registry.client import Registry
     from envsnap.report import signature as report
     from envsnap.workflows import attest
 
-    verdict = attest.verify_signature(
-        reference, attest.public_key(key), Registry(planning.network_environment(ca_bundle)), required=attestations
-    )
+    verdict = attest.verify_signature(reference, attest.public_key(key), registries.client(), required=attestations)
     console.answer(report.screen(verdict), report.document(verdict))
     if verdict.verdict != "pass":
         main.answer_no()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import click
 import pytest
 
 from envsnap.cli import main
-from envsnap.workflows import attest, local
+from envsnap.workflows import local
 from tests.fakes import layered, registry
 from tests.fakes.registry import FakeRegistry
 
@@ -96,11 +96,16 @@ def test_a_settings_file_says_it_too(home: Path, served: FakeRegistry, capsys: p
     assert rows["push.plain-http"]["source"] == "default"
 
 
-def test_the_ca_bundle_reaches_the_client(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    bundle = home / "ca.pem"
-    bundle.write_text("no certificate\n")
-    code, refused = run(capsys, "pull", f"{HOST}:1/yolo:1", "--to", "oci:layout", "--ca-bundle", str(bundle))
-    assert code in (4, 6) and "ca.pem" in json.dumps(refused)
+def test_the_ca_bundle_that_is_named_comes_before_the_one_of_the_environment(
+    home: Path, served: FakeRegistry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"{served.address}/vision/yolo:1"
+    run(capsys, "push", "example.com/yolo:1", name)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(home / "nowhere.pem"))
+    code, refused = run(capsys, "pull", name, "--to", "oci:layout")
+    assert (code, "no CA bundle at" in refused["error"]["why"]) == (6, True)
+    code, _ = run(capsys, "pull", name, "--to", "oci:layout", "--ca-bundle", certifi.where())
+    assert code == 0
 
 
 def test_a_mirror_of_no_registry_is_wrong_usage(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
