@@ -192,5 +192,5 @@ class Base(Value, frozen=True, kw_only=True):
     def pinned(self) -> str:
         """With a digest, once, where one is known; for one that is made here, the name that it gets in an engine."""
         if self.is_made_here and self.digest is not None:
-            return f"envsnap/{self.reference}-{self.digest.removeprefix('sha256:')[:12]}"
+            return f"localhost/envsnap/{self.reference}-{self.digest.removeprefix('sha256:')[:12]}"
         return self.reference if self.digest is None or "@" in self.reference else f"{self.reference}@{self.digest}"

@@ -13,6 +13,7 @@ from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError
 from envsnap.model.base import BaseInventory
 from envsnap.model.image import Foretold
+from envsnap.model.layers import TreeLayer
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan
 from envsnap.oci.documents import Descriptor
@@ -98,7 +99,7 @@ def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, pr
     prepared = prepare.prepare(
         made,
         lock,
-        lock_file.read_bytes(),
+        places.copy_for_image(lock, lock_file),
         base=base,
         inventory=inventory,
         wheels=facts,
@@ -165,7 +166,9 @@ def assemble(
     prepared, foretold = gathered.prepared, known(gathered, sources)
     wheel, machine = gathered.wheels.path, gathered.machine
     kept = places.blobs_of(lock_file)
-    with byte_code(prepared.layers, gathered.inventory, wheel, sources.cache, sources.env, kept) as compiled:
+    # A base without a registry is made of packages that its distribution signed.
+    trusted = not prepared.base.reference and not any(isinstance(layer, TreeLayer) for layer in prepared.layers.layers)
+    with byte_code(prepared.layers, gathered.inventory, wheel, sources.cache, sources.env, kept, trusted=trusted) as compiled:
         parts = content.Parts(
             context=context,
             blobs=kept,

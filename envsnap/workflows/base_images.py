@@ -33,6 +33,8 @@ def find(base: Base, machine: str, registry: Registry | None, store: BlobStore, 
     Raises:
         EngineError: the registry was asked and does not have it, or cannot be reached.
     """
+    if base.digest is None and base.is_made_here:
+        return Unknown(because=base.unknown_because or "the base was never made here", hint="--fetch asks the distribution")
     if base.digest is None:
         return Unknown(
             because="only an engine has the base: what its layers are in a registry is not known", hint="push the base, or --engine docker"
@@ -43,6 +45,8 @@ def find(base: Base, machine: str, registry: Registry | None, store: BlobStore, 
     except (OSError, msgspec.MsgspecError):
         kept = None
     if kept is None or not (store.has(kept.manifest) and store.has(kept.config)):
+        if base.is_made_here:
+            return Unknown(because="the base was never made from its packages here", hint="--fetch makes it")
         if registry is None:
             return Unknown(because="the base was never looked up", hint="without --offline its registry is asked")
         manifest, config = registry.image(with_digest(base.reference, base.digest), machine=machine)

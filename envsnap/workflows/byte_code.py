@@ -17,7 +17,11 @@ from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import BaseInventory
 from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout, TreeLayer
 from envsnap.model.plan import CARRIED
+from envsnap.rootless import runtime
 from envsnap.storage import BlobStore
+from envsnap.target import GUEST_DIRECTORY
+
+_HOST_LIBRARIES = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache")
 
 
 class ByteCode:
@@ -51,24 +55,49 @@ class ByteCode:
 
 @contextmanager
 def byte_code(
-    plan: LayerPlan, inventory: BaseInventory, wheel: Callable[[str], Path | None], cache: Path, env: Mapping[str, str], kept: BlobStore
+    plan: LayerPlan,
+    inventory: BaseInventory,
+    wheel: Callable[[str], Path | None],
+    cache: Path,
+    env: Mapping[str, str],
+    kept: BlobStore,
+    *,
+    trusted: bool = False,
 ) -> Iterator[ByteCode]:
     """What makes the byte code of a plan's layers: an interpreter of this host, the lock's (carried, or conda's), or the base's own, which
     its inventory keeps.
 
     Args:
         kept: blobs of the lock.
+        trusted: the lock's and the base's interpreters may be run as this user could run anything. Else they are foreign code: bubblewrap
+            shows them their own files, the compiler and the host's libraries, and no network; without it they are not run.
     """
     version = next((layer.version for layer in plan.layers if isinstance(layer, BytecodeLayer)), "")
     with tempfile.TemporaryDirectory(prefix="envsnap-python-") as scratch:
 
         def find() -> Interpreter | NotFound:
+            found = find_interpreter(version, on_this_host(version, env))
+            if isinstance(found, Interpreter):
+                return found
+            sandbox = None if trusted else runtime.probe("bwrap", env)
+            if isinstance(sandbox, runtime.Absent):
+                why = f"{found.reason}, and the image's own is not run without bubblewrap ({sandbox.reason})"
+                return NotFound(reason=why, hint=f"install bubblewrap; or {found.hint}; or --engine docker")
             # Each is unpacked only if those before it are of no use.
-            from_lock, own = _of_lock(plan, kept, Path(scratch)), _of_base(inventory, cache, Path(scratch))
-            return find_interpreter(version, chain(on_this_host(version, env), from_lock, own))
+            foreign = chain(_of_lock(plan, kept, Path(scratch)), _of_base(inventory, cache, Path(scratch)))
+            return find_interpreter(version, (_confined(command, Path(scratch), sandbox) for command in foreign))
 
         with Compiler(version, find, cache) as compiler:
             yield ByteCode(compiler, plan.layout, wheel, kept)
+
+
+def _confined(command: Command, files: Path, sandbox: runtime.Found | None) -> Command:
+    if sandbox is None:
+        return command
+    shown = [str(files), str(GUEST_DIRECTORY), *(path for path in _HOST_LIBRARIES if Path(path).exists())]
+    binds = [word for path in shown for word in ("--ro-bind", path, path)]
+    kept_apart = ("--unshare-all", "--die-with-parent", "--new-session", "--dev", "/dev", "--proc", "/proc", "--chdir", "/")
+    return Command(argv=(sandbox.program, *kept_apart, *binds, "--", *command.argv), env=command.env)
 
 
 def _of_lock(plan: LayerPlan, kept: BlobStore, scratch: Path) -> Iterator[Command]:

@@ -32,6 +32,9 @@ _KINDS = {  # folder of the cache -> kind; any other folder is a kind by its own
     "kits": "packages lent to smoke-trains",
     "images": "names of images",
     "bases": "base images",
+    "bytecode": "byte code",
+    "debian": "indexes of distributions",
+    "records": "records of wheels",
     roots.FOLDER: "unpacked images",
 }
 _BLOBS = Path("blobs", "sha256")

@@ -63,6 +63,24 @@ def read_lock(path: Path) -> EnvLock:
     return lockfile.loads(data, place=str(path))
 
 
+def copy_for_image(lock: EnvLock, path: Path) -> bytes:
+    """The bytes of the lock's copy in an image: those of the last rendering while that is of a lock of the same digest.
+
+    A lock that was captured again on another node differs in what was observed, and so in bytes; what is built from it is the same
+    image. One that has a reference where the last had none is taken: whoever pulls the image verifies against it.
+    """
+    data = path.read_bytes()
+    try:
+        last = (image_directory(lock.name) / "lock.yaml").read_bytes()
+        if last == data:
+            return data
+        earlier = lockfile.loads(last, place="the last rendering's lock")
+    except (OSError, InputError):
+        return data
+    lacks = earlier.observed.reference is None and lock.observed.reference is not None
+    return data if earlier.digest != lock.digest or lacks else last
+
+
 def write_lock(lock: EnvLock, path: Path) -> None:
     """Write a lock that the strict reader accepts, or nothing.
 

@@ -164,7 +164,7 @@ def write_context(
         if lock.source is not None and not request.no_source:
             manifest = _write_source(lock, blobs, request, fresh / "source", cache, progress)
         guest = {name: path.read_bytes() for name, path in guest_files().items() if name not in NOT_FOR_THE_CHECK}
-        files = render.render(made, lock, lock_file.read_bytes(), guest, manifest)
+        files = render.render(made, lock, places.copy_for_image(lock, lock_file), guest, manifest)
         _write(fresh, files)
         for package in _packed(made):
             blobs.copy_to(package.blob, fresh / "packed" / package.file)

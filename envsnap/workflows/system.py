@@ -16,7 +16,7 @@ from envsnap.debian import base as minimal
 from envsnap.debian import layer as packages
 from envsnap.debian import system
 from envsnap.debian.archive import Archive, Settings
-from envsnap.errors import EngineError
+from envsnap.errors import EngineError, InputError
 from envsnap.inventory.read import LayerSource, read_inventory
 from envsnap.inventory.remembered import remember
 from envsnap.layers.writer import LayerWriter
@@ -37,11 +37,19 @@ PINS = "packages.yaml"
 
 
 def kept(directory: Path) -> SystemPins:
-    """What was resolved for an image before; nothing where there is no such file, or one that cannot be read."""
+    """What was resolved for an image before; nothing where there is no such file.
+
+    Raises:
+        InputError: it cannot be read: what it pins must not move unseen.
+    """
+    place = directory / PINS
     try:
-        return msgspec.yaml.decode((directory / PINS).read_bytes(), type=SystemPins)
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.yaml.decode(place.read_bytes(), type=SystemPins)
+    except FileNotFoundError:
         return SystemPins()
+    except (OSError, msgspec.MsgspecError) as error:
+        hint = "restore it; or remove it, and the packages are resolved anew"
+        raise InputError(f"cannot read {place}", why=str(error), hint=hint) from error
 
 
 def kept_for(made: BuildPlan, directory: Path) -> SystemPins:

@@ -192,18 +192,29 @@ def _all_here(base: BaseImage, cache: Path) -> bool:
 # pull
 
 
-def pull(reference: str, places_: Places, progress: Progress, *, directory: Path | None = None, verify: Verify | None = None) -> MovedImage:
-    """Bring an image of a registry into the engine, or into an image layout.
+def pull(
+    reference: str,
+    places_: Places,
+    progress: Progress,
+    *,
+    to: To | None = None,
+    directory: Path | None = None,
+    verify: Verify | None = None,
+) -> tuple[MovedImage, str]:
+    """Bring an image of a registry here: into the engine, where none answers into the cache, or into an image layout.
 
     Args:
-        directory: the layout; None for the engine.
+        directory: the layout; None for `to`.
         verify: what says whether to trust the image.
+
+    Returns:
+        The image, and where it went: "engine", "cache" or the directory.
 
     Raises:
         EngineError: the registry has no such image for this machine; the engine does not answer, or has another image afterwards.
         UsageError: something else is at `directory`. TargetError: it cannot be written. What `verify` raises.
     """
-    if directory is None:
+    if directory is None and to == "engine":
         places_.engine.require()
     manifest, config = places_.registry.image(reference, machine=places_.machine)
     if verify is not None:
@@ -212,9 +223,11 @@ def pull(reference: str, places_: Places, progress: Progress, *, directory: Path
     source = source_of(image, places_.cache, places_.registry)
     if directory is not None:
         write.save(image, directory, "oci-dir", [reference] if parse_reference(reference).tag else [], source, progress)
-    else:
+    elif (to := to or _where(places_.engine, progress)) == "engine":
         _into_engine(image, reference, places_.engine, source, progress)
-    return _moved(Found(name=reference, image=image))
+    else:
+        _into_cache(image, [reference], source, places_.cache, progress)
+    return _moved(Found(name=reference, image=image)), str(directory or to)
 
 
 def _into_engine(image: Image, reference: str, engine: Engine, source: BlobSource, progress: Progress) -> None:
@@ -288,9 +301,9 @@ def load(place: Path, tags: Sequence[str], places_: Places, progress: Progress, 
     """
     for tag in tags:
         require_tag(tag)
-    to = to or _where(places_.engine, progress)
     with read.opened(place, architecture=places_.architecture) as carried:
         carried.verify(progress)
+        to = to or _where(places_.engine, progress)
         names = tuple(tags) or tuple(_names(carried, progress))
         image = carried.image
         if to == "engine":
@@ -304,7 +317,7 @@ def _where(engine: Engine, progress: Progress) -> To:
     try:
         engine.require()
     except EngineError as error:
-        progress.note(f"{error.what}: the image is kept in the cache, and envsnap push sends it on")
+        progress.note(f"{error.what}: the image goes into envsnap's own store")
         return "cache"
     return "engine"
 
@@ -334,13 +347,20 @@ def _keep(carried: Carried, names: Sequence[str], cache: Path, progress: Progres
         )
     if not names:
         raise UsageError(f"{carried.place} does not say what the image is called", hint="-t HOST/REPOSITORY:TAG")
+    _into_cache(carried.image, names, carried, cache, progress, absent=carried.absent)
+
+
+def _into_cache(image: Image, names: Sequence[str], source: BlobSource, cache: Path, progress: Progress, *, absent: int = 0) -> None:
+    """Have an image in the cache. Args: absent: how many layers, from the lowest, stay away."""
     store = local.blobs(cache)
-    blobs = [layer.blob for layer in layers_of(carried.image)[carried.absent :] if layer.blob is not None]
+    blobs = [layer.blob for layer in layers_of(image)[absent:] if layer.blob is not None]
     with progress.task("keep the layers", total=sum(blob.size for blob in blobs), unit="bytes") as task:
         for blob in blobs:
-            if not store.has(blob.digest):
-                with store.writer(durable=False) as writer:
-                    for piece in carried.open(blob):
-                        writer.write(piece)
-            task.advance(blob.size)
-    local.remember(carried.image, names, cache)
+            if store.has(blob.digest):
+                task.advance(blob.size)
+                continue
+            with store.writer(durable=False) as writer:
+                for piece in source.open(blob):
+                    writer.write(piece)
+                    task.advance(len(piece))
+    local.remember(image, names, cache)

@@ -105,9 +105,13 @@ def _by_engine(engine: Engine, reference: str, assembled: Image | None, user: st
     """None where the engine has no such image, or another one under the name of one that was assembled here."""
     try:
         engine.require()
-    except EngineError:
+    except EngineError as error:
         if assembled is None:
-            raise
+            raise EngineError(
+                f"there is no image {reference} here",
+                why=f"envsnap's own store does not have it, and {error.what[0].lower()}{error.what[1:]}: {error.why}",
+                hint=f"envsnap pull {reference}   fetches one of a registry,   envsnap build LOCK   makes one",
+            ) from error
         return None
     image = engine.image(reference)
     if image is None or (assembled is not None and image.config_digest != assembled.config.digest):

@@ -17,6 +17,7 @@ from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import BaseInventory
 from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout, PlannedWheel, TreeLayer
 from envsnap.model.plan import CARRIED
+from envsnap.rootless import runtime
 from envsnap.storage import BlobStore
 from envsnap.workflows.byte_code import byte_code
 from tests.fakes import conda
@@ -35,12 +36,13 @@ def plan(wheel: Path, tree: str | None) -> LayerPlan:
     return LayerPlan(layout=Layout(python=minor), layers=(*layers, BytecodeLayer(wheels=(planned,), version=VERSION)))
 
 
-def made(tmp_path: Path, tree: str | None, kept: BlobStore) -> bytes:
-    """On a host that has no Python."""
+def made(tmp_path: Path, tree: str | None, kept: BlobStore, *, path: str = "", trusted: bool = True) -> bytes:
+    """On a host that has no Python. Args: path: where programs are looked for."""
+    tmp_path.mkdir(exist_ok=True)
     wheel = write_wheel(tmp_path / DEMO_FILE, DEMO)
     made_from, blob = plan(wheel, tree), io.BytesIO()
-    env = {"HOME": str(tmp_path), "PATH": str(tmp_path)}
-    with byte_code(made_from, NOTHING, lambda _: wheel, tmp_path / "cache", env, kept) as compiled:
+    env = {"HOME": str(tmp_path), "PATH": path or str(tmp_path)}
+    with byte_code(made_from, NOTHING, lambda _: wheel, tmp_path / "cache", env, kept, trusted=trusted) as compiled:
         writer = LayerWriter(blob.write)
         layer = made_from.layers[-1]
         assert isinstance(layer, BytecodeLayer)
@@ -76,7 +78,9 @@ def test_condas_own_interpreter_makes_it_of_its_packages_and_of_wheels(tmp_path:
     found = []
     for number, path in enumerate((str(tmp_path), str(Path(sys.executable).parent))):
         env = {"HOME": str(tmp_path), "PATH": path}
-        with byte_code(made_from, NOTHING, lambda _: tmp_path / DEMO_FILE, tmp_path / f"cache{number}", env, kept) as compiled:
+        with byte_code(
+            made_from, NOTHING, lambda _: tmp_path / DEMO_FILE, tmp_path / f"cache{number}", env, kept, trusted=trusted
+        ) as compiled:
             for layer in both:
                 blob = io.BytesIO()
                 writer = LayerWriter(blob.write)
@@ -101,3 +105,22 @@ def test_a_tree_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None:
         made(tmp_path, kept.put(data), kept)
     with pytest.raises(InputError, match="missing"):
         made(tmp_path, "sha256:" + "0" * 64, kept)
+
+
+@pytest.mark.skipif(Path(sys.base_prefix).resolve() == Path("/usr"), reason="the distribution's own interpreter is not carried")
+def test_a_foreign_interpreter_is_run_in_a_sandbox_or_not_at_all(tmp_path: Path) -> None:
+    kept = BlobStore(tmp_path / "kept")
+    pack_python_tree(tree := io.BytesIO(), CARRIED)
+    digest = kept.put(tree.getvalue())
+    with pytest.raises(TargetError) as refused:
+        made(tmp_path, digest, kept, trusted=False)
+    assert "bubblewrap" in refused.value.why and "--no-pyc" in refused.value.hint
+    if isinstance(runtime.probe("bwrap", {"PATH": "/usr/bin"}), runtime.Absent):
+        pytest.skip("no bubblewrap that works here")
+    only_bwrap = tmp_path / "bin"
+    only_bwrap.mkdir()
+    (only_bwrap / "bwrap").symlink_to("/usr/bin/bwrap")
+    for name in ("sh", "env"):
+        (only_bwrap / name).symlink_to(f"/bin/{name}")
+    confined = made(tmp_path, digest, kept, path=str(only_bwrap), trusted=False)
+    assert confined == made(tmp_path / "again", digest, kept)
