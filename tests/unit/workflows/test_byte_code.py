@@ -79,7 +79,7 @@ def test_condas_own_interpreter_makes_it_of_its_packages_and_of_wheels(tmp_path:
     for number, path in enumerate((str(tmp_path), str(Path(sys.executable).parent))):
         env = {"HOME": str(tmp_path), "PATH": path}
         with byte_code(
-            made_from, NOTHING, lambda _: tmp_path / DEMO_FILE, tmp_path / f"cache{number}", env, kept, trusted=trusted
+            made_from, NOTHING, lambda _: tmp_path / DEMO_FILE, tmp_path / f"cache{number}", env, kept, trusted=True
         ) as compiled:
             for layer in both:
                 blob = io.BytesIO()
