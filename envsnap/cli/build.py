@@ -90,6 +90,8 @@ def command(
     )
     record = str(places.image_directory(places.read_lock(lock).name) / "image.yaml")
     console.answer(
-        report.built_screen(built.record, cached=built.cached, where=built.place, place=record),
+        report.built_screen(
+            built.record, cached=built.cached, where=built.place, place=record, uploaded_bytes=built.uploaded_bytes if push else None
+        ),
         report.built_document(built.record, cached=built.cached, uploaded_bytes=built.uploaded_bytes),
     )

@@ -22,7 +22,7 @@ from envsnap.cli.registry_options import Registries, registry_options
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=Path(),
     metavar="DIR",
-    help="Of the lock's repository.",
+    help="Where the lock's repository lies.  [default: this directory]",
 )
 @click.option("--pip-conf", type=planning.FILE, metavar="F", help="pip configuration (indexes, credentials).")
 @registry_options

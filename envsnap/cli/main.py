@@ -17,26 +17,28 @@ from envsnap import __version__, redaction, settings
 from envsnap.cli.console import Console
 from envsnap.errors import EXIT_NO, EXIT_OK, EnvsnapError, InterruptedByUser, UsageError
 
-COMMANDS = (
-    "capture",
-    "relock",
-    "diff",
-    "plan",
-    "render",
-    "build",
-    "verify",
-    "check",
-    "sign",
-    "verify-signature",
-    "push",
-    "pull",
-    "save",
-    "load",
-    "bases",
-    "doctor",
-    "config",
-    "cache",
-)
+COMMANDS = {  # each with its line in `envsnap --help`, which imports none of them
+    "capture": "Write the facts of an environment that works into a lock.",
+    "relock": "The same environment with packages changed on purpose.",
+    "diff": "Every difference of two locks, or of a lock and what is there now.",
+    "plan": "What build would do, and why.",
+    "render": "Write the build context to images/NAME/.",
+    "build": "Build the lock's image, check it, tag it and record it.",
+    "verify": "Does the image compute what the environment computed?",
+    "check": "Is an image for this machine, and its lock's? No layer is pulled.",
+    "sign": "Sign an image of a registry, as cosign does.",
+    "verify-signature": "Did the owner of a key sign exactly this image?",
+    "push": "Send an image to registries.",
+    "pull": "Bring an image of a registry here.",
+    "save": "Write an image into a file.",
+    "load": "Take an image from a file.",
+    "bases": "What is known of base images.",
+    "doctor": "What this host can do, and how to mend what it cannot.",
+    "config": "Show each setting with its value and its source.",
+    "cache": "Show what is kept for later builds, or free it.",
+}
+_AS_IT_IS = "\b\n"
+"""Before a paragraph that click is not to wrap: an example is copied, and names have hyphens."""
 SHARED = frozenset({"json", "quiet", "verbose", "help"})
 
 
@@ -50,7 +52,13 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"envsnap.cli.{cmd_name.replace('-', '_')}").command
+        if command.epilog and not command.epilog.startswith(_AS_IT_IS):
+            command.epilog = _AS_IT_IS + command.epilog
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if not {"-h", "--help"} & set(args):  # help must not fail for a typo in a settings file
@@ -79,7 +87,9 @@ def default_map(group: click.Group, ctx: click.Context, start: Path) -> dict[str
 @click.group(
     cls=Commands,
     context_settings={"auto_envvar_prefix": "ENVSNAP", "help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Example:  envsnap capture --smoke  &&  envsnap build lockfiles/yolo-train.yaml  &&  envsnap verify lockfiles/yolo-train.yaml",
+    epilog=f"""{_AS_IT_IS}Example:  envsnap capture --smoke
+          envsnap build lockfiles/yolo-train.yaml
+          envsnap verify lockfiles/yolo-train.yaml""",
 )
 @click.version_option(__version__, prog_name="envsnap")
 def group() -> None:

@@ -26,7 +26,11 @@ def plan_options(function: F) -> F:
     """`--base` and what else changes a plan, collected by `request`; and how registries and mirrors are asked."""
     options = (
         click.argument("lock", type=click.Path(path_type=Path)),
-        click.option("--base", metavar="REF|ngc|slim", help="Base image.  [default: ngc]"),
+        click.option(
+            "--base",
+            metavar="REF|ngc|slim",
+            help="Base image; debian:bookworm is made here of Debian's own packages.  [default: the last plan's, else ngc]",
+        ),
         click.option("--refresh-base", is_flag=True, help="Resolve the base's tag anew; without it the digest of the last plan stays."),
         click.option("--env", multiple=True, metavar="K=V", help="Set a variable in the image."),
         click.option("--no-source", is_flag=True, help="Leave the project's files out of the image."),
@@ -36,9 +40,8 @@ def plan_options(function: F) -> F:
             "--project",
             type=click.Path(path_type=Path, exists=True, file_okay=False),
             default=Path(),
-            show_default=".",
             metavar="DIR",
-            help="Where the project's repository lies.",
+            help="Where the project's repository lies.  [default: this directory]",
         ),
         registry_options,
         click.option("--offline", is_flag=True, help="Ask nobody: what is kept from earlier times must suffice."),

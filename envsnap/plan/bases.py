@@ -105,7 +105,8 @@ def why(base: Base, lock: EnvLock, catalog: Catalog) -> str:
     if carries(base, lock, catalog):
         return f"asked for; it has no Python {python}, and the captured interpreter is carried"
     if base.family == "debian":
-        return f"asked for: {catalog.assembled[base.reference].distribution}'s own packages with Python {python}, put together here"
+        distribution = catalog.assembled[base.reference].distribution.capitalize()
+        return f"asked for: {distribution}'s own packages with Python {python}, put together here"
     if base.family == "slim":
         return f"asked for: a small base, {catalog.slim.distribution} with Python {python}"
     return f"asked for; its Python is {python}, as captured"

@@ -74,7 +74,7 @@ def make_plan(
         *own.steps,
         Check(reason="the image is refused unless its packages, imports and source are those of the lock"),
     ]
-    unresolved = ["what variables the base sets is not known, so none is treated yet"] if config is None else []
+    unresolved = ["what variables the base sets is not known, so none is treated yet"] if config is None and not base.is_made_here else []
     return BuildPlan(
         lock_name=lock.name,
         lock_digest=lock.digest,

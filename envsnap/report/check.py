@@ -9,9 +9,9 @@ from envsnap.report import text
 
 _WORDS = {"pass": "ok", "fail": "NO", "unknown": "not known"}
 _VERDICTS = {
-    "pass": "YES    the image is what it is held against",
-    "fail": "NO     the image is not what it is held against",
-    "incomplete": "NOT KNOWN   not all could be told",
+    "pass": "YES    the image is {what}",
+    "fail": "NO     the image is not {what}",
+    "incomplete": "NOT KNOWN   whether the image is {what}: not all could be told",
 }
 
 
@@ -23,7 +23,9 @@ def screen(check: ImageCheck, width: int) -> str:
             lines += [f"{_WORDS[reason.status]}   {reason.id}"]
             lines += text.labelled([("needed", _shown(reason.needed)), ("found", _shown(reason.found))], width)
             lines += [*text.labelled([("try", reason.hint)], width), ""] if reason.hint else [""]
-    return "\n".join([*lines, _VERDICTS[check.verdict]])
+    locked = any(reason.id.startswith("lock.") for reason in check.reasons)
+    what = "the lock's, and for this machine" if locked else "for this machine"
+    return "\n".join([*lines, _VERDICTS[check.verdict].format(what=what)])
 
 
 def document(check: ImageCheck) -> dict[str, Any]:

@@ -127,12 +127,13 @@ def rendered_screen(plan: BuildPlan, place: str, digest: str) -> str:
     return "\n".join([*text.columns(rows), "", f"wrote {place}   {text.short(digest)}              next: docker build {place}"])
 
 
-def built_screen(record: ImageRecord, *, cached: bool, where: str, place: str) -> str:
+def built_screen(record: ImageRecord, *, cached: bool, where: str, place: str, uploaded_bytes: int | None = None) -> str:
+    """Args: uploaded_bytes: None where it was sent to no registry."""
     rows = [
         ("base", record.base),
         ("image", f"{text.short(record.config_digest)}   {text.size(record.size_bytes)} in {text.plural(record.layers, 'layer')}"),
-        ("took", f"nothing: built before from the same lock, and still {where}" if cached else f"{record.seconds:.1f} s"),
-        ("lies", where),
+        ("took", f"{record.seconds:.1f} s" + (": all that it is made of was there already" if cached else "")),
+        ("lies", where + (f", {text.size(uploaded_bytes)} uploaded" if uploaded_bytes is not None else "")),
         ("record", place),
         *(("tag", tag) for tag in record.tags),
     ]

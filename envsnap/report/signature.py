@@ -16,7 +16,19 @@ def screen(verdict: SignatureVerdict) -> str:
     head = [f"{verdict.reference}  ·  {verdict.digest}", *text.columns(rows), ""]
     if verdict.verdict == "pass":
         return "\n".join([*head, f"PASS   signed by the owner of the key {text.short(verdict.key)}"])
-    return "\n".join([*head, *(f"FAIL   {reason}" for reason in verdict.reasons)])
+    return "\n".join([*head, *_hint(verdict), *(f"FAIL   {reason}" for reason in verdict.reasons)])
+
+
+def _hint(verdict: SignatureVerdict) -> list[str]:
+    """What the owner of the key can do where nothing is wrong and something is missing."""
+    signatures = [finding for finding in verdict.findings if finding.kind == "signature"]
+    if not signatures:
+        return [f"  try  envsnap sign {verdict.reference} --key KEY, if the image is yours"]
+    if all(finding.holds for finding in verdict.findings):
+        return [
+            f"  try  envsnap build LOCK -t {verdict.reference} --push --sign KEY, which attaches signed statements, if the image is yours"
+        ]
+    return []
 
 
 def document(verdict: SignatureVerdict) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def pushed_document(image: MovedImage, sent: Sequence[Sent]) -> dict[str, Any]:
 
 
 def pulled_screen(image: MovedImage, to: str) -> str:
-    return _screen(image, [], f"pulled {image.reference} into {to}")
+    return _screen(image, [], _arrived(f"pulled {image.reference}", to, image.reference))
 
 
 def pulled_document(image: MovedImage, to: str) -> dict[str, Any]:
@@ -38,11 +38,18 @@ def saved_document(image: MovedImage, saved: Saved) -> dict[str, Any]:
 
 
 def loaded_screen(image: MovedImage, landed: Landed) -> str:
-    return _screen(image, [("names", ", ".join(landed.names) or "none")], f"loaded into the {landed.to}")
+    names = [("names", ", ".join(landed.names) or "none")]
+    return _screen(image, names, _arrived("loaded", landed.to, landed.names[0] if landed.names else ""))
 
 
 def loaded_document(image: MovedImage, landed: Landed) -> dict[str, Any]:
     return {"image": _document(image), "to": landed.to, "tags": list(landed.names)}
+
+
+def _arrived(what: str, to: str, name: str) -> str:
+    """Where an image went: "engine", "cache" or a directory; and what can be asked of it there."""
+    place = {"engine": "the engine", "cache": "envsnap's own store"}.get(to)
+    return f"{what} into {place or to}" + (f"              next: envsnap verify {name}" if place and name else "")
 
 
 def _screen(image: MovedImage, rows: Sequence[tuple[str, str]], last: str) -> str:

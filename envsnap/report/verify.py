@@ -32,8 +32,8 @@ _LAST = {
 
 def screen(verdict: Verdict, what: str, report: str | None) -> str:
     rows = [_layer(layer, name, [c for c in verdict.checks if c.layer == layer]) for layer, name in _LAYERS.items()]
-    lines = text.columns([row for row in rows if row is not None])
-    lines += text.columns([("not judged", sentence) for sentence in verdict.not_judged or ("nothing",)])
+    found = [row for row in rows if row is not None]
+    lines = _aligned(found, [("not judged", sentence) for sentence in verdict.not_judged or ("nothing",)])
     for check in verdict.checks:
         if check.status != "pass":
             lines += ["", *_trouble(check)]
@@ -55,6 +55,14 @@ def _layer(layer: Layer, name: str, checks: list[CheckResult]) -> tuple[str, str
         f"{c.id.partition('.')[2]} {c.actual}" if c.status == "pass" else f"{c.id.partition('.')[2]}: {c.status}" for c in _tellable(checks)
     )
     return (f"{layer} {name}", told, worst)
+
+
+def _aligned(layers: list[tuple[str, str, str]], unjudged: list[tuple[str, str]]) -> list[str]:
+    """What was judged and what was not, in the same columns; a long sentence of the latter pushes no verdict away."""
+    label = max(len(row[0]) for row in (*layers, *unjudged))
+    told = max((len(row[1]) for row in layers), default=0)
+    lines = [f"  {name.ljust(label)}  {what.ljust(told)}  {status}" for name, what, status in layers]
+    return [*lines, *(f"  {name.ljust(label)}  {sentence}" for name, sentence in unjudged)]
 
 
 def _tellable(checks: list[CheckResult]) -> list[CheckResult]:
