@@ -33,7 +33,10 @@ def envsnap(*words: str, cwd: Path, env: dict[str, str] | None = None) -> subpro
 def lock_bytes(numpy: str | None = None) -> bytes:
     """A realistic lock, with another numpy on demand."""
     lock = samples.lock()
-    packages = tuple(replace(p, version=numpy) if numpy and p.name == "numpy" else p for p in lock.packages)
+    packages = tuple(
+        replace(p, version=numpy, file=(p.file or "").replace(p.version, numpy)) if numpy and p.name == "numpy" else p
+        for p in lock.packages
+    )
     return lockfile.dumps(lockfile.seal(replace(lock, packages=packages)))
 
 
