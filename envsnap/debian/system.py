@@ -8,25 +8,27 @@ from collections.abc import Iterator, Sequence
 from envsnap.debian import scripts
 from envsnap.debian.archive import Archive
 from envsnap.debian.deb import Deb
+from envsnap.debian.index import Index
 from envsnap.debian.package import Package, installed
 from envsnap.debian.resolve import Resolution, resolve
 from envsnap.model.debian import NeedsShell, SystemPlan
 
 
-def plan(archive: Archive, wanted: Sequence[str], status: bytes) -> SystemPlan:
+def plan(archive: Archive, index: Index, wanted: Sequence[str], status: bytes) -> SystemPlan:
     """What has to be installed for packages to be there, and whether a layer can do it. The .debs are in the cache afterwards.
 
     Args:
+        index: of the archive.
         wanted: names, or "name=version".
         status: the base's /var/lib/dpkg/status.
 
     Raises:
-        PlanError: no mirror is known, a package cannot be had, or two exclude each other.
+        PlanError: a package cannot be had, or two exclude each other.
         EngineError: a mirror does not answer, or what it sends is not what is signed.
-        InputError: an index, a .deb or `status` cannot be read; offline, something is not kept.
+        InputError: a stanza, a .deb or `status` cannot be read; offline, something is not kept.
     """
     present = tuple(installed(status.decode("utf-8", "replace")))
-    resolution = resolve(archive.index(), wanted, present, archive.arch)
+    resolution = resolve(index, wanted, present, archive.arch)
     files = tuple(package.source_of for package in resolution.packages if package.source_of is not None)
     archive.fetch(files)
     return SystemPlan(

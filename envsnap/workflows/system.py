@@ -111,7 +111,7 @@ class Packages:
             archive = self._archive(inventory.distribution, machine)
             index = archive.index()
             wanted = (*step.packages, *(name for name in step.captured if index.candidates(name)))
-            plan = system.plan(archive, wanted, self._store.read(inventory.dpkg_status))
+            plan = system.plan(archive, index, wanted, self._store.read(inventory.dpkg_status))
             keep(directory, replace(pins, wanted=step.packages, captured=step.captured, onto=inventory.dpkg_status, plan=plan))
         if plan.needs_shell:
             said = "; ".join(f"{one.package}: {one.because}" for one in plan.needs_shell[:3])

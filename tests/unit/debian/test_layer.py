@@ -168,7 +168,7 @@ def test_the_machine_says_nothing(tmp_path: Path) -> None:
 def planned(mirror: Mirror, cache: Path, *wanted: str, debs: Sequence[Made], status: str = STATUS) -> Mapping[str, Sequence[str]]:
     mirror.publish(*debs)
     archive = Archive("debian 12", "amd64", cache, Settings(mirror=mirror.root.as_uri(), keyring=mirror.keyring))
-    plan = system.plan(archive, wanted, status.encode())
+    plan = system.plan(archive, archive.index(), wanted, status.encode())
     assert (plan.distribution, plan.arch) == ("debian 12", "amd64")
     reasons: dict[str, list[str]] = {file.name: [] for file in plan.packages}
     for need in plan.needs_shell:
