@@ -433,7 +433,7 @@ def floor(bench: Bench) -> None:
 def size(bench: Bench) -> None:
     """Counts bytes of the layers that the last image of ours put on the base, and of those of wheels alone; no time is taken."""
     manifest, config = Registry(os.environ).image(f"{bench.registry.address}/ours:1", machine=bench.lock.python.interpreter.machine)
-    titles = [entry["created_by"] for entry in config.document["history"] if not entry.get("empty_layer")]
+    titles = [entry.get("created_by", "") for entry in config.document["history"] if not entry.get("empty_layer")]
     counted = {"all": [0, 0, 0], "wheels": [0, 0, 0]}
     for layer, title in zip(manifest.layers, titles, strict=True):
         if not title.startswith("envsnap: "):
