@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import fcntl
 import hashlib
 import io
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
+
+import msgspec
 
 from envsnap.errors import InputError, TargetError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+T = TypeVar("T")
+
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h
 
 
 @contextmanager
@@ -38,8 +46,11 @@ def disk_errors(doing: str, place: Path) -> Iterator[None]:
         raise TargetError(f"cannot {doing}", why=f"{error.filename or place}: {error.strerror or error}") from error
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace `path` as a whole: whoever reads it sees the old bytes or the new ones.
+
+    Args:
+        durable: wait until the disk has it.
 
     Raises:
         TargetError: the disk is full, or the place cannot be written.
@@ -52,7 +63,8 @@ def write_file(path: Path, data: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             temporary.chmod(0o644)
             temporary.replace(path)
         except BaseException:
@@ -67,24 +79,75 @@ def new_directory(path: Path) -> Iterator[Path]:
     Raises:
         TargetError: the disk is full, or the place cannot be written.
     """
-    with disk_errors(f"write {path}", path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    with disk_errors(f"write {path}", path.parent), scratch_directory(path.parent, f".{path.name}.") as scratch:
+        fresh, stale = scratch / "fresh", scratch / "stale"
+        fresh.mkdir()
+        yield fresh
+        fresh.chmod(0o755)
+        if _exchange(fresh, path):
+            return
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(stale)
         try:
-            yield fresh
-            fresh.chmod(0o755)
-            stale = fresh.with_name(fresh.name + ".old")
+            fresh.rename(path)
+        except BaseException:
             with contextlib.suppress(FileNotFoundError):
-                path.rename(stale)
+                stale.rename(path)
+            raise
+
+
+@contextmanager
+def scratch_directory(parent: Path, prefix: str) -> Iterator[Path]:
+    """A directory of one's own, for the time being. What processes that were killed left under the same prefix goes first.
+
+    Raises:
+        TargetError: the disk is full, or the place cannot be written.
+    """
+    with disk_errors(f"write below {parent}", parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.glob(f"{prefix}*"):
+            with contextlib.suppress(OSError), _opened(left) as handle:
+                if _lock(handle) == "locked":
+                    shutil.rmtree(left, ignore_errors=True)
+        with contextlib.ExitStack() as stack:
+            while True:
+                place = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+                with contextlib.suppress(FileNotFoundError):  # another took it for one that was left before it was locked
+                    if _lock(stack.enter_context(_opened(place))) != "busy":
+                        break
             try:
-                fresh.rename(path)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    stale.rename(path)
-                raise
-            shutil.rmtree(stale, ignore_errors=True)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+                yield place
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> Literal["locked", "busy", "unknown"]:
+    """Lock a directory until it is closed, however its process ends; "unknown" where the file system has no locks for directories."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "busy"
+    except OSError:
+        return "unknown"
+    return "locked"
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two directories change places in one step; False where one is missing, or the file system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return bool(renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
 @contextmanager
@@ -108,6 +171,32 @@ def new_file(path: Path) -> Iterator[Path]:
             raise
 
 
+class _Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Attributes: sha256: of the file's name and of `of` as it stands in the file."""
+
+    of: msgspec.Raw
+    sha256: str
+
+
+def write_note(path: Path, value: msgspec.Struct) -> None:
+    """Remember something that can be found out again. Raises as `write_file`."""
+    data = msgspec.json.encode(value)
+    write_file(path, msgspec.json.encode(_Note(of=msgspec.Raw(data), sha256=_note_digest(path, data))), durable=False)
+
+
+def read_note(path: Path, kind: type[T]) -> T | None:
+    """What was remembered there; None where nothing was, or the file is not what was written under its name."""
+    try:
+        note = msgspec.json.decode(path.read_bytes(), type=_Note)
+        return msgspec.json.decode(note.of, type=kind) if _note_digest(path, note.of) == note.sha256 else None
+    except (OSError, ValueError):  # msgspec's errors are ValueErrors, and not all of its ValueErrors are its own
+        return None
+
+
+def _note_digest(path: Path, data: bytes | msgspec.Raw) -> str:
+    return hashlib.sha256(b"\n".join((os.fsencode(path.name), data))).hexdigest()
+
+
 class BlobStore:
     """Large bytes beside a lock, at `NAME.blobs/sha256/<hex>`; checked on every read."""
 
@@ -121,9 +210,9 @@ class BlobStore:
         return self.root / "sha256" / digest.removeprefix("sha256:")
 
     def put(self, data: bytes) -> str:
-        """Keep `data`; returns its digest."""
+        """Keep `data`, in place of a damaged copy of it, too; returns its digest."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        if not self.has(digest):
+        if not (self.has(digest) and self.path(digest).read_bytes() == data):
             write_file(self.path(digest), data)
         return digest
 
@@ -138,21 +227,13 @@ class BlobStore:
             TargetError: the disk is full, or the place cannot be written.
         """
         folder = self._folder()
-        with disk_errors(f"write a blob below {self.root}", folder):
-            handle, name = tempfile.mkstemp(prefix=".blob.", dir=folder)
-            temporary = Path(name)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    yield (writer := BlobWriter(file))
-                    file.flush()
-                    if durable:
-                        os.fsync(file.fileno())
-                writer.digest = "sha256:" + writer.hash.hexdigest()
-                temporary.chmod(0o644)
-                temporary.replace(self.path(writer.digest))
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        with disk_errors(f"write a blob below {self.root}", folder), contextlib.closing(_Temporary(folder)) as temporary:
+            yield (writer := BlobWriter(temporary.file))
+            temporary.file.flush()
+            if durable:
+                os.fsync(temporary.file.fileno())
+            writer.digest = "sha256:" + writer.hash.hexdigest()
+            temporary.keep_as(self.path(writer.digest))
 
     def take(self, path: Path) -> str:
         """Move a finished file into the store, however large it is; returns its digest.
@@ -161,12 +242,9 @@ class BlobStore:
             TargetError: it cannot be read, or the place cannot be written.
         """
         with disk_errors(f"write a blob below {self.root}", self._folder()):
-            sha256 = hashlib.sha256()
             with path.open("rb") as file:
-                while piece := file.read(1 << 20):
-                    sha256.update(piece)
+                digest = f"sha256:{_sha256_of(file)}"
             path.chmod(0o644)
-            digest = f"sha256:{sha256.hexdigest()}"
             with tempfile.TemporaryDirectory(prefix=".take.", dir=self._folder()) as scratch:  # another disk makes this a copy
                 Path(shutil.move(path, Path(scratch, "blob"))).replace(self.path(digest))
         return digest
@@ -204,6 +282,31 @@ class BlobStore:
 
     def has(self, digest: str) -> bool:
         return self.path(digest).is_file()
+
+    def size(self, digest: str) -> int | None:
+        """In bytes; None where it is missing. One that is cut off has its digest's name and another size."""
+        try:
+            return self.path(digest).stat().st_size
+        except OSError:
+            return None
+
+    def check(self, digest: str) -> None:
+        """Raises InputError: it is missing, or its bytes are not what its name says."""
+        with self._open(digest) as file:
+            if f"sha256:{_sha256_of(file)}" != digest:
+                raise self._changed(digest)
+
+    def drop_damaged(self, digest: str) -> bool:
+        """Let go of a blob whose bytes are not what its name says, so that it is made or fetched anew. Returns whether it was so."""
+        try:
+            with self.path(digest).open("rb") as file:
+                sha256 = _sha256_of(file)
+        except OSError:  # gone, or a disk that cannot be read
+            return False
+        if f"sha256:{sha256}" == digest:
+            return False
+        self.path(digest).unlink(missing_ok=True)
+        return True
 
     def touch(self, digest: str) -> None:
         """Note that a blob was used just now: what was not for longest is the first to go from a cache that grew too large."""
@@ -257,6 +360,44 @@ class BlobStore:
 
     def _changed(self, digest: str) -> InputError:
         return InputError(f"blob {digest[:19]} was changed", why=str(self.path(digest)), hint="restore it, or capture again")
+
+
+def _sha256_of(file: BinaryIO) -> str:
+    sha256 = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        sha256.update(piece)
+    return sha256.hexdigest()
+
+
+class _Temporary:
+    """A file that gets its name when it is whole. It has none before that, so that nothing is left of it however its process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path: Path | None = None
+        try:
+            handle = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+            handle, name = tempfile.mkstemp(prefix=".blob.", dir=folder)  # a file system that has no such files
+            self._path = Path(name)
+        self.file = os.fdopen(handle, "wb")
+
+    def keep_as(self, path: Path) -> None:
+        """Name it, in place of what has that name."""
+        os.fchmod(self.file.fileno(), 0o644)
+        if self._path is None:
+            own = self._folder / f".blob.{secrets.token_hex(8)}"  # a link cannot take another file's place, only a rename can
+            os.link(f"/proc/self/fd/{self.file.fileno()}", own, src_dir_fd=self.file.fileno(), follow_symlinks=True)
+            self._path = own
+        self._path.replace(path)
+        self._path = None
+
+    def close(self) -> None:
+        self.file.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
 
 class BlobWriter(io.RawIOBase):

@@ -28,7 +28,7 @@ from envsnap.layers.wheel import read_sources
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.kinds import Digest
 from envsnap.model.layers import Layout, PlannedWheel
-from envsnap.storage import BlobStore, disk_errors, write_file
+from envsnap.storage import BlobStore, disk_errors, read_note, write_note
 from envsnap.target import GUEST_DIRECTORY
 
 if TYPE_CHECKING:
@@ -138,11 +138,11 @@ class Compiler:
 
     def _kept(self, sources: Sources, layout: Layout) -> _Kept | None:
         """What was made before; None where it was not, or is not what it was."""
+        kept = read_note(self._place(sources, layout), _Kept)
         try:
-            kept = msgspec.json.decode(self._place(sources, layout).read_bytes(), type=_Kept)
-            for digest in kept.pieces:
+            for digest in kept.pieces if kept is not None else ():
                 self._store.read(digest)
-        except (OSError, msgspec.MsgspecError, InputError):
+        except InputError:
             return None
         return kept
 
@@ -161,7 +161,7 @@ class Compiler:
                 future.cancel()
             raise
         kept = _Kept(pieces=tuple(digest for digest in pieces if digest is not None))
-        write_file(self._place(sources, layout), msgspec.json.encode(kept))
+        write_note(self._place(sources, layout), kept)
         return kept
 
     def _compile(self, interpreter: Interpreter, chunk: Sequence[Module], name: str, on_source: Callable[[int], object]) -> str | None:

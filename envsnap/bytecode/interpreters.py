@@ -124,5 +124,5 @@ def _ask(command: Command) -> _Answer | None:
     try:
         done = process.run([*command.argv, *FLAGS, "-c", _QUESTION], env=command.variables, timeout_s=_TIMEOUT_S)
         return msgspec.json.decode(done.stdout, type=_Answer) if done.ok else None
-    except (process.NotStarted, msgspec.MsgspecError):
+    except (process.NotStarted, ValueError):
         return None

@@ -171,7 +171,7 @@ def unpack(blobs: BlobStore, digest: str, directory: Path) -> RunnableInterprete
 def _about(directory: Path, digest: str) -> _About:
     try:
         about = msgspec.json.decode((directory / "interpreter.json").read_bytes(), type=_About)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"blob {digest[:19]} is no interpreter", why=f"interpreter.json: {error}") from error
     for place in (f"loader/{about.loader}", about.python):
         if not (directory / place).is_file():

@@ -152,7 +152,7 @@ def _decode(raw: bytes) -> Remembered:
     """Raises InputError: of another format, or changed."""
     try:
         found = msgspec.json.decode(raw, type=Remembered)
-    except msgspec.MsgspecError as error:
+    except ValueError as error:
         raise InputError("refused an inventory", why=f"it cannot be read: {error}") from error
     if found.digest != _digest(found.inventory):
         raise InputError("refused an inventory", why="it was changed: its digest does not hold")

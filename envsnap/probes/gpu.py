@@ -38,7 +38,7 @@ def read(target: Target, *, salt: str) -> GpuProbe:
         )
         try:
             return msgspec.json.decode(Path(outputs, "gpu.json").read_bytes(), type=GpuProbe)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError):
             why = f"the driver does not answer within {_TIMEOUT_S:.0f} s" if result.timed_out else _last_line(result.log)
             return GpuProbe(facts=GpuFacts(unavailable=why), readings={}, problems=(Problem(where="nvml", what=why),))
 

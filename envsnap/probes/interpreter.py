@@ -133,7 +133,7 @@ def collect(
             raise TargetError(f"cannot read {target.description}", why=_last_line(log), hint="-v shows what the collector said", log=log)
         try:
             return msgspec.json.decode((result.outputs / "facts.json").read_bytes(), type=CollectedFacts)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, ValueError) as error:
             raise TargetError(f"cannot read {target.description}", why=f"the collector's document: {error}", log=log) from error
 
 

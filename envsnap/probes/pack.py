@@ -131,7 +131,7 @@ def _run(target: Target, wanted: Sequence[Mapping[str, object]], progress: Progr
             results = msgspec.json.decode((outputs / "packed.json").read_bytes(), type=list[_Result])
             if len(results) != len(wanted):
                 raise OSError(f"{len(results)} results for {len(wanted)} packages")
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, ValueError) as error:
             log = redaction.text(result.log)
             raise TargetError(f"cannot pack what is installed in {target.description}", why=str(error), log=log) from error
         yield [(one, outputs / f"{number}.whl") for number, one in enumerate(results)]

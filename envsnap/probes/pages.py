@@ -345,7 +345,7 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def _read_kept(entry: Path) -> _Kept | None:
     try:
         return msgspec.json.decode(entry.read_bytes(), type=_Kept)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError):
         return None
 
 

@@ -74,6 +74,7 @@ class Wheels:
         self._pages = Pages(cache, offline=offline, ca_bundle=ca_bundle)
         self._offline = offline
         self._local: dict[str, Path] = {}
+        self._hashed: set[str] = set()
 
     def path(self, sha256: str) -> Path | None:
         """Where a wheel lies, fetched or local; None when it is not at hand. Its bytes are checked by whoever reads them."""
@@ -81,6 +82,20 @@ class Wheels:
             return self._local[sha256]
         kept = (store.path(f"sha256:{sha256}") for store in (self._store, self._also))
         return next((path for path in kept if path.is_file()), None)
+
+    def checked(self, sha256: str) -> Path | None:
+        """As `path`, for one whose bytes were hashed: when they were fetched just now, else for this. A damaged copy of the store goes.
+
+        Raises:
+            InputError: the file beside the lock is damaged.
+        """
+        if sha256 not in self._hashed and sha256 not in self._local:
+            digest = f"sha256:{sha256}"
+            self._store.drop_damaged(digest)
+            if not self._store.has(digest) and self._also.has(digest):
+                self._also.check(digest)
+            self._hashed.add(sha256)
+        return self.path(sha256)
 
     def fetch(self, wheels: Sequence[PinnedWheel], progress: Progress) -> None:
         """Have all of them at hand.
@@ -149,6 +164,7 @@ class Wheels:
             self._download(location, file, blob, task)
             if blob.hash.hexdigest() != wheel.sha256:
                 raise Unanswered(f"{location.shown} sends other bytes for {file.name} than its hash says")
+        self._hashed.add(wheel.sha256)
 
     def _download(self, location: Location, file: ListedFile, blob: BlobWriter, task: Task) -> None:
         """All bytes of a file; after a break it goes on where it stopped."""

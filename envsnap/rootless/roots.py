@@ -184,7 +184,7 @@ def _places(cache: Path) -> list[Path]:
 def _read(place: Path) -> Record | None:
     try:
         return msgspec.json.decode((place / _RECORD).read_bytes(), type=Record)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, ValueError):
         return None
 
 

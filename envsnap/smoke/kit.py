@@ -166,7 +166,7 @@ def _resolve(pip: Sequence[str], missing: Sequence[str], installed: Mapping[str,
         try:
             found = msgspec.json.decode(report.read_bytes(), type=_Report)
             packages = tuple(sorted((_package(item) for item in found.install), key=lambda package: package.name))
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError) as error:
             raise TargetError("pip's report on the kit for the smoke-train cannot be read", why=str(error)) from error
     replaced = sorted({package.name for package in packages} & {*installed, *OWN})
     if replaced:

@@ -5,11 +5,12 @@ before it is made, and only what is missing is made.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -17,15 +18,23 @@ from envsnap.errors import EngineError, InputError
 from envsnap.layers.wheel import write_wheel
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.kinds import Digest
-from envsnap.model.layers import AnyLayer, BytecodeLayer, LayerPlan, PlannedWheel, WheelsLayer
+from envsnap.model.layers import AnyLayer, BytecodeLayer, LayerPlan, Layout, PlannedWheel, WheelsLayer
 from envsnap.oci.image import Layer
 from envsnap.plan.layers import recipe, title
 from envsnap.progress import Progress, Task
-from envsnap.storage import BlobStore, write_file
+from envsnap.storage import BlobStore, read_note, write_note
 
-Write = Callable[[LayerWriter], None]
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+T = TypeVar("T")
+
+Advance = Callable[[int], object]
+"""Told of bytes of work that are done. Raises CancelledError: nobody wants the rest."""
+Write = Callable[[LayerWriter, Advance], None]
 """Writes the content of one layer."""
-Wanted = Callable[[Layer], bool]
+Wanted = Callable[[Layer], Literal["no", "here", "elsewhere"]]
+"""Whether the bytes of a layer that is known are needed: to be kept, or to be sent, and then they have to be right."""
 
 
 class OnLayer(Protocol):
@@ -40,12 +49,14 @@ class Workshop:
     Attributes:
         store: of layers and wheels. cache: what is remembered lies in its `layers/`.
         wheel: sha256 -> where that file lies; None when it is not at hand.
+        fetch: called with the sha256 of all wheels that are needed, before layers are made.
         others: for each layer that is not made of wheels alone, what writes it.
     """
 
     store: BlobStore
     cache: Path
     wheel: Callable[[str], Path | None]
+    fetch: Callable[[Collection[str]], object]
     others: Mapping[str, Write]
 
 
@@ -73,76 +84,121 @@ def make_layers(
     """The layers of a plan, several at a time, those that take longest first.
 
     Args:
-        wanted: whether a known layer's bytes are needed (from several threads); where they are not, nothing is made.
+        wanted: asked from several threads; a layer that is not wanted is not made.
         on_layer: called with each layer as soon as it is there, from the thread that made it.
 
     Raises:
         InputError: a wheel is not what the lock says. EngineError: a layer is not what it was the last time.
     """
-    order = sorted(range(len(plan.layers)), key=lambda index: -_work(plan.layers[index]))
-    made: dict[int, Layer] = {}
-    total = sum(map(_work, plan.layers))
+    names = [recipe(layer, plan.layout) for layer in plan.layers]
+    order = sorted(range(len(names)), key=lambda index: -_work(plan.layers[index]))
+    ended = threading.Event()
     with (
-        progress.task("assemble layers", total=total, unit="bytes") as task,
+        progress.task("assemble layers", total=sum(map(_work, plan.layers)), unit="bytes") as task,
         ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="layer") as pool,
     ):
 
-        def one(index: int) -> None:
-            layer = plan.layers[index]
-            made[index], new = _layer(layer, plan, shop, wanted, task)
-            on_layer(made[index], made=new)
+        def find(index: int) -> Layer | None:
+            known = _recall(plan.layers[index], names[index], shop.cache)
+            if known is None or not _is_at_hand(known, shop.store, wanted(known)):
+                return None
+            task.advance(_work(plan.layers[index]))
+            on_layer(known, made=False)
+            return known
 
-        futures = [pool.submit(one, index) for index in order]
+        def make(index: int) -> Layer:
+            made = _make(plan.layers[index], names[index], plan.layout, shop, task, ended)
+            on_layer(made, made=True)
+            return made
+
         try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            found = _all_of(pool, find, order)
+            missing = [index for index in order if found[index] is None]
+            shop.fetch({wheel.sha256 for index in missing for wheel in _wheels(plan.layers[index])})
+            layers = found | _all_of(pool, make, missing)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        failed = [future for future in futures if future in done and future.exception() is not None]
-        if failed:
+            ended.set()
             pool.shutdown(wait=True, cancel_futures=True)
-            failed[0].result()
-    return tuple(made[index] for index in range(len(plan.layers)))
+            raise
+    return tuple(layer for index in range(len(names)) if (layer := layers[index]) is not None)
 
 
-def _layer(layer: AnyLayer, plan: LayerPlan, shop: Workshop, wanted: Wanted, task: Task) -> tuple[Layer, bool]:
-    """Make a layer, or know it; and whether it was made."""
-    name = recipe(layer, plan.layout)
-    known = _recall(layer, name, shop.cache)
-    if known is not None and (shop.store.has(known.digest) or not wanted(known)):
-        task.advance(_work(layer))
-        return known, False
+def _all_of(pool: ThreadPoolExecutor, do: Callable[[int], T], indices: Sequence[int]) -> dict[int, T]:
+    """What `do` gives for each, several at a time. Raises the first failure as soon as it is one."""
+    futures = {pool.submit(do, index): index for index in indices}
+    return {futures[future]: future.result() for future in as_completed(futures)}
+
+
+def _is_at_hand(layer: Layer, store: BlobStore, wanted: Literal["no", "here", "elsewhere"]) -> bool:
+    if wanted == "no":
+        return True
+    return store.size(layer.digest) == layer.size_bytes and not (wanted == "elsewhere" and store.drop_damaged(layer.digest))
+
+
+def _make(layer: AnyLayer, name: str, layout: Layout, shop: Workshop, task: Task, ended: threading.Event) -> Layer:
     task.status(title(layer))
+    left = _work(layer)
+
+    def advance(amount: int) -> None:
+        nonlocal left
+        if ended.is_set():
+            raise CancelledError
+        if amount:
+            left -= amount
+            task.advance(amount)
+
     with shop.store.writer(durable=False) as blob:
-        writer = LayerWriter(blob.write)
-        if isinstance(layer, WheelsLayer):
-            for wheel in layer.wheels:
-                _write_wheel(wheel, plan, shop, writer)
-                task.advance(wheel.size_bytes)
-        else:
-            shop.others[name](writer)
-            task.advance(_work(layer))
+
+        def write(piece: Buffer) -> None:
+            advance(0)
+            blob.write(piece)
+
+        writer = LayerWriter(write)
+        try:
+            if isinstance(layer, WheelsLayer):
+                for wheel in layer.wheels:
+                    _write_wheel(wheel, layout, shop, writer)
+                    advance(wheel.size_bytes)
+            else:
+                shop.others[name](writer, advance)
+        except InputError as error:
+            _tell_damage(layer, shop.store, error)
+            raise
         diff_id, _ = writer.finish()
     made = Layer(digest=blob.digest, diff_id=diff_id, size_bytes=blob.size, made_by=title(layer))
+    known = _recall(layer, name, shop.cache)
     if known is not None and known != made:
         raise EngineError(
             f"{title(layer)}: the layer is not what it was the last time",
             why=f"{made.digest[:19]}, and {known.digest[:19]} was remembered",
             hint="envsnap cache prune --layers   forgets what was remembered; two digests of one recipe are a fault worth a report",
         )
-    remembered = _Remembered(digest=made.digest, diff_id=made.diff_id, size_bytes=made.size_bytes)
-    write_file(_place(name, shop.cache), msgspec.json.encode(remembered))
-    return made, True
+    task.advance(left)
+    write_note(_place(name, shop.cache), _Remembered(digest=made.digest, diff_id=made.diff_id, size_bytes=made.size_bytes))
+    return made
 
 
-def _write_wheel(wheel: PlannedWheel, plan: LayerPlan, shop: Workshop, writer: LayerWriter) -> None:
+def _tell_damage(layer: AnyLayer, store: BlobStore, error: InputError) -> None:
+    """Raises InputError: a wheel is refused because the cache's copy of it is damaged, and not for what it is."""
+    damaged = [wheel.file for wheel in _wheels(layer) if store.drop_damaged(f"sha256:{wheel.sha256}")]
+    if damaged:
+        raise InputError(
+            f"what the cache kept of {', '.join(damaged)} was damaged", why=error.what, hint="run it again: it is fetched anew"
+        ) from error
+
+
+def _wheels(layer: AnyLayer) -> tuple[PlannedWheel, ...]:
+    return layer.wheels if isinstance(layer, WheelsLayer | BytecodeLayer) else ()
+
+
+def _write_wheel(wheel: PlannedWheel, layout: Layout, shop: Workshop, writer: LayerWriter) -> None:
     path = shop.wheel(wheel.sha256)
     if path is None:
         raise InputError(f"{wheel.file} is not at hand", hint="envsnap build without --offline fetches it")
     extra = {name: text.encode() for name, text in wheel.extra.items()}
     try:
         with path.open("rb") as file:
-            written = write_wheel(file, writer, plan.layout, file=wheel.file, sha256=wheel.sha256, extra=extra, rebuilt=wheel.rebuilt)
+            written = write_wheel(file, writer, layout, file=wheel.file, sha256=wheel.sha256, extra=extra, rebuilt=wheel.rebuilt)
     except OSError as error:
         raise InputError(f"{wheel.file} cannot be read", why=f"{path}: {error.strerror}") from error
     if wheel.files not in (None, written.files):
@@ -154,11 +210,8 @@ def _write_wheel(wheel: PlannedWheel, plan: LayerPlan, shop: Workshop, writer: L
 
 
 def _recall(layer: AnyLayer, name: str, cache: Path) -> Layer | None:
-    try:
-        kept = msgspec.json.decode(_place(name, cache).read_bytes(), type=_Remembered)
-    except (OSError, msgspec.MsgspecError):
-        return None
-    return Layer(digest=kept.digest, diff_id=kept.diff_id, size_bytes=kept.size_bytes, made_by=title(layer))
+    kept = read_note(_place(name, cache), _Remembered)
+    return None if kept is None else Layer(digest=kept.digest, diff_id=kept.diff_id, size_bytes=kept.size_bytes, made_by=title(layer))
 
 
 def _place(name: str, cache: Path) -> Path:

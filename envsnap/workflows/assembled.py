@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from envsnap.model.base import BaseInventory
 from envsnap.model.image import Foretold
 from envsnap.model.layers import TreeLayer
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import BuildPlan
+from envsnap.model.plan import BuildPlan, PinnedWheel
 from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import BaseImage, Image, Layer, put_together
 from envsnap.plan.layers import needs_a_shell
@@ -63,16 +63,19 @@ class Sources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """All that an image is made from. Attributes: machine: as the lock names it. inventory: of the base."""
+    """All that an image is made from. Attributes: machine: as the lock names it. pinned: those of `wheels` that indexes have. inventory: of
+    the base.
+    """
 
     machine: str
     prepared: Prepared
     wheels: Wheels
+    pinned: tuple[PinnedWheel, ...]
     inventory: BaseInventory
 
 
 def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, progress: Progress) -> Gathered | Unknown:
-    """All that decides the image, fetched where that was asked for.
+    """All that decides the image; wheels that were never seen here are fetched where that was asked for.
 
     Raises:
         EngineError: something cannot be had. PlanError: the base leaves no room, or lacks what is needed.
@@ -90,10 +93,11 @@ def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, pr
     blobs = places.blobs_of(lock_file)
     config = partial(pip_config, sys.executable, sources.pip_conf, sources.env)
     wheels = Wheels(sources.store, config, also=blobs, cache=sources.cache, offline=sources.offline, ca_bundle=sources.ca_bundle)
-    if sources.fetch:
-        wheels.fetch(prepare.pinned_wheels(made), progress)
-    hashes = prepare.all_hashes(made)
+    pinned, hashes = prepare.pinned_wheels(made), prepare.all_hashes(made)
     facts = prepare.wheel_facts(hashes, wheels, sources.cache)
+    if sources.fetch and (unknown := [wheel for wheel in pinned if wheel.sha256 not in facts]):
+        wheels.fetch(unknown, progress)
+        facts |= prepare.wheel_facts([wheel.sha256 for wheel in unknown], wheels, sources.cache)
     if missing := [one for one in hashes if one not in facts]:
         return Unknown(because=f"{len(missing)} of {len(hashes)} wheels were never seen here", hint="--fetch fetches them")
     prepared = prepare.prepare(
@@ -105,7 +109,7 @@ def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, pr
         wheels=facts,
         system=system.packages if system is not None else (),
     )
-    return Gathered(machine=machine, prepared=prepared, wheels=wheels, inventory=inventory)
+    return Gathered(machine=machine, prepared=prepared, wheels=wheels, pinned=pinned, inventory=inventory)
 
 
 def known(gathered: Gathered, sources: Sources) -> Image | None:
@@ -132,7 +136,7 @@ def foretell(
         return image
     with tempfile.TemporaryDirectory(prefix="envsnap-plan-") as scratch:
         context = write_context(lock, lock_file, made, request, cache=sources.cache, progress=progress, directory=Path(scratch, "context"))
-        wanted: Wanted = lambda layer: False  # noqa: E731, ARG005
+        wanted: Wanted = lambda layer: "no"  # noqa: E731, ARG005
         return assemble(gathered, context.directory, lock_file, sources, wanted=wanted, on_layer=_nobody, progress=progress)
 
 
@@ -175,13 +179,24 @@ def assemble(
             system=lambda layer, writer: sources.packages.write(layer, gathered.inventory, machine, writer),
             byte_code=compiled.write,
         )
-        shop = Workshop(store=sources.store, cache=sources.cache, wheel=wheel, others=content.writers(prepared.layers, parts))
+        shop = Workshop(
+            store=sources.store,
+            cache=sources.cache,
+            wheel=wheel,
+            fetch=partial(_fetch, gathered, sources, progress),
+            others=content.writers(prepared.layers, parts),
+        )
         layers = make_layers(prepared.layers, shop, wanted=wanted, on_layer=on_layer, progress=progress)
     image = put_together(prepared.base, layers, prepared.change)
     if foretold is not None and foretold.config.digest != image.config.digest:
         why = f"{image.config.digest[:19]} was made, {foretold.config.digest[:19]} was foretold"
         raise EngineError("the image is not the one that was foretold", why=why, hint="a fault of envsnap's: please report it")
     return image
+
+
+def _fetch(gathered: Gathered, sources: Sources, progress: Progress, hashes: Collection[str]) -> None:
+    if sources.fetch:
+        gathered.wheels.fetch([wheel for wheel in gathered.pinned if wheel.sha256 in hashes], progress)
 
 
 class _OfBase:

@@ -197,6 +197,8 @@ def _assemble(
     delivered = delivery.finish(image, progress)
     if request.push and (delivered.uploaded_bytes or request.sbom or request.sign is not None):
         assert image.manifest is not None  # it was pushed
+        if request.sbom and sources.fetch:
+            gathered.wheels.fetch(gathered.pinned, progress)  # they name their licences
         _publish(image.manifest, "oci", context, lock, request, sources.registry, sources.store, progress)
     if request.vendor:
         number = sources.packages.vendor(context.plan, context.directory, gathered.machine)

@@ -38,8 +38,8 @@ class ByteCode:
         self._wheel = wheel
         self._kept = kept
 
-    def write(self, layer: BytecodeLayer, writer: LayerWriter) -> None:
-        """Write one layer.
+    def write(self, layer: BytecodeLayer, writer: LayerWriter, advance: Callable[[int], object] = lambda _: None) -> None:
+        """Write one layer. Args: advance: told of bytes of source whose byte code is there.
 
         Raises:
             TargetError: no interpreter of the version can be run here. InputError: a wheel is not at hand.
@@ -50,7 +50,7 @@ class ByteCode:
             if path is None:
                 raise InputError(f"{planned.file} is not at hand", hint="envsnap build without --offline fetches it")
             sources.append(sources_of(planned, path, self._layout))
-        self._compiler.write_layer(sources, self._layout, writer)
+        self._compiler.write_layer(sources, self._layout, writer, advance)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from envsnap.model.layers import (
 from envsnap.model.plan import LOCK_IN_IMAGE, MANIFEST_IN_IMAGE
 from envsnap.plan.layers import recipe
 from envsnap.storage import BlobStore
-from envsnap.workflows.assemble import Write
+from envsnap.workflows.assemble import Advance, Write
 
 _PIECE = 1 << 20
 
@@ -46,7 +46,7 @@ class Parts:
     context: Path
     blobs: BlobStore
     system: Callable[[SystemLayer, LayerWriter], None]
-    byte_code: Callable[[BytecodeLayer, LayerWriter], None]
+    byte_code: Callable[[BytecodeLayer, LayerWriter, Advance], None]
 
 
 def writers(plan: LayerPlan, parts: Parts) -> Mapping[str, Write]:
@@ -55,7 +55,7 @@ def writers(plan: LayerPlan, parts: Parts) -> Mapping[str, Write]:
 
 
 def _writer(layer: AnyLayer, layout: Layout, parts: Parts) -> Write:
-    def write(writer: LayerWriter) -> None:
+    def write(writer: LayerWriter, advance: Advance) -> None:
         match layer:
             case EnvironmentLayer():
                 write_environment(layer, layout, writer)
@@ -65,7 +65,7 @@ def _writer(layer: AnyLayer, layout: Layout, parts: Parts) -> Write:
                 directories(layout, writer)
                 write_kept(parts.blobs.pieces(layer.tree), writer, top=layer.path.lstrip("/"), conda=layer.conda)
             case BytecodeLayer():
-                parts.byte_code(layer, writer)
+                parts.byte_code(layer, writer, advance)
             case SourceLayer():
                 _write_source(parts.context, layer, writer)
             case LockLayer():

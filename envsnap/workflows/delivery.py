@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from envsnap.engines.docker import DockerEngine
-from envsnap.errors import EngineError
+from envsnap.errors import EngineError, InputError
 from envsnap.oci.documents import LAYER_OF, OCI_MANIFEST, Descriptor
 from envsnap.oci.image import BaseImage, Image, Layer
 from envsnap.progress import Progress
@@ -59,13 +60,16 @@ class Delivery:
         self._push = push
         self._engine = engine
         landed = engine is not None and foretold is not None and engine.find(foretold) is not None
-        self._keep = store or (engine is not None and not landed)
+        self._keep = store
+        self._load = engine is not None and not landed
         pushed = foretold is not None and _is_pushed(foretold, push, sources.registry)
         self._uploads = _Uploads(sources.registry, push[0], base, sources.store) if push and not pushed else None
 
-    def wants(self, layer: Layer) -> bool:
-        """Whether a layer's bytes are needed anywhere."""
-        return self._keep or (self._uploads is not None and self._uploads.lacks(layer))
+    def wants(self, layer: Layer) -> Literal["no", "here", "elsewhere"]:
+        """See `assemble.Wanted`."""
+        if self._load or (self._uploads is not None and self._uploads.lacks(layer)):
+            return "elsewhere"
+        return "here" if self._keep else "no"
 
     def offer(self, layer: Layer) -> None:
         """A layer is there."""
@@ -85,8 +89,18 @@ class Delivery:
         """Have the whole image where it was asked for, under its names.
 
         Raises:
-            EngineError: a registry or the engine fails, or does not have it afterwards.
+            EngineError: a registry or the engine fails, or does not have it afterwards; or a layer that the cache kept is damaged.
         """
+        try:
+            return self._finish(image, progress)
+        except (EngineError, InputError) as error:
+            damaged = [layer for layer in image.layers if self._sources.store.drop_damaged(layer.digest)]
+            if damaged:
+                what = f"what the cache kept of {len(damaged)} layers was damaged"
+                raise EngineError(what, why=f"{damaged[0].made_by}; {error.what}", hint="run it again: they are made anew") from error
+            raise
+
+    def _finish(self, image: Image, progress: Progress) -> Delivered:
         self._sources.store.put(image.config.raw)
         uploaded = self._uploads.sent_bytes() if self._uploads is not None else 0
         uploaded += sum(self._pushed(image, tag, progress) for tag in self._push)

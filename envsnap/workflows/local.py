@@ -116,7 +116,7 @@ def _read(path: Path) -> Named | None:
         document = msgspec.json.decode(path.read_bytes(), type=_Document)
         config, manifest = _parsed(document.config, document.manifest)
         base_config, base_manifest = _parsed(document.base_config, document.base_manifest)
-    except (OSError, msgspec.MsgspecError, EngineError):
+    except (OSError, ValueError, EngineError):
         return None
     layers = tuple(Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, made_by=one.made_by) for one in document.layers)
     base = BaseImage(config=base_config, manifest=base_manifest, reference=document.base_reference)

@@ -19,7 +19,7 @@ from envsnap.oci.documents import digest_of
 from envsnap.oci.image import BaseImage, Image, RunConfig, put_together
 from envsnap.plan.layers import Ingredients, lay_out
 from envsnap.probes.wheels import Wheels
-from envsnap.storage import write_file
+from envsnap.storage import read_note, write_note
 from envsnap.workflows.assemble import recall
 from envsnap.workflows.unknown import Unknown
 
@@ -92,17 +92,16 @@ def wheel_facts(hashes: Iterable[str], wheels: Wheels, cache: Path) -> dict[str,
 
 def _facts(sha256: str, wheels: Wheels, cache: Path) -> tuple[int, int] | None:
     place = cache / "wheels" / f"{sha256}.json"
-    try:
-        kept = msgspec.json.decode(place.read_bytes(), type=_WheelFacts)
-    except (OSError, msgspec.MsgspecError):
-        path = wheels.path(sha256)
+    kept = read_note(place, _WheelFacts)
+    if kept is None:
+        path = wheels.checked(sha256)
         if path is None:
             return None
         with path.open("rb") as file:
             members = read_archive(file, path.name).members
             sources = sum(member.size for member in members if member.name.endswith(".py"))
             kept = _WheelFacts(size_bytes=path.stat().st_size, source_bytes=sources)
-        write_file(place, msgspec.json.encode(kept))
+        write_note(place, kept)
     return kept.size_bytes, kept.source_bytes
 
 

@@ -11,8 +11,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -100,3 +101,12 @@ def training_python() -> Path:
 def small(tmp_path_factory: pytest.TempPathFactory) -> ground.Machine:
     """A small environment, captured."""
     return ground.make(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def told(small: ground.Machine, debian_base: str) -> dict[str, Any]:
+    """What is told of its image before anything is built, without an engine: the base is read from its registry."""
+    no_engine = replace(small, env={"DOCKER_HOST": ground.NOWHERE})
+    image: dict[str, Any] = no_engine.envsnap("plan", small.lock, "--base", debian_base, "--fetch")["image"]
+    assert image["unknown_because"] is None, image
+    return image

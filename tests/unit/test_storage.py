@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from envsnap import storage
 from envsnap.errors import InputError, TargetError
-from envsnap.storage import BlobStore, disk_errors, new_directory, write_file
+from envsnap.storage import BlobStore, disk_errors, new_directory, read_note, scratch_directory, write_file, write_note
+
+ROOT = str(Path(__file__).parents[2])
 
 
 def names(directory: Path) -> list[str]:
@@ -95,11 +103,121 @@ def test_new_directory_puts_the_old_one_back_when_the_exchange_fails(tmp_path: P
             raise OSError(errno.EIO, "cannot", str(self))
         return real(self, target)
 
+    monkeypatch.setattr(storage, "_exchange", lambda *_: False)  # as a file system that cannot
     monkeypatch.setattr(Path, "rename", fails_for_the_fresh_one)
     with pytest.raises(TargetError), new_directory(path) as fresh:
         (fresh / "fresh").touch()
     assert names(path) == ["kept"]
     assert names(tmp_path) == ["x"]
+
+
+def test_new_directory_works_where_nothing_can_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_exchange", lambda *_: False)
+    for name in ("a", "b"):
+        with new_directory(tmp_path / "x") as fresh:
+            (fresh / name).touch()
+    assert (names(tmp_path), names(tmp_path / "x")) == (["x"], ["b"])
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from envsnap.storage import BlobStore, new_directory
+
+with BlobStore(Path("blobs")).writer() as blob, new_directory(Path("x")) as fresh:
+    blob.write(b"half")
+    (fresh / "half").touch()
+    print("ready", flush=True)
+    signal.pause()
+"""
+
+
+def test_nothing_is_left_of_what_was_killed(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED], cwd=tmp_path, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": ROOT}
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        (living,) = (name for name in names(tmp_path) if name.startswith(".x."))
+        with new_directory(tmp_path / "x"):
+            assert living in names(tmp_path)  # it is somebody's work
+        process.kill()
+    with new_directory(tmp_path / "x"):
+        assert living not in names(tmp_path)
+    assert names(tmp_path) == ["blobs", "x"]
+    assert names(tmp_path / "blobs/sha256") == []
+
+
+def test_a_file_system_without_unnamed_files_or_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def no_unnamed(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "no")
+        return real(path, flags, mode)
+
+    def no_locks(handle: int, how: int) -> None:
+        raise OSError(errno.EBADF, "no")
+
+    monkeypatch.setattr(os, "open", no_unnamed)
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with new_directory(tmp_path / "x"), scratch_directory(tmp_path, ".x.") as second:
+        assert len(names(tmp_path)) == 2
+        (second / "a").touch()
+    store = BlobStore(tmp_path / "blobs")
+    with store.writer() as blob:
+        blob.write(b"bytes")
+    with suppress(RuntimeError), store.writer() as other:
+        other.write(b"half")
+        raise RuntimeError
+    assert store.read(blob.digest) == b"bytes"
+    assert names(tmp_path / "blobs/sha256") == [blob.digest[7:]]
+
+
+def test_a_blob_takes_the_place_of_one_that_was_changed(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    store.path(store.put(b"bytes")).write_bytes(b"other")
+    with store.writer() as blob:
+        blob.write(b"bytes")
+    assert store.read(blob.digest) == b"bytes"
+    assert store.path(blob.digest).stat().st_mode & 0o777 == 0o644
+
+
+def test_a_damaged_blob_is_let_go(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    good, bad = store.put(b"good"), store.put(b"bad")
+    store.path(bad).write_bytes(b"bat")
+    assert [store.drop_damaged(digest) for digest in (good, bad, bad)] == [False, True, False]
+    assert (store.has(good), store.has(bad)) == (True, False)
+    store.path(good).write_bytes(b"goof")
+    assert store.read(store.put(b"good")) == b"good"
+    assert (store.size(good), store.size(bad)) == (4, None)
+
+
+class Fact(msgspec.Struct):
+    digest: str
+    size: int
+
+
+def test_what_was_remembered_is_what_was_written_or_nothing(tmp_path: Path) -> None:
+    note = tmp_path / "notes/a.json"
+    assert read_note(note, Fact) is None
+    write_note(note, Fact(digest="abc", size=1))
+    assert read_note(note, Fact) == Fact(digest="abc", size=1)
+    whole = note.read_bytes()
+    assert json.loads(whole)["of"] == {"digest": "abc", "size": 1}
+    (tmp_path / "notes/b.json").write_bytes(whole)  # one thing's, under another's name
+    assert read_note(tmp_path / "notes/b.json", Fact) is None
+    for other in (
+        b"",
+        whole[:-3],
+        whole.replace(b"abc", b"abd"),
+        whole.replace(b"1", b"2", 1),
+        whole.replace(b"abc", b"a\xffc"),
+        b"\xff" * 10,
+        b"{}",
+    ):
+        note.write_bytes(other)
+        assert read_note(note, Fact) is None, other
 
 
 def test_blobs_are_kept_under_their_digest(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import Directory
 from envsnap.model.layers import Layout, PlannedWheel
 from envsnap.oci.image import EPOCH
+from envsnap.storage import write_note
 from tests.fakes.wheels import DEMO, DEMO_FILE, write_wheel
 
 VERSION = platform.python_version()
@@ -127,7 +128,7 @@ def test_a_blob_that_is_no_byte_code_is_refused(tmp_path: Path) -> None:
     for data in (b"\0\0\0", b"\0\0\0\1\0\0\0\1x", b"\0\0\0\1\0\0\0\1\xffy"):
         name = hashlib.sha256(data).hexdigest()
         (tmp_path / "blobs/sha256" / name).write_bytes(data)
-        facts.write_text(json.dumps({"pieces": [f"sha256:{name}"]}))
+        write_note(facts, compiler._Kept(pieces=(f"sha256:{name}",)))
         with pytest.raises(InputError, match="no byte code"):
             layer(tmp_path, wheel())
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import Literal
 
-import msgspec
 import pytest
 
 from envsnap.errors import EngineError, InputError
@@ -15,21 +19,22 @@ from envsnap.model.layers import LayerPlan, Layout, PlannedWheel, TreeLayer, Whe
 from envsnap.oci.image import Layer
 from envsnap.plan.layers import recipe
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore
-from envsnap.workflows.assemble import Workshop, make_layers, recall
+from envsnap.storage import BlobStore, write_note
+from envsnap.workflows.assemble import Advance, Workshop, Write, _Remembered, make_layers, recall
 from tests.fakes import wheels
 
 LAYOUT = Layout(python="3.11")
 
 
 class Ground:
-    """A cache, and one wheel. Attributes: asked: layers whose bytes somebody was asked about."""
+    """A cache, and one wheel. Attributes: asked: layers whose bytes somebody was asked about. fetched: wheels that were asked for."""
 
     def __init__(self, root: Path) -> None:
         self.cache, self.file = root / "cache", wheels.write_wheel(root / wheels.DEMO_FILE, wheels.DEMO)
         self.store = BlobStore(self.cache / "blobs")
         self.sha256 = hashlib.sha256(self.file.read_bytes()).hexdigest()
         self.asked: list[Layer] = []
+        self.fetched: list[set[str]] = []
         with self.file.open("rb") as file:
             self.files = write_wheel(file, LayerWriter(lambda _: None), LAYOUT, file=wheels.DEMO_FILE, sha256=self.sha256).files
 
@@ -40,15 +45,24 @@ class Ground:
         )
         return LayerPlan(layout=LAYOUT, layers=(WheelsLayer(wheels=(wheel,)),))
 
-    def make(self, plan: LayerPlan, *, wanted: bool = True, at_hand: bool = True) -> tuple[Layer, bool]:
+    def shop(self, *, at_hand: bool = True, others: Mapping[str, Write] = {}) -> Workshop:
+        return Workshop(
+            store=self.store,
+            cache=self.cache,
+            wheel=lambda _: self.file if at_hand else None,
+            fetch=lambda hashes: self.fetched.append(set(hashes)),
+            others=others,
+        )
+
+    def make(self, plan: LayerPlan, *, wanted: Literal["no", "here", "elsewhere"] = "here", at_hand: bool = True) -> tuple[Layer, bool]:
         """The layer, and whether it was made just now."""
         said: list[bool] = []
 
-        def ask(layer: Layer) -> bool:
+        def ask(layer: Layer) -> Literal["no", "here", "elsewhere"]:
             self.asked.append(layer)
             return wanted
 
-        shop = Workshop(store=self.store, cache=self.cache, wheel=lambda _: self.file if at_hand else None, others={})
+        shop = self.shop(at_hand=at_hand)
         (layer,) = make_layers(plan, shop, wanted=ask, on_layer=lambda _, made: said.append(made), progress=SILENT)
         return layer, said == [True]
 
@@ -65,16 +79,46 @@ def test_a_layer_is_made_once_and_known_from_then_on(ground: Ground) -> None:
     assert made and ground.store.has(layer.digest) and ground.asked == []
     assert ground.make(plan, at_hand=False) == (layer, False)
     assert recall(plan, ground.cache) == (layer,)
+    assert ground.fetched == [{ground.sha256}, set()]
 
 
 def test_bytes_that_are_gone_are_made_again_only_where_somebody_wants_them(ground: Ground) -> None:
     plan = ground.plan(ground.files)
     layer, _ = ground.make(plan)
     ground.store.path(layer.digest).unlink()
-    assert ground.make(plan, wanted=False, at_hand=False) == (layer, False)
+    assert ground.make(plan, wanted="no", at_hand=False) == (layer, False)
     assert ground.asked == [layer]
     assert ground.make(plan) == (layer, True)
     assert ground.store.has(layer.digest)
+
+
+@pytest.mark.parametrize(("damage", "wanted"), [("cut", "here"), ("cut", "elsewhere"), ("changed", "elsewhere")])
+def test_a_layer_that_is_damaged_is_made_again(ground: Ground, damage: str, wanted: Literal["here", "elsewhere"]) -> None:
+    plan = ground.plan(ground.files)
+    layer, _ = ground.make(plan)
+    path = ground.store.path(layer.digest)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] if damage == "cut" else whole[:-1] + b"x")
+    assert ground.make(plan, wanted="no", at_hand=False) == (layer, False)
+    assert ground.make(plan, wanted=wanted) == (layer, True)
+    assert path.read_bytes() == whole
+
+
+def test_a_wheel_that_is_damaged_in_the_cache_goes_and_is_told_from_one_that_is_refused(ground: Ground) -> None:
+    digest = ground.store.put(ground.file.read_bytes())
+    ground.file = ground.store.path(digest)
+    data = ground.file.read_bytes()
+    ground.file.write_bytes(data[:100] + b"xx" + data[102:])
+    with pytest.raises(InputError, match=r"what the cache kept of demo_pkg.* was damaged") as caught:
+        ground.make(ground.plan(ground.files))
+    assert "run it again" in caught.value.hint
+    assert not ground.store.has(digest)
+    bad = wheels.write_wheel(ground.cache / wheels.DEMO_FILE, {**wheels.DEMO, "../outside": "x"})
+    ground.sha256 = hashlib.sha256(bad.read_bytes()).hexdigest()
+    ground.file = ground.store.path(ground.store.put(bad.read_bytes()))
+    with pytest.raises(InputError, match="refused"):
+        ground.make(ground.plan(None))
+    assert ground.file.exists()
 
 
 def test_a_wheel_that_is_not_at_hand_says_how_to_get_it(ground: Ground) -> None:
@@ -98,8 +142,7 @@ def test_a_layer_that_is_not_what_it_was_is_told(ground: Ground) -> None:
     plan = ground.plan(None)
     layer, _ = ground.make(plan)
     remembered = ground.cache / "layers" / f"{recipe(plan.layers[0], LAYOUT)}.json"
-    document = msgspec.json.decode(remembered.read_bytes())
-    remembered.write_bytes(msgspec.json.encode({**document, "digest": "sha256:" + "0" * 64}))
+    write_note(remembered, _Remembered(digest="sha256:" + "0" * 64, diff_id=layer.diff_id, size_bytes=layer.size_bytes))
     with pytest.raises(EngineError, match="not what it was the last time") as caught:
         ground.make(plan)
     assert layer.digest[:19] in caught.value.why
@@ -110,11 +153,52 @@ def test_what_stops_one_layer_is_told(ground: Ground) -> None:
     tree = TreeLayer(tree="sha256:" + "1" * 64, path="/opt/x")
     (wheel,) = ground.plan(ground.files).layers
 
-    def broken(_: LayerWriter) -> None:
+    def broken(writer: LayerWriter, advance: Advance) -> None:
         raise InputError("the tree is broken")
 
-    shop = Workshop(store=ground.store, cache=ground.cache, wheel=lambda _: ground.file, others={recipe(tree, LAYOUT): broken})
     with pytest.raises(InputError, match="the tree is broken"):
-        make_layers(
-            LayerPlan(layout=LAYOUT, layers=(tree, wheel)), shop, wanted=lambda _: True, on_layer=lambda _, made: None, progress=SILENT
-        )
+        make(ground, LayerPlan(layout=LAYOUT, layers=(tree, wheel)), {recipe(tree, LAYOUT): broken})
+
+
+def make(ground: Ground, plan: LayerPlan, others: Mapping[str, Write]) -> None:
+    make_layers(plan, ground.shop(others=others), wanted=lambda _: "here", on_layer=lambda _, made: None, progress=SILENT)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), InputError("no")], ids=["Ctrl-C", "an error"])
+def test_what_ends_one_layer_ends_all(ground: Ground, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """At the next bytes that they write or say are done; and nothing of them is left."""
+    trees = [TreeLayer(tree="sha256:" + digit * 64, path="/opt/x") for digit in "123"]
+    begun, ended = threading.Barrier(3, timeout=20), []
+
+    def fails(writer: LayerWriter, advance: Advance) -> None:
+        begun.wait()
+        raise error
+
+    def writes(writer: LayerWriter, advance: Advance) -> None:
+        begun.wait()
+        try:
+            for number in range(10_000):
+                writer.stream(f"opt/{number}", [bytes(range(256)) * 4096], size=1 << 20)
+                time.sleep(0.01)
+        except CancelledError:
+            ended.append("writes")
+            raise
+
+    def works(writer: LayerWriter, advance: Advance) -> None:
+        begun.wait()
+        try:
+            for _ in range(10_000):
+                advance(1)
+                time.sleep(0.01)
+        except CancelledError:
+            ended.append("works")
+            raise
+
+    others = {recipe(tree, LAYOUT): write for tree, write in zip(trees, (fails, writes, works), strict=True)}
+    before = threading.active_count()
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    with pytest.raises(type(error)):
+        make(ground, LayerPlan(layout=LAYOUT, layers=tuple(trees)), others)
+    assert sorted(ended) == ["works", "writes"]
+    assert threading.active_count() == before
+    assert not list(ground.store.root.rglob("*/*")) and not list(ground.cache.glob("layers/*"))
