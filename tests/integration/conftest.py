@@ -72,6 +72,12 @@ def ngc_base(engine: DockerEngine, registry: str) -> str:
     return make_base(registry, "ngc")
 
 
+def forget(engine: DockerEngine, *names: str) -> None:
+    """Remove images, with all of their names."""
+    for image in filter(None, map(engine.image, names)):
+        subprocess.run(["docker", "image", "rm", "--force", image.image_id], capture_output=True)
+
+
 @pytest.fixture(scope="session")
 def training_python() -> Path:
     """The interpreter of a real training environment: ENVSNAP_TEST_PYTHON, or one made once below ENVSNAP_TEST_CACHE."""

@@ -17,6 +17,7 @@ import pytest
 
 from envsnap.engines.docker import DockerEngine
 from tests import opened
+from tests.integration.conftest import forget
 
 pytestmark = pytest.mark.engine
 
@@ -38,12 +39,6 @@ def envsnap(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProces
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
-
-
-def forget(engine: DockerEngine, *names: str) -> None:
-    """Images with all of their names."""
-    for image in filter(None, map(engine.image, names)):
-        subprocess.run(["docker", "image", "rm", "--force", image.image_id], capture_output=True)
 
 
 def listing(place: Path) -> set[str]:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from envsnap.engines.docker import DockerEngine
+from tests.integration.conftest import forget
 from tests.integration.ground import NAME, Machine, make_project
 
 pytestmark = pytest.mark.engine
@@ -30,12 +31,6 @@ def machine(small: Machine, tmp_path: Path) -> Machine:
 def tag(engine: DockerEngine) -> Iterator[str]:
     yield TAG
     forget(engine, TAG)
-
-
-def forget(engine: DockerEngine, *names: str) -> None:
-    """Images with all of their names."""
-    for image in filter(None, map(engine.image, names)):
-        subprocess.run(["docker", "image", "rm", "--force", image.image_id], capture_output=True)
 
 
 def run(image: str, *command: str) -> str:

@@ -16,6 +16,7 @@ import pytest
 from envsnap import lockfile
 from envsnap.engines.docker import DockerEngine
 from tests.fakes import conda, wheels
+from tests.integration.conftest import forget
 
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(not conda.AVAILABLE, reason="no conda client, or no gcc")]
 
@@ -53,9 +54,7 @@ def lock(root: Path) -> Path:
 def image(engine: DockerEngine, root: Path, lock: Path, debian_base: str) -> Iterator[str]:
     assert envsnap(root, "build", str(lock), "--base", debian_base, "-t", TAG, "--ca-bundle", CA_BUNDLE)["engine"] == "oci"
     yield TAG
-    built = engine.image(TAG)
-    if built is not None:
-        subprocess.run(["docker", "image", "rm", "--force", built.image_id], capture_output=True)
+    forget(engine, TAG)
 
 
 def inside(image: str, *command: str) -> str:
@@ -96,7 +95,7 @@ def test_docker_builds_the_same_files_from_the_same_plan(
         assert built["engine"] == "docker"
         listings = [inside(name, "sh", "-c", FILES).splitlines() for name in (image, tag)]
     finally:
-        subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True)
+        forget(engine, tag)
     assembled, by_docker = ([line for line in listing if not OF_THE_INSTALLER.search(line)] for listing in listings)
     assert len(assembled) > 1000
     assert assembled == by_docker
@@ -180,4 +179,4 @@ def test_a_conda_client_of_the_base_makes_the_same_packages_at_the_images_prefix
         verdict = envsnap(tmp_path, "verify", tag, "--gpus", "none", "--require", "L0")
         assert verdict["verdict"] == "pass", verdict["checks"]
     finally:
-        subprocess.run(["docker", "image", "rm", "--force", tag, base], capture_output=True)
+        forget(engine, tag, base)

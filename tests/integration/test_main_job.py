@@ -22,6 +22,7 @@ import yaml
 
 from envsnap import lockfile
 from envsnap.engines.docker import DockerEngine
+from tests.integration.conftest import forget
 
 pytestmark = [pytest.mark.engine, pytest.mark.torch]
 
@@ -181,14 +182,7 @@ def build(ground: Ground, lock: Path, base: str, tag: str, *words: str) -> Image
 @pytest.fixture(scope="module")
 def on_ngc(engine: DockerEngine, ground: Ground, lock: Path, ngc_base: str) -> Iterator[Image]:
     yield build(ground, lock, ngc_base, "envsnap-test/yolo:ngc")
-    remove(engine, "envsnap-test/yolo:ngc")
-
-
-def remove(engine: DockerEngine, tag: str) -> None:
-    """The image with all of its names: one is 6 GB and more."""
-    image = engine.image(tag)
-    if image is not None:
-        subprocess.run(["docker", "image", "rm", "--force", image.image_id], capture_output=True)
+    forget(engine, "envsnap-test/yolo:ngc")
 
 
 def test_the_ngc_image_computes_what_the_host_computed(on_ngc: Image) -> None:
@@ -275,7 +269,7 @@ def test_the_same_on_a_plain_debian_built_by_docker(engine: DockerEngine, ground
         assert "/workspace/yolo" in in_image(tag, "pwd")
         in_image(tag, "python", "-c", "import cv2")
     finally:
-        remove(engine, tag)
+        forget(engine, tag)
 
 
 SITE = "/opt/envsnap/env/lib/python3.11/site-packages"
@@ -308,7 +302,7 @@ def test_sabotage_fails_in_the_check_made_for_it(what: str, on_ngc: Image, engin
         assert failed[check]["expected"] != failed[check]["actual"]
         assert failed[check]["hint"]
     finally:
-        remove(engine, tag)
+        forget(engine, tag)
 
 
 @pytest.mark.parametrize(("control", "layer", "check"), [("tf32", "L2", "fingerprint.fp32"), ("labels", "L3", "training.data")])
@@ -352,7 +346,7 @@ def test_an_environment_without_ultralytics_and_wandb_is_lent_them(
         missing = "import importlib.util as u; print([u.find_spec(n) for n in ('ultralytics', 'wandb')])"
         assert in_image(tag, "python", "-c", missing).strip().endswith("[None, None]")
     finally:
-        remove(engine, tag)
+        forget(engine, tag)
 
 
 def test_the_lock_of_an_image_is_the_lock(on_ngc: Image, lock: Path, engine: DockerEngine) -> None:

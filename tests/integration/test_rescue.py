@@ -16,6 +16,7 @@ import pytest
 from envsnap import lockfile
 from envsnap.engines.docker import DockerEngine
 from tests.fakes import nvml, wheels
+from tests.integration.conftest import forget
 
 pytestmark = pytest.mark.engine
 
@@ -112,9 +113,7 @@ def lock(root: Path) -> Path:
 def image(engine: DockerEngine, root: Path, lock: Path, debian_base: str) -> Iterator[str]:
     assert envsnap(root, "build", str(lock), "--base", debian_base, "-t", TAG, "--ca-bundle", CA_BUNDLE)["engine"] == "oci"
     yield TAG
-    built = engine.image(TAG)
-    if built is not None:
-        subprocess.run(["docker", "image", "rm", "--force", built.image_id], capture_output=True)
+    forget(engine, TAG)
 
 
 def test_an_environment_that_did_not_change_has_no_drift(root: Path, lock: Path) -> None:

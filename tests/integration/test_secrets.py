@@ -17,6 +17,7 @@ from envsnap.engines.docker import DockerEngine
 from tests import opened
 from tests.fakes import index_server, wheels
 from tests.fakes.secrets import token
+from tests.integration.conftest import forget
 
 pytestmark = pytest.mark.engine
 
@@ -130,6 +131,4 @@ def test_no_planted_secret_leaves_its_place(
         assert leaking(opened.in_engine(tag), control=b"FINE = 1") == {}
         assert leaking(opened.in_registry(tag), control=b"FINE = 1") == {}
     finally:
-        built = engine.image(tag)
-        if built is not None:
-            subprocess.run(["docker", "image", "rm", "--force", built.image_id], capture_output=True)
+        forget(engine, tag)
