@@ -6,13 +6,14 @@ from pathlib import Path
 
 import msgspec
 
+from envsnap.errors import EngineError, InputError
 from envsnap.model.base import Base
 from envsnap.model.kinds import Digest
 from envsnap.oci.documents import Config, Manifest, read_config, read_manifest
 from envsnap.oci.image import BaseImage
 from envsnap.oci.reference import with_digest
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore, write_file
+from envsnap.storage import BlobStore, read_note, write_note
 from envsnap.workflows.unknown import Unknown
 
 
@@ -39,22 +40,31 @@ def find(base: Base, machine: str, registry: Registry | None, store: BlobStore, 
         return Unknown(
             because="only an engine has the base: what its layers are in a registry is not known", hint="push the base, or --engine docker"
         )
-    what = f"cannot look up {base.reference}"
-    try:
-        kept = msgspec.json.decode(_pointer(base.digest, machine, cache).read_bytes(), type=_Pointer)
-    except (OSError, msgspec.MsgspecError):
-        kept = None
-    if kept is None or not (store.has(kept.manifest) and store.has(kept.config)):
+    known = _known(base.digest, machine, store, cache)
+    if known is None:
         if base.is_made_here:
             return Unknown(because="the base was never made from its packages here", hint="--fetch makes it")
         if registry is None:
             return Unknown(because="the base was never looked up", hint="without --offline its registry is asked")
-        manifest, config = registry.image(with_digest(base.reference, base.digest), machine=machine)
-        kept = _keep(manifest, config, base.digest, machine, store, cache)
-    manifest_again = read_manifest(store.read(kept.manifest), kept.media_type, what=what)
-    assert isinstance(manifest_again, Manifest)
+        known = registry.image(with_digest(base.reference, base.digest), machine=machine)
+        _keep(*known, base.digest, machine, store, cache)
+    manifest, config = known
     reference = "" if base.is_made_here else base.reference  # its layers are in the store then
-    return BaseImage(config=read_config(store.read(kept.config), what=what), manifest=manifest_again, reference=reference)
+    return BaseImage(config=config, manifest=manifest, reference=reference)
+
+
+def _known(digest: str, machine: str, store: BlobStore, cache: Path) -> tuple[Manifest, Config] | None:
+    """As kept; None where they were not, or are damaged."""
+    kept = read_note(_pointer(digest, machine, cache), _Pointer)
+    if kept is None:
+        return None
+    what = "cannot read a base that was kept"
+    try:
+        manifest = read_manifest(store.read(kept.manifest), kept.media_type, what=what)
+        config = read_config(store.read(kept.config), what=what)
+    except (InputError, EngineError):
+        return None
+    return (manifest, config) if isinstance(manifest, Manifest) else None
 
 
 def keep(manifest: Manifest, config: Config, machine: str, store: BlobStore, cache: Path) -> None:
@@ -62,12 +72,11 @@ def keep(manifest: Manifest, config: Config, machine: str, store: BlobStore, cac
     _keep(manifest, config, manifest.digest, machine, store, cache)
 
 
-def _keep(manifest: Manifest, config: Config, digest: str, machine: str, store: BlobStore, cache: Path) -> _Pointer:
+def _keep(manifest: Manifest, config: Config, digest: str, machine: str, store: BlobStore, cache: Path) -> None:
     store.put(manifest.raw)
     store.put(config.raw)
     kept = _Pointer(manifest=manifest.digest, media_type=manifest.media_type, config=config.digest)
-    write_file(_pointer(digest, machine, cache), msgspec.json.encode(kept))
-    return kept
+    write_note(_pointer(digest, machine, cache), kept)
 
 
 def _pointer(digest: str, machine: str, cache: Path) -> Path:
