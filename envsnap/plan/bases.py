@@ -155,6 +155,12 @@ def minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
+def other_bases(python: str, catalog: Catalog) -> str:
+    """What to try instead, for a minor version."""
+    assembled = [f"--base {name}, " for name, known in catalog.assembled.items() if known.python == python]
+    return f"{''.join(assembled)}--base slim, or --base REF for an image with Python {python}"
+
+
 def unknown(base: Base, what: str) -> PlanError:
     """What to say when something about the chosen base is not known: what, why, and how to make it known."""
     return PlanError(
@@ -252,6 +258,4 @@ def _no_release(lock: EnvLock, catalog: Catalog) -> PlanError:
         cause = f"those with Python {python} need a newer driver than {driver}, or theirs is not known"
     else:
         cause = f"the environment's packages are built for Python {python}; the releases have {', '.join(known)}"
-    return PlanError(
-        "no NGC PyTorch release in the catalogue fits", why=cause, hint=f"--base slim, or --base REF for an image with Python {python}"
-    )
+    return PlanError("no NGC PyTorch release in the catalogue fits", why=cause, hint=other_bases(python, catalog))

@@ -116,5 +116,5 @@ def _choose(judged: Sequence[Candidate], lock: EnvLock, catalog: Catalog) -> Can
     raise PlanError(
         f"{first.base.reference} cannot carry this environment",
         why=first.reason,
-        hint=f"--base slim, or --base REF for an image with Python {python}; capture --rescue python keeps the interpreter",
+        hint=f"{bases.other_bases(python, catalog)}; capture --rescue python keeps the interpreter",
     )
