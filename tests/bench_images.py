@@ -296,8 +296,7 @@ def add_libraries(bench: Bench) -> None:
     packages = [name for step in json.loads(said)["steps"] if step["kind"] == "apt-install" for name in apt_packages(step)]
     if packages and os.environ.get("DOCKER_HOST"):
         text = f"FROM {bench.base}\nRUN apt-get update && apt-get install -y --no-install-recommends {' '.join(packages)}\n"
-        dockerfile(bench, "libraries", text)
-        run("docker", "build", "--tag", bench.base, bench.scratch / "libraries")
+        run("docker", "build", "--tag", bench.base, dockerfile(bench, text))
         run("docker", "push", bench.base)
         run("docker", "rmi", "--no-prune", bench.base)
 
@@ -306,8 +305,9 @@ def apt_packages(step: Mapping[str, Any]) -> list[str]:
     return [name if isinstance(name, str) else name["name"] for name in step["packages"]]
 
 
-def dockerfile(bench: Bench, name: str, text: str) -> Path:
-    (folder := bench.scratch / name).mkdir(exist_ok=True)
+def dockerfile(bench: Bench, text: str) -> Path:
+    """The build's directory. There is one for all: BuildKit finds what it copied from here before by that name."""
+    (folder := bench.scratch / "context").mkdir(exist_ok=True)
     (folder / "Dockerfile").write_text(text)
     return folder
 
@@ -478,15 +478,15 @@ class Engine:
     def docker(self, *words: str | Path) -> str:
         return run("docker", *words, env=self._env)
 
-    def build(self, folder: str, instruction: str, *options: str | Path, contexts: Mapping[str, Path] | None = None) -> None:
+    def build(self, instruction: str, *options: str | Path, contexts: Mapping[str, Path] | None = None) -> None:
         """Build `RUN instruction` on the base; BuildKit has the wheels from an earlier time, see `have_wheels`."""
         text = f"FROM {self._bench.base}\nRUN --mount=type=bind,from={self._mark},target=/wheels {instruction} && : {self._mark}\n"
         named = [f"--build-context={name}={path}" for name, path in {self._mark: self._bench.wheels, **(contexts or {})}.items()]
-        self.docker("buildx", "build", "--no-cache", "--provenance=false", *named, *options, dockerfile(self._bench, folder, text))
+        self.docker("buildx", "build", "--no-cache", "--provenance=false", *named, *options, dockerfile(self._bench, text))
 
     def have_wheels(self) -> None:
         """Have BuildKit copy the wheels, and the base, once: they are local then."""
-        self.build("warm", "ls /wheels | wc -l")
+        self.build("ls /wheels | wc -l")
 
     def remember(self, reference: str) -> None:
         self._images.add(reference)
@@ -501,7 +501,7 @@ class Engine:
             for _ in range(4):  # what stands on another goes first
                 for record in self._client.df()["BuildCache"] or ():
                     said = record.get("Description") or ""
-                    if self._mark in said and (wheels or not said.startswith("local source")):
+                    if (self._mark in said or self._bench.base in said) and (wheels or not said.startswith("local source")):
                         one: Any = {"id": record["ID"]}  # a filter that the stubs do not know
                         self._client.prune_builds(filters=one, all=True)
 
@@ -520,7 +520,7 @@ def by_pip(bench: Bench, engine: Engine) -> None:
 
     def work() -> Mapping[str, float]:
         started = time.perf_counter()
-        engine.build("pip", PIP, "--tag", reference, "--load")
+        engine.build(PIP, "--tag", reference, "--load")
         built = time.perf_counter()
         engine.docker("push", "--quiet", reference)
         return {"build": built - started, "push": time.perf_counter() - built}
@@ -538,7 +538,7 @@ def by_uv(bench: Bench, engine: Engine, uv: Path) -> None:
     output = f"--output=type=image,name={reference},push=true,compression=zstd,oci-mediatypes=true"
 
     def work() -> Mapping[str, float]:
-        engine.build("uv", step, output, contexts={"tool": uv.parent})
+        engine.build(step, output, contexts={"tool": uv.parent})
         return {}
 
     bench.timed("uv", work)
@@ -582,7 +582,7 @@ def imports(bench: Bench, engine: Engine, modules: str) -> None:
     engine.docker("pull", "--quiet", ours)
     engine.remember(theirs)
     engine.have_wheels()
-    engine.build("pip", PIP, "--tag", theirs, "--load")
+    engine.build(PIP, "--tag", theirs, "--load")
     program = f"import time; t = time.perf_counter(); import {modules}; print(time.perf_counter() - t)"
     for number in range(IMPORT_RUNS + 1):
         for name, image, python in (("ours", ours, "python"), ("pip", theirs, f"{PLACE}/bin/python")):
@@ -697,6 +697,7 @@ def measure(asked: argparse.Namespace, only: Sequence[str], once: Sequence[str])
             for name in OURS:
                 if name in chosen:
                     attempt(name, partial(cold, bench, name))
+            shutil.rmtree(bench.scratch / "cache", ignore_errors=True)  # the others need room
             for name, engine, work in (
                 ("pip", overlay, lambda engine: by_pip(bench, engine)),
                 ("uv", containerd, lambda engine: by_uv(bench, engine, the_uv())),
