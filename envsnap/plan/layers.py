@@ -77,13 +77,11 @@ class Ingredients:
     beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def needs_a_shell(plan: BuildPlan) -> tuple[str, ...]:
-    """Why this plan cannot be assembled, one sentence for each step that only a shell can do."""
-    return tuple(
-        "conda's packages are fetched by a conda client of the base (capture with --rescue conda keeps them instead)"
-        for step in plan.steps
-        if isinstance(step, MakeCondaEnvironment) and step.tree is None
-    )
+def needs_a_shell(lock: EnvLock) -> str:
+    """Why no image of this lock can be assembled, whatever its base; "" where one can."""
+    if lock.python.conda is not None and lock.python.conda.tree is None:
+        return "conda's packages are fetched by a conda client of the base (capture with --rescue conda keeps them instead)"
+    return ""
 
 
 def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:

@@ -126,8 +126,8 @@ def foretell(
     Raises:
         as `gather` and `assemble`.
     """
-    if why := needs_a_shell(made):
-        return Unknown(because=f"Docker builds it: {'; '.join(why)}")
+    if why := needs_a_shell(lock):
+        return Unknown(because=f"Docker builds it: {why}")
     gathered = gather(made, lock, lock_file, sources, progress)
     if isinstance(gathered, Unknown):
         return gathered

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -105,14 +105,17 @@ def build(
         raise UsageError("there is nothing to push", hint="--push needs -t REGISTRY/NAME:TAG")
     if (request.sbom or request.sign) and not request.push:
         raise UsageError("documents and signatures lie beside an image in a registry", hint="--sbom and --sign need --push")
-    by_docker = request.engine == "docker"
-    if by_docker and request.vendor:
+    if request.engine == "docker" and request.vendor:
         raise UsageError("what Docker installs is not kept: apt fetches it within the build", hint="--vendor needs --engine oci, or auto")
+    lock = places.read_lock(lock_file)
+    if request.engine != "docker" and (why := needs_a_shell(lock)):
+        _no_assembling(why, request, progress)
+        request = replace(request, engine="docker")
+    by_docker = request.engine == "docker"
     if by_docker:
         engine.require(build=True)
     started = time.monotonic()
     here = engine if by_docker or engine.abilities()[0].state == "ok" else None
-    lock = places.read_lock(lock_file)
     made = plan.make_plan(
         lock,
         request.plan,
@@ -125,22 +128,24 @@ def build(
         look_inside=not by_docker,
         progress=progress,
     )
+    context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress)
     if not by_docker:
         sources = _sources(request, packages, here, registry, env, cache)
-        if not (why := needs_a_shell(made)):
-            context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress)
-            gathered = assembled.gather(made, lock, lock_file, sources, progress)
-            if not isinstance(gathered, Unknown):
-                return _assemble(gathered, context, lock, lock_file, request, sources, progress, started)
-            why = (gathered.because,)
-        if request.engine == "oci":
-            raise PlanError("this image cannot be assembled", why="; ".join(why), hint="--engine docker builds it")
-        progress.note(f"built by Docker: {'; '.join(why)}")
+        gathered = assembled.gather(made, lock, lock_file, sources, progress)
+        if not isinstance(gathered, Unknown):
+            return _assemble(gathered, context, lock, lock_file, request, sources, progress, started)
+        _no_assembling(gathered.because, request, progress)
         engine.require(build=True)
-    context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress)
     if made.base.is_made_here:
         _have_base(made.base, engine, cache, progress)
     return _build_by_docker(context, lock, request, engine, registry, cache, progress, started)
+
+
+def _no_assembling(why: str, request: BuildRequest, progress: Progress) -> None:
+    """Docker does it then, where that was left open. Raises PlanError: it was not."""
+    if request.engine == "oci":
+        raise PlanError("this image cannot be assembled", why=why, hint="--engine docker builds it")
+    progress.note(f"built by Docker: {why}")
 
 
 def _sources(

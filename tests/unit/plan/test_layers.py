@@ -177,12 +177,11 @@ def test_how_the_base_keeps_opt_is_kept() -> None:
 
 
 def test_what_only_a_shell_can_do_is_named() -> None:
-    made = made_plan()
-    assert not needs_a_shell(made)
-    explicit = replace(made, steps=(MakeCondaEnvironment(explicit=("https://example.com/a.conda#0",), reason="asked for"), *made.steps))
-    assert "conda" in needs_a_shell(explicit)[0]
-    kept = replace(made, steps=(MakeCondaEnvironment(tree="sha256:" + "0" * 64, reason="asked for"), *made.steps))
-    assert not needs_a_shell(kept)
+    lock = samples.lock()
+    assert not needs_a_shell(lock)
+    for tree, why in ((None, "a conda client of the base"), ("sha256:" + "0" * 64, "")):
+        found = needs_a_shell(replace(lock, python=replace(lock.python, conda=LockedConda(packages=(), tree=tree))))
+        assert why in found and bool(found) == bool(why)
 
 
 @pytest.mark.parametrize("compile_", [True, False])
