@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import EngineImage
-from envsnap.errors import EngineError
+from envsnap.errors import EngineError, InputError
 from envsnap.model.base import Base, BaseInventory, Release
 from envsnap.model.plan import BuildPlan
 from envsnap.oci.reference import same_repository, with_digest
@@ -97,10 +97,13 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
 
 def _kept(base: Base, sources: Sources) -> Base:
     """What earlier builds kept of a base. Raises EngineError: it was asked for by name, and nothing is kept."""
-    found = base_images.find(base, sources.machine, None, BlobStore(sources.cache / "blobs"), sources.cache)
+    store = BlobStore(sources.cache / "blobs")
+    unpinned = Unknown(because="which image that names was never pinned here")
+    found = base_images.find(base, sources.machine, None, store, sources.cache) if base.digest is not None else unpinned
     if isinstance(found, Unknown):
         if base.family == "other":
-            raise EngineError(f"cannot look up {base.reference} offline", why=found.because, hint="once without --offline; then it is kept")
+            hint = "once without --offline, then it is kept; a base that is kept can be named by its digest: --base NAME@sha256:…"
+            raise EngineError(f"cannot look up {base.reference} offline", why=found.because, hint=hint)
         return replace(base, unknown_because=f"offline, and {found.because}")
     size = sum(layer.size for layer in found.manifest.layers) if found.manifest is not None else None
     config = image_config(found.config, size)
@@ -108,11 +111,19 @@ def _kept(base: Base, sources: Sources) -> Base:
 
 
 def pins(place: Path) -> dict[str, str]:
-    """The digests that the plan kept in `place` resolved its base to; empty without one."""
+    """The digests that the plan kept in `place` resolved its base to; empty without one.
+
+    Raises:
+        InputError: it cannot be read: what it pins must not move unseen.
+    """
+    path = place / "plan.yaml"
     try:
-        kept = msgspec.yaml.decode((place / "plan.yaml").read_bytes(), type=BuildPlan)
-    except (OSError, msgspec.MsgspecError):
+        kept = msgspec.yaml.decode(path.read_bytes(), type=BuildPlan)
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError) as error:
+        hint = "restore it from version control; or --refresh-base --base REF, which pins anew"
+        raise InputError(f"cannot read {path}", why=str(error).partition("\n")[0], hint=hint) from error
     return {kept.base.reference: kept.base.digest} if kept.base.digest else {}
 
 

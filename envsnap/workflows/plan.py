@@ -92,7 +92,7 @@ def make_plan(
         PlanError: no base can carry the lock, or the lock holds what must not be built.
     """
     known = catalog.load()
-    pinned = bases.pins(places.image_directory(lock.name))
+    pinned = {} if request.refresh_base else bases.pins(places.image_directory(lock.name))
     sources = bases.Sources(
         engine=engine,
         registry=registry,

@@ -47,7 +47,7 @@ def kept(directory: Path) -> SystemPins:
         return msgspec.yaml.decode(place.read_bytes(), type=SystemPins)
     except FileNotFoundError:
         return SystemPins()
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:
         hint = "restore it; or remove it, and the packages are resolved anew"
         raise InputError(f"cannot read {place}", why=str(error), hint=hint) from error
 
