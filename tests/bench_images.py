@@ -491,8 +491,8 @@ class Engine:
     def remember(self, reference: str) -> None:
         self._images.add(reference)
 
-    def clean(self, *, wheels: bool = False) -> None:
-        """Remove our images and what BuildKit keeps of our steps; with `wheels`, its copy of them."""
+    def clean(self) -> None:
+        """Remove our images, what BuildKit keeps of our steps, and its copy of the wheels."""
         for reference in self._images:
             with suppress(DockerException):
                 self._client.remove_image(reference, force=True)
@@ -501,7 +501,7 @@ class Engine:
             for _ in range(4):  # what stands on another goes first
                 for record in self._client.df()["BuildCache"] or ():
                     said = record.get("Description") or ""
-                    if (self._mark in said or self._bench.base in said) and (wheels or not said.startswith("local source")):
+                    if self._mark in said or self._bench.base in said:
                         one: Any = {"id": record["ID"]}  # a filter that the stubs do not know
                         self._client.prune_builds(filters=one, all=True)
 
@@ -679,7 +679,7 @@ def measure(asked: argparse.Namespace, only: Sequence[str], once: Sequence[str])
         print(f"{len(bench.lock.packages)} packages, {wheels:,} bytes of wheels", flush=True)
         for engine in (overlay, containerd):
             if engine is not None:
-                stack.callback(engine.clean, wheels=True)
+                stack.callback(engine.clean)
 
         def attempt(name: str, work: Callable[[], object]) -> None:
             if name in only and name not in bench.skipped:
@@ -704,7 +704,7 @@ def measure(asked: argparse.Namespace, only: Sequence[str], once: Sequence[str])
             ):
                 if name in chosen and engine is not None:
                     attempt(name, partial(work, engine))
-                    engine.clean()
+                    engine.clean()  # its wheels, too: the next one needs the room
                 elif name in only and engine is None:
                     bench.skipped[name] = "no engine: DOCKER_HOST, and for the containerd store ENVSNAP_TEST_ENGINES"
             if "buildah" in chosen:

@@ -77,9 +77,7 @@ def require_tag(text: str) -> Reference:
     except EngineError as error:
         raise UsageError(error.what, hint="HOST/REPOSITORY:TAG") from error
     if reference.digest:
-        raise UsageError(
-            f"{text} holds a digest", why="a digest is what an image gets, not what it is given", hint="HOST/REPOSITORY:TAG"
-        )
+        raise UsageError(f"{text} holds a digest", why="a digest is what an image gets, not what it is given", hint="HOST/REPOSITORY:TAG")
     if reference.repository == _AMBIGUOUS:
         raise UsageError(f"{text} reads like a digest", why="engines refuse that name", hint="HOST/REPOSITORY:TAG")
     return reference
