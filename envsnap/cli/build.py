@@ -51,7 +51,7 @@ def command(
     """Build the lock's image, check it, tag it and record it. What was built before is not built again."""
     from envsnap.engines.docker import DockerEngine
     from envsnap.report import plan as report
-    from envsnap.workflows import attest, places
+    from envsnap.workflows import attest
     from envsnap.workflows import build as workflow
 
     request = workflow.BuildRequest(
@@ -88,7 +88,7 @@ def command(
         cache=cache,
         progress=console,
     )
-    record = str(places.image_directory(places.read_lock(lock).name) / "image.yaml")
+    record = str(built.directory / "image.yaml")
     console.answer(
         report.built_screen(
             built.record, cached=built.cached, where=built.place, place=record, uploaded_bytes=built.uploaded_bytes if push else None

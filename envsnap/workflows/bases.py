@@ -13,7 +13,7 @@ from envsnap.engines.interface import EngineImage
 from envsnap.errors import EngineError, InputError
 from envsnap.model.base import Base, BaseInventory, Release
 from envsnap.model.plan import BuildPlan
-from envsnap.oci.reference import same_repository, with_digest
+from envsnap.oci.reference import parse_reference, same_repository, with_digest
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry, image_config
 from envsnap.storage import BlobStore
@@ -57,7 +57,7 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
     Raises:
         EngineError: a base that was asked for by name cannot be had, or one that was to be refreshed cannot be looked up.
     """
-    digest = sources.pinned.get(reference)
+    digest = sources.pinned.get(reference) or parse_reference(reference).digest or None
     if family == "debian":
         return sources.packages.base(Base(reference=reference, family=family, digest=digest), sources.machine, sources.pins)
     if sources.refresh:
@@ -76,38 +76,36 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
             in_engine=True,
             inventory=_inventory(image, named, sources),
         )
+    base = Base(reference=reference, family=family, digest=digest, release=release)
+    kept = _kept(base, sources)
+    if isinstance(kept, Base):
+        return kept
     if sources.offline:
-        return _kept(Base(reference=reference, family=family, digest=digest, release=release), sources)
+        if family == "other":
+            hint = "once without --offline, then it is kept; what is kept can be named by its digest: --base NAME@sha256:…"
+            raise EngineError(f"cannot look up {reference} offline", why=kept.because, hint=hint)
+        return replace(base, unknown_because=f"offline, and {kept.because}")
     try:
         found = sources.registry.resolve(named, machine=sources.machine)
     except EngineError as error:
         if family == "other":  # somebody named it: that it cannot be had is the answer, not a gap in what is known
             raise
         why = f"{error.what}: {error.why}" if error.why else error.what
-        return Base(reference=reference, family=family, digest=digest, release=release, unknown_because=why)
-    return Base(
-        reference=reference,
-        family=family,
-        digest=digest or found.digest,
-        release=release,
-        config=found.config,
-        inventory=inventories.known(found.config_digest, sources.cache),
-    )
+        return replace(base, unknown_because=why)
+    inventory = inventories.known(found.config_digest, sources.cache)
+    return replace(base, digest=digest or found.digest, config=found.config, inventory=inventory)
 
 
-def _kept(base: Base, sources: Sources) -> Base:
-    """What earlier builds kept of a base. Raises EngineError: it was asked for by name, and nothing is kept."""
-    store = BlobStore(sources.cache / "blobs")
-    unpinned = Unknown(because="which image that names was never pinned here")
-    found = base_images.find(base, sources.machine, None, store, sources.cache) if base.digest is not None else unpinned
+def _kept(base: Base, sources: Sources) -> Base | Unknown:
+    """What earlier builds kept of a base: what has its digest is what it was."""
+    if base.digest is None:
+        return Unknown(because="which image that names was never pinned here")
+    found = base_images.find(base, sources.machine, None, BlobStore(sources.cache / "blobs"), sources.cache)
     if isinstance(found, Unknown):
-        if base.family == "other":
-            hint = "once without --offline, then it is kept; a base that is kept can be named by its digest: --base NAME@sha256:…"
-            raise EngineError(f"cannot look up {base.reference} offline", why=found.because, hint=hint)
-        return replace(base, unknown_because=f"offline, and {found.because}")
+        return found
     size = sum(layer.size for layer in found.manifest.layers) if found.manifest is not None else None
-    config = image_config(found.config, size)
-    return replace(base, config=config, inventory=inventories.known(found.config.digest, sources.cache))
+    inventory = inventories.known(found.config.digest, sources.cache)
+    return replace(base, config=image_config(found.config, size), inventory=inventory)
 
 
 def pins(place: Path) -> dict[str, str]:

@@ -73,9 +73,10 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """Attributes: cached: nothing had to be made. place: where it is, for a person."""
+    """Attributes: directory: of its record and the rendered files. cached: nothing had to be made. place: where it is, for a person."""
 
     record: ImageRecord
+    directory: Path
     cached: bool
     uploaded_bytes: int
     place: str = ""
@@ -213,7 +214,7 @@ def _assemble(
     if earlier is None or _lasting(record) != _lasting(earlier):
         write_file(context.directory / "image.yaml", msgspec.yaml.encode(record))
     cached = not new and not delivered.moved
-    return Built(record=record, cached=cached, uploaded_bytes=delivered.uploaded_bytes, place=delivered.place)
+    return Built(record=record, directory=context.directory, cached=cached, uploaded_bytes=delivered.uploaded_bytes, place=delivered.place)
 
 
 def _publish(
@@ -311,7 +312,8 @@ def _build_by_docker(
     if record != earlier:
         write_file(context.directory / "image.yaml", msgspec.yaml.encode(record))
     uploaded = sum(one.uploaded_bytes for one in pushed)
-    return Built(record=record, cached=earlier is not None, uploaded_bytes=uploaded, place="in the local engine")
+    cached = earlier is not None
+    return Built(record=record, directory=context.directory, cached=cached, uploaded_bytes=uploaded, place="in the local engine")
 
 
 def own_tag(lock: EnvLock) -> str:

@@ -58,12 +58,14 @@ class Delivery:
         self._base = base
         self._tags = tags
         self._push = push
+        self._place = "in its registry" if push else "in envsnap's own store"
         self._engine = engine
         landed = engine is not None and foretold is not None and engine.find(foretold) is not None
         self._keep = store
         self._load = engine is not None and not landed
-        pushed = foretold is not None and _is_pushed(foretold, push, sources.registry)
-        self._uploads = _Uploads(sources.registry, push[0], base, sources.store) if push and not pushed else None
+        if foretold is not None and _is_pushed(foretold, push, sources.registry):
+            self._push = ()
+        self._uploads = _Uploads(sources.registry, push[0], base, sources.store) if self._push else None
 
     def wants(self, layer: Layer) -> Literal["no", "here", "elsewhere"]:
         """See `assemble.Wanted`."""
@@ -106,9 +108,7 @@ class Delivery:
         uploaded += sum(self._pushed(image, tag, progress) for tag in self._push)
         local.remember(image, self._tags, self._sources.cache)
         if self._engine is None:
-            return Delivered(
-                uploaded_bytes=uploaded, moved=uploaded > 0, place="in its registry" if self._push else "in envsnap's own store"
-            )
+            return Delivered(uploaded_bytes=uploaded, moved=uploaded > 0, place=self._place)
         there = self._engine.find(image) is not None
         land(image, self._tags, self._engine, blobs_of(self._base, self._sources), progress)
         return Delivered(uploaded_bytes=uploaded, moved=uploaded > 0 or not there, place="in the local engine")

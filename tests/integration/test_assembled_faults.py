@@ -341,10 +341,13 @@ def without_network(machine: Machine) -> Machine:
 def test_without_any_network_a_warm_cache_is_enough(machine: Machine, told: dict[str, Any], words: tuple[str, ...]) -> None:
     """And what the base's tag names, which an earlier build pinned."""
     machine.envsnap("build", machine.lock, *words)
+    pinned = machine.envsnap("plan", machine.lock)["base"]
     forget_layers(machine)
     alone = without_network(machine)
     assert alone.envsnap("build", alone.lock, *words, "--offline")["image"]["manifest_digest"] == told["manifest_digest"]
-    assert alone.envsnap("plan", alone.lock, "--base", words[1], "--offline")["image"]["manifest_digest"] == told["manifest_digest"]
+    for base in ((), ("--base", words[1]), ("--base", f"{pinned['reference']}@{pinned['digest']}")):
+        found = alone.envsnap("plan", alone.lock, *base, "--offline")["base"]
+        assert found["digest"] == pinned["digest"]
 
 
 @pytest.mark.parametrize(
@@ -398,3 +401,7 @@ def test_a_registry_that_dies_has_no_tag_and_what_was_sent_is_not_sent_again(mac
         assert digest_at(name) is None
         assert machine.envsnap(*command)["uploaded_bytes"] < 10_000
         assert digest_at(name) == told["manifest_digest"]
+        proxy.asked.clear()
+        assert machine.envsnap(*command)["cached"] is True
+        repository = name.partition("/")[2].rpartition(":")[0]
+        assert proxy.asked == [f"HEAD /v2/{repository}/manifests/1"]  # all else was known
