@@ -302,6 +302,13 @@ def test_a_full_disk_is_told_and_loses_nothing(
     assert full.envsnap("build", full.lock, *words, "-t", tag, "--push")["image"]["manifest_digest"] == told["manifest_digest"]
 
 
+def test_a_place_that_cannot_be_written_is_told(machine: Machine, words: tuple[str, ...]) -> None:
+    shutil.rmtree(machine.project / "images")
+    (machine.project / "images").symlink_to("/sys")  # not even root makes anything there
+    error = machine.envsnap("build", machine.lock, *words, code=3)["error"]
+    assert "images" in error["what"] and error["why"], error
+
+
 # Bases
 
 
