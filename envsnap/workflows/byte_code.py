@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -18,7 +17,7 @@ from envsnap.model.base import BaseInventory
 from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout, TreeLayer
 from envsnap.model.plan import CARRIED
 from envsnap.rootless import runtime
-from envsnap.storage import BlobStore
+from envsnap.storage import BlobStore, scratch_directory
 from envsnap.target import GUEST_DIRECTORY
 
 _HOST_LIBRARIES = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache")
@@ -73,7 +72,7 @@ def byte_code(
             shows them their own files, the compiler and the host's libraries, and no network; without it they are not run.
     """
     version = next((layer.version for layer in plan.layers if isinstance(layer, BytecodeLayer)), "")
-    with tempfile.TemporaryDirectory(prefix="envsnap-python-") as scratch:
+    with scratch_directory(cache, ".python.") as scratch:
 
         def find() -> Interpreter | NotFound:
             found = find_interpreter(version, on_this_host(version, env))
@@ -84,8 +83,8 @@ def byte_code(
                 why = f"{found.reason}, and the image's own is not run without bubblewrap ({sandbox.reason})"
                 return NotFound(reason=why, hint=f"install bubblewrap; or {found.hint}; or --engine docker")
             # Each is unpacked only if those before it are of no use.
-            foreign = chain(_of_lock(plan, kept, Path(scratch)), _of_base(inventory, cache, Path(scratch)))
-            return find_interpreter(version, (_confined(command, Path(scratch), sandbox) for command in foreign))
+            foreign = chain(_of_lock(plan, kept, scratch), _of_base(inventory, cache, scratch))
+            return find_interpreter(version, (_confined(command, scratch, sandbox) for command in foreign))
 
         with Compiler(version, find, cache) as compiler:
             yield ByteCode(compiler, plan.layout, wheel, kept)
