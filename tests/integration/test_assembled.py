@@ -198,7 +198,7 @@ def test_podman_has_the_same(told: dict[str, Any], pushed: str, tmp_path: Path) 
         own = ("podman", "--root", tmp_path / "root", "--runroot", run, "--storage-driver", "overlay", "--events-backend", "none")
 
         def podman(*words: str | Path) -> subprocess.CompletedProcess[str]:
-            return subprocess.run([*map(str, own), *map(str, words)], capture_output=True, text=True, timeout=300)
+            return subprocess.run([*map(str, own), *map(str, words)], capture_output=True, text=True, timeout=600)
 
         try:
             done = podman("pull", "--quiet", "--tls-verify=false", "--signature-policy", tmp_path / "policy.json", pushed)

@@ -129,7 +129,7 @@ def test_two_at_once_on_one_cache(
     other = machine if same_project else replace(machine.again(tmp_path / "other"), cache=machine.cache)
     running = [one.start("build", one.lock, *words, "-t", f"{tag}-{number}", "--push") for number, one in enumerate((machine, other))]
     for number, process in enumerate(running):
-        said, errors = process.communicate(timeout=120)
+        said, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
         assert json.loads(said)["image"]["manifest_digest"] == told["manifest_digest"] == digest_at(f"{tag}-{number}")
     assert not unfinished(machine)
@@ -245,7 +245,7 @@ def test_damage_in_the_cache(
     damage(before(machine))
     command: tuple[str | Path, ...] = ("build", machine.lock, *words, "-t", tag, "--push")
     argv, env = machine.command(*command)
-    done = subprocess.run(argv, cwd=machine.project, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, cwd=machine.project, env=env, capture_output=True, text=True, timeout=600)
     answer = json.loads(done.stdout)
     if done.returncode != 0:
         assert done.returncode != BUG and answer["error"]["hint"], answer

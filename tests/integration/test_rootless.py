@@ -150,7 +150,7 @@ def test_the_same_facts_as_in_a_container(name: str, who: str, debian_base: str,
         pytest.skip("these tests do not run as root")
     home = homes[uid]
     words = [sys.executable, "-c", PROGRAM, debian_base, str(home / "cache"), name, "1000:1000" if "another" in who else ""]
-    done = subprocess.run(command(uid, *words), capture_output=True, text=True, env=environment(home), cwd="/", timeout=120)
+    done = subprocess.run(command(uid, *words), capture_output=True, text=True, env=environment(home), cwd="/", timeout=600)
     if name == "podman" and "another" in who and done.returncode != 0 and "/etc/subuid" in done.stderr:
         pytest.skip("podman needs subordinate IDs for this")
     if name == "runc" and "another" in who and done.returncode != 0:
@@ -270,7 +270,7 @@ with tempfile.TemporaryDirectory() as scratch:
         assert sleepers(mark)
         if not limit:
             child.send_signal(signal.SIGINT)
-        rest, said = child.communicate(timeout=60)
+        rest, said = child.communicate(timeout=600)
         assert "timed out" in rest if limit else "KeyboardInterrupt" in said
         wait_for_none(mark)
 

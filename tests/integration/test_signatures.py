@@ -159,13 +159,13 @@ def environment() -> dict[str, str]:
 
 
 def run(cosign: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([cosign, *words], env=environment(), capture_output=True, text=True, timeout=60)
+    return subprocess.run([cosign, *words], env=environment(), capture_output=True, text=True, timeout=600)
 
 
 def envsnap(*words: str | Path, **variables: str) -> tuple[int, dict[str, Any]]:
     """The command line: its exit code and document."""
     command = [sys.executable, "-m", "envsnap.cli.main", *words, "--json"]
-    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600)
     return done.returncode, json.loads(done.stdout)
 
 

@@ -221,7 +221,7 @@ def peer(*words: str | Path, **env: str) -> str:
     """What another program says. The test is skipped where it is not installed."""
     if shutil.which(str(words[0])) is None:
         pytest.skip(f"no {words[0]}")
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, env={**os.environ, **env}, timeout=120)
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, env={**os.environ, **env}, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -253,7 +253,7 @@ def test_podman_and_buildah_have_the_same_image(cache: Path, tmp_path: Path, pro
 def envsnap(cache: Path, *words: str | Path) -> dict[str, Any]:
     """The answer of a command."""
     command = [sys.executable, "-m", "envsnap.cli.main", *map(str, words), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "ENVSNAP_CACHE": str(cache)}, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "ENVSNAP_CACHE": str(cache)}, timeout=600)
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
