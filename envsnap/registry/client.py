@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +47,9 @@ class RegistryImage:
     config_digest: str
     config: ImageConfig
     layers: int
+
+
+_TURNS = 4  # of writing what is attached, while others write the same
 
 
 class Registry:
@@ -211,9 +215,17 @@ class Registry:
             manifest: whose `subject` says what it is attached to.
             read: bytes of its blobs; the empty config need not be among them.
         """
-        for blob in unique_blobs(manifest):
-            self.upload(reference, blob, _empty if blob.digest == digest_of(EMPTY) else partial(read, blob))
-        attach(self._place(parse_reference(reference)), manifest, what=f"cannot attach to {reference}")
+        for turn in range(_TURNS):
+            for blob in unique_blobs(manifest):
+                self.upload(reference, blob, _empty if blob.digest == digest_of(EMPTY) else partial(read, blob))
+            try:
+                attach(self._place(parse_reference(reference)), manifest, what=f"cannot attach to {reference}")
+                break
+            except EngineError as error:
+                # Of two that write one blob at once, docker-registry 2.8 may tell either that it is there before it is.
+                if "BLOB_UNKNOWN" not in error.why or turn == _TURNS - 1:
+                    raise
+                time.sleep(turn + 1)
         return manifest.digest
 
     # -- where things are ------------------------------------------------------------------------------------------------
