@@ -346,7 +346,7 @@ def keep_byte_code(cache: Path, place: Path) -> None:
     shutil.copytree(cache / "bytecode", place / "bytecode", copy_function=os.link)
     (blobs := place / "blobs" / "sha256").mkdir(parents=True)
     for record in (cache / "bytecode").iterdir():
-        for digest in json.loads(record.read_bytes())["pieces"]:
+        for digest in json.loads(record.read_bytes()).get("pieces", ()):
             with suppress(FileExistsError):
                 os.link(cache / "blobs" / "sha256" / digest.removeprefix("sha256:"), blobs / digest.removeprefix("sha256:"))
 
