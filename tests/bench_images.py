@@ -318,18 +318,17 @@ def dockerfile(bench: Bench, text: str) -> Path:
 def cold(bench: Bench, name: str) -> Sample:
     """Build and push, nothing of it known. Its cache stays for what comes after it."""
     bench.registry.fresh()
-    cache = copy_of(bench.kept, bench.scratch / "cache")
+    cache, compiled = bench.scratch / "cache", bench.scratch / "compiled"
+    if name == "pyc-warm" and not compiled.is_dir():
+        raise Missing("no byte code was made before: pyc-cold makes it")
+    copy_of(compiled if name == "pyc-warm" else bench.kept, cache)
     if name == "first" and not (cache / "debian").is_dir():
         (cache / "debian").mkdir()
-    if name == "pyc-warm":
-        if not (byte_code := bench.scratch / "byte-code-kept").is_dir():
-            raise Missing("no byte code was made before: pyc-cold makes it")
-        shutil.copytree(byte_code, cache, copy_function=os.link, dirs_exist_ok=True)
     sample = bench.timed(name, partial(build, bench, cache, bench.lock_file, f"{bench.registry.address}/ours:1", *OURS[name]))
     if name == "first":
         keep_packages(cache, bench.kept)
-    if name == "pyc-cold" and not (bench.scratch / "byte-code-kept").is_dir():
-        keep_byte_code(cache, bench.scratch / "byte-code-kept")
+    if name == "pyc-cold" and not compiled.is_dir():
+        without_layers(cache, compiled)
     return sample
 
 
@@ -342,13 +341,15 @@ def keep_packages(cache: Path, kept: Path) -> None:
                 os.link(path, kept / "blobs" / "sha256" / path.name)
 
 
-def keep_byte_code(cache: Path, place: Path) -> None:
-    shutil.copytree(cache / "bytecode", place / "bytecode", copy_function=os.link)
-    (blobs := place / "blobs" / "sha256").mkdir(parents=True)
-    for record in (cache / "bytecode").iterdir():
-        for digest in json.loads(record.read_bytes()).get("pieces", ()):
-            with suppress(FileExistsError):
-                os.link(cache / "blobs" / "sha256" / digest.removeprefix("sha256:"), blobs / digest.removeprefix("sha256:"))
+def without_layers(cache: Path, place: Path) -> None:
+    """A copy of a cache in which no layer was ever made, and all else is known."""
+    copy_of(cache, place)
+    shutil.rmtree(place / "layers")
+    for path in (place / "blobs" / "sha256").iterdir():
+        with path.open("rb") as file:
+            is_layer = file.read(2) == b"\x1f\x8b"
+        if is_layer:
+            path.unlink()
 
 
 def unchanged(bench: Bench) -> None:

@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 
 # What runs as the user in question: unpacks the image from its registry (the base is Debian with python3 alone) and collects in it.
 PROGRAM = """
-import json, os, resource, sys, time
+import json, os, sys
 from pathlib import Path
 import msgspec
 from envsnap.errors import EnvsnapError
@@ -65,7 +65,9 @@ try:
     facts = interpreter.collect(target, torch=False, imports=True, integrity=True, progress=SILENT)
 except EnvsnapError as error:
     sys.exit(f"{error.what}: {error.why}")
-print(json.dumps({"facts": json.loads(msgspec.json.encode(facts)), "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}))
+# Not ru_maxrss, which knows of the process that this one was before the exec.
+peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
+print(json.dumps({"facts": json.loads(msgspec.json.encode(facts)), "mib": int(peak) >> 10}))
 """
 
 # Some hosts have both kinds of control groups, which crun refuses; where they are hidden it works.
