@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from envsnap.attest import dsse
 from envsnap.attest.keys import PrivateKey, PublicKey
+from envsnap.attest.statements import PASSED, TEST_RESULT
 from envsnap.errors import EngineError
 from envsnap.model.signature import SignatureFinding, SignatureVerdict
 from envsnap.oci.documents import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest, canonical, digest_of, parse_object
@@ -134,7 +135,7 @@ def judge(
     Args:
         digest: of the image's manifest or index.
         signatures, attestations: the manifests beside it, None where there is none.
-        required: predicate types of which a signed statement must be there.
+        required: predicate types of which a signed statement must be there; of test results one that was passed.
     """
     findings = (
         *(_judge_claim(layer, read, digest, key) for layer in _layers(signatures, "sig")),
@@ -147,8 +148,11 @@ def judge(
     if reasons and signatures is not None and len(signatures.layers) > MAX_LAYERS:
         reasons.append(f"there are {len(signatures.layers)} of them, of which {MAX_LAYERS} were read")
     for wanted in required:
-        if not any(finding.holds and finding.type == wanted for finding in findings if finding.kind == "attestation"):
+        said = [finding.result for finding in findings if finding.type == wanted]
+        if not said:
             reasons.append(f"no statement of type {wanted} is signed with this key")
+        elif wanted == TEST_RESULT and PASSED not in said:
+            reasons.append(f"no test result that is signed with this key says {PASSED}: {', '.join(map(repr, said))}")
     return SignatureVerdict(
         reference=reference,
         digest=digest,
@@ -189,7 +193,7 @@ def _judge_claim(layer: Descriptor, read: Read, digest: str, key: PublicKey) -> 
 
 def _judge_statement(layer: Descriptor, read: Read, digest: str, key: PublicKey) -> SignatureFinding:
     payload = dsse.unseal(read(layer), key)
-    holds, reason, predicate_type = False, _OTHER_KEY, ""
+    holds, reason, predicate_type, result = False, _OTHER_KEY, "", ""
     if payload is not None:
         said = _at(payload)
         subjects = said.get("subject")
@@ -197,8 +201,11 @@ def _judge_statement(layer: Descriptor, read: Read, digest: str, key: PublicKey)
         ours = any(one.get("sha256") == digest.removeprefix("sha256:") for one in digests if isinstance(one, dict))
         holds = said.get("_type") in _STATEMENTS and ours
         predicate_type = _shown(said.get("predicateType")) if holds else ""
-        reason = predicate_type if holds else "a statement about another image"
-    return SignatureFinding(kind="attestation", blob=layer.digest, holds=holds, reason=reason, type=predicate_type)
+        predicate = said.get("predicate")
+        if predicate_type == TEST_RESULT and isinstance(predicate, dict):
+            result = _shown(predicate.get("result"))
+        reason = " ".join(filter(None, (predicate_type, result))) if holds else "a statement about another image"
+    return SignatureFinding(kind="attestation", blob=layer.digest, holds=holds, reason=reason, type=predicate_type, result=result)
 
 
 def _shown(value: object) -> str:

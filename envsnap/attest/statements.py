@@ -21,7 +21,8 @@ PREDICATES: Mapping[str, str] = {
 }
 """Short name of a predicate type, cosign's where it has one -> the type."""
 
-_RESULTS = {"pass": "PASSED", "fail": "FAILED", "incomplete": "WARNED"}
+PASSED = "PASSED"
+_RESULTS = {"pass": PASSED, "fail": "FAILED", "incomplete": "WARNED"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

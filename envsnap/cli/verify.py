@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from envsnap.cli import main, moving
+from envsnap.cli import keys, main, moving, planning
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
@@ -30,23 +30,35 @@ LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
     type=click.Choice(["tf32", "labels", "wandb"]),
     help="Spoil the run on purpose: verify must then fail, for tf32 at L2, else at L3.",
 )
+@click.option("--attach", is_flag=True, help="Attach the verdict to the image in its registry.")
+@click.option("--sign", type=planning.FILE, metavar="KEY", help="Sign the verdict that is attached, as cosign does.")
 @registry_options
 @main.shared_options
-def command(console: Console, image_or_lock: str, python: str | None, registries: Registries, **options: Any) -> None:
+def command(
+    console: Console, image_or_lock: str, python: str | None, attach: bool, sign: Path | None, registries: Registries, **options: Any
+) -> None:
     """Does the image compute what the environment computed? Exit code 7 unless the verdict is a pass."""
     from envsnap.report import verify as report
     from envsnap.storage import write_file
+    from envsnap.workflows import attest
     from envsnap.workflows import verify as workflow
 
     require = _layers(options["require"])
-    if python is not None and (options["against"] or options["user"]):
-        raise click.UsageError("--python judges an interpreter of this host: --against and --user are of images")
+    if python is not None and (options["against"] or options["user"] or attach):
+        raise click.UsageError("--python judges an interpreter of this host: --against, --user and --attach are of images")
+    if sign is not None and not attach:
+        raise click.UsageError("what is signed lies beside an image in a registry: --sign needs --attach")
+    if attach and options["negative_control"]:
+        raise click.UsageError("a run that was spoilt on purpose says nothing of the image: --attach goes without --negative-control")
+    key = attest.private_key(sign, keys.password) if sign is not None else None
     with ExitStack() as stack:
+        there = None
         if python is not None:
             subject = workflow.of_python(python, Path(image_or_lock), gpus=options["gpus"], env=os.environ)
         else:
+            places = stack.enter_context(moving.places(registries))
             subject = workflow.of_image(
-                stack.enter_context(moving.places(registries)),
+                places,
                 image_or_lock,
                 against=options["against"],
                 gpus=options["gpus"],
@@ -54,6 +66,8 @@ def command(console: Console, image_or_lock: str, python: str | None, registries
                 env=os.environ,
                 progress=console,
             )
+            if attach:  # asked before the work, which may take minutes
+                there = workflow.in_registry(image_or_lock, subject, places)
         verdict, device = workflow.verify(
             subject,
             require=require,
@@ -61,13 +75,33 @@ def command(console: Console, image_or_lock: str, python: str | None, registries
             cache=cache_directory(),
             progress=console,
         )
-    place: Path | None = options["report"]
-    if place is not None:
-        write_file(place, workflow.page(verdict, subject).encode())
-    shown = str(place) if place is not None else None
+        place: Path | None = options["report"]
+        if place is not None:
+            write_file(place, workflow.page(verdict, subject).encode())
+        shown = str(place) if place is not None else None
+        attached = None
+        if there is not None:
+            done = attest.publish_verdict(
+                there.reference,
+                there.manifest,
+                verdict,
+                subject.against,
+                there.registry,
+                device=device,
+                require=require,
+                key=key,
+            )
+            attached = {
+                "reference": there.reference,
+                "image_digest": there.manifest.digest,
+                "digest": done.attached[0],
+                "signed": done.signing is not None,
+            }
+            console.note(f"attached the verdict{', signed,' if key is not None else ''} to {there.reference}")
     console.answer(
         report.screen(verdict, "the image" if subject.image_digest else "this interpreter", shown),
-        report.document(verdict, image_digest=subject.image_digest, lock_digest=subject.against.digest, device=device, report=shown),
+        report.document(verdict, image_digest=subject.image_digest, lock_digest=subject.against.digest, device=device, report=shown)
+        | {"attached": attached},
     )
     if verdict.verdict != "pass":
         main.answer_no()

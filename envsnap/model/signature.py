@@ -12,7 +12,7 @@ class SignatureFinding(Value, frozen=True, kw_only=True):
 
     Attributes:
         blob: digest of what is signed: the claim, or the envelope.
-        type: predicate type of a statement that holds, else "".
+        type: predicate type of a statement that holds, else "". result: of a test result that holds: "PASSED", "WARNED", "FAILED"; else "".
         reason: one clause: why it does not hold, or what it says.
     """
 
@@ -21,6 +21,7 @@ class SignatureFinding(Value, frozen=True, kw_only=True):
     holds: bool
     reason: str
     type: str = ""
+    result: str = ""
 
 
 class SignatureVerdict(Value, frozen=True, kw_only=True):

@@ -26,7 +26,8 @@ def _hint(verdict: SignatureVerdict) -> list[str]:
         return [f"  try  envsnap sign {verdict.reference} --key KEY, if the image is yours"]
     if all(finding.holds for finding in verdict.findings):
         return [
-            f"  try  envsnap build LOCK -t {verdict.reference} --push --sign KEY, which attaches signed statements, if the image is yours"
+            f"  try  envsnap build LOCK -t {verdict.reference} --push --sign KEY, which attaches signed statements, if the image is yours",
+            f"       envsnap verify {verdict.reference} --attach --sign KEY, for the verdict (test-result)",
         ]
     return []
 
@@ -38,8 +39,7 @@ def document(verdict: SignatureVerdict) -> dict[str, Any]:
         "image_digest": verdict.digest,
         "key": verdict.key,
         "findings": [
-            {"kind": finding.kind, "blob": finding.blob, "holds": finding.holds, "reason": finding.reason, "type": finding.type}
-            for finding in verdict.findings
+            {key: getattr(finding, key) for key in ("kind", "blob", "holds", "reason", "type", "result")} for finding in verdict.findings
         ],
         "reasons": list(verdict.reasons),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,9 +13,10 @@ from envsnap.attest.provenance import Json, provenance
 from envsnap.attest.purl import PackageFile
 from envsnap.attest.sbom import bill_of_materials
 from envsnap.attest.signatures import Bundle, Place, Signed
-from envsnap.attest.statements import PREDICATES, PROVENANCE, Subject, of_bill
+from envsnap.attest.statements import PREDICATES, PROVENANCE, TEST_RESULT, Subject, of_bill, of_verdict, sha256
 from envsnap.errors import EngineError, InputError, Refused, UsageError
 from envsnap.model.lock import EnvLock
+from envsnap.model.parity import Layer, Verdict
 from envsnap.model.plan import BuildPlan, InstallPacked, InstallWheels
 from envsnap.model.signature import SignatureVerdict
 from envsnap.oci.documents import Descriptor, Index, Manifest, digest_of
@@ -123,6 +124,55 @@ def publish(
     subject = subject_of(reference, image.digest)
     statements = [documents.provenance, *([of_bill(subject, documents.sbom)] if documents.sbom is not None else [])]
     return Published(attached=attached, signing=sign(reference, image.digest, key, registry, statements=statements, progress=progress))
+
+
+def verified(reference: str, config_digest: str, registry: Registry, *, machine: str) -> Manifest:
+    """The manifest by which a registry has an image that is here: what a verdict about it is attached to.
+
+    Raises:
+        EngineError: what the registry has under that name is another image; and as the registry client does.
+    """
+    manifest, config = registry.image(reference, machine=machine)
+    if config.digest != config_digest:
+        raise EngineError(
+            f"{reference} is another image in its registry",
+            why=f"the config digest is {config.digest[:19]}… there, and {config_digest[:19]}… here",
+            hint=f"envsnap push {reference}   sends this one,   envsnap pull {reference}   brings that one here",
+        )
+    return manifest
+
+
+def publish_verdict(
+    reference: str,
+    image: Manifest,
+    verdict: Verdict,
+    against: EnvLock,
+    registry: Registry,
+    *,
+    device: str,
+    require: Collection[Layer] | None = None,
+    key: PrivateKey | None = None,
+) -> Published:
+    """Attach a verdict to its image, whatever it is; with a key, sign it. The same verdict is not attached again.
+
+    Args:
+        reference: in the image's repository.
+        device: "cpu" or "cuda". require: layers that were to suffice, None for all that the reference has.
+
+    Raises:
+        EngineError: as the registry client does.
+    """
+    conditions = {"device": device, **({"require": ",".join(sorted(require))} if require is not None else {})}
+    observed = {"name": "observed", "digest": sha256(against.observed.digest), "annotations": conditions}
+    said = of_verdict(subject_of(reference, image.digest), verdict, lock_digest=against.digest, others=[observed])
+    attached = attach(reference, artifacts.artifact("verdict", said, image.descriptor, predicate_type=TEST_RESULT), registry)
+    if key is None:
+        return Published(attached=(attached,))
+    repository = _repository(reference)  # of the image itself nothing is signed: a verdict that failed must not make it one to be pulled
+    added = _add(repository, image.digest, "att", said, lambda: signatures.sign_statement(said, key), key, registry)
+    return Published(
+        attached=(attached,), signing=Signing(repository=repository, digest=image.digest, key=key.public.fingerprint, added=added)
+    )
 
 
 def subject_of(reference: str, digest: str) -> Subject:

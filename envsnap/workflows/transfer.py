@@ -51,6 +51,11 @@ class Found:
     name: str
     image: Image | EngineImage
 
+    @property
+    def has_address(self) -> bool:
+        """Whether its name may lead to a registry: not a digest's, nor the one that every build of a lock gets."""
+        return not self.name.startswith(("sha256:", "envsnap/"))
+
 
 @dataclass(frozen=True, slots=True)
 class _FromRegistry:
@@ -151,7 +156,7 @@ def push(name: str, references: Sequence[str], places_: Places, progress: Progre
     for reference in references:
         require_tag(reference)
     found = find(name, places_)
-    if not references and found.name.startswith(("sha256:", "envsnap/")):
+    if not references and not found.has_address:
         raise UsageError(f"where is {name} to go?", hint=f"envsnap push {name} HOST/REPOSITORY:TAG")
     sent = tuple(_push(found, reference, places_, progress) for reference in references or (found.name,))
     return _moved(found), sent

@@ -14,13 +14,15 @@ from envsnap.errors import EngineError, InputError, TargetError, UsageError
 from envsnap.model.lock import EnvLock
 from envsnap.model.parity import Fingerprint, Layer, SmokeRun, Verdict
 from envsnap.model.plan import LOCK_IN_IMAGE, LOCK_LABEL, MANIFEST_IN_IMAGE, NO_SOURCE, SOURCE_LABEL
+from envsnap.oci.documents import Manifest
 from envsnap.oci.image import Image
 from envsnap.probes import interpreter
 from envsnap.probes.local import LocalPython
 from envsnap.progress import Progress
+from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore
 from envsnap.target import Target
-from envsnap.workflows import local, places, reference, rootless
+from envsnap.workflows import attest, local, places, reference, rootless, transfer
 from envsnap.workflows.build import own_tag
 from envsnap.workflows.transfer import Places, source_of
 
@@ -187,6 +189,32 @@ def _require_judged(negative_control: str, lock: EnvLock, require: frozenset[Lay
         why="the lock has no smoke-train" if no_reference else f"it shows at {spoilt}, which --require leaves out",
         hint="capture with --smoke" if no_reference else f"--require {spoilt}",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InRegistry:
+    """An image as a registry has it. Attributes: reference: its name; manifest: what that leads to."""
+
+    registry: Registry
+    reference: str
+    manifest: Manifest
+
+
+def in_registry(image_or_lock: str, subject: Subject, places_: Places) -> InRegistry:
+    """The subject as its registry has it, by the name that was given or that its lock's build was given first.
+
+    Raises:
+        UsageError: no registry is named. InputError: no image of the lock was built.
+        EngineError: the registry has another image under that name, or none, or cannot be reached.
+    """
+    found = transfer.find(image_or_lock, places_)
+    if not found.has_address:
+        hint = "envsnap verify HOST/REPOSITORY:TAG --attach, once it is pushed"
+        raise UsageError(f"which registry has {image_or_lock}?", hint=hint)
+    machine = subject.against.python.interpreter.machine
+    assert subject.image_digest is not None  # it is an image
+    manifest = attest.verified(found.name, subject.image_digest, places_.registry, machine=machine)
+    return InRegistry(registry=places_.registry, reference=found.name, manifest=manifest)
 
 
 def page(verdict: Verdict, subject: Subject) -> str:

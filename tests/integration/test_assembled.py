@@ -21,9 +21,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import pytest
+import yaml
 
 from envsnap.engines.docker import DockerEngine
+from envsnap.oci.documents import Manifest
 from envsnap.progress import SILENT
+from envsnap.registry.client import Registry
 from tests.integration.conftest import ROOT
 from tests.integration.ground import NOWHERE, Machine, need_more
 
@@ -184,6 +187,36 @@ def test_docker_runs_it(engine: DockerEngine, pushed: str) -> None:
 def test_it_is_the_lock(small: Machine, pushed: str) -> None:
     verdict = small.envsnap("verify", pushed, "--gpus", "none", "--require", "L0")
     assert verdict["verdict"] == "pass", verdict["checks"]
+
+
+def test_the_verdict_lies_beside_the_image(small: Machine, pushed: str, told: dict[str, Any], tmp_path: Path) -> None:
+    """Attached, signed, found again by whoever asks for it; and only to an image that a registry has."""
+    key, public = tmp_path / "key.pem", tmp_path / "key.pub"
+    subprocess.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key], check=True)
+    subprocess.run(["openssl", "ec", "-in", key, "-pubout", "-out", public], check=True, capture_output=True)
+    asked = ("verify-signature", pushed, "--key", public, "--attestation", "test-result")
+    assert small.envsnap(*asked, code=7)["findings"] == []
+
+    words = ("--gpus", "none", "--require", "L0", "--attach", "--sign", key)
+    given = [small.envsnap("verify", what, *words)["attached"] for what in (pushed, small.lock)]
+    assert given[0] == given[1] | {"reference": pushed}  # said twice, it lies there once
+    assert (given[0]["image_digest"], given[0]["signed"]) == (told["manifest_digest"], True)
+    client = Registry(os.environ)
+    (found,) = [one for one in client.referrers(pushed, told["manifest_digest"]) if one.digest == given[0]["digest"]]
+    manifest = client.manifest(f"{pushed.rpartition(':')[0]}@{found.digest}")
+    assert isinstance(manifest, Manifest)
+    said = json.loads(b"".join(client.open_blob(pushed, manifest.layers[0])))
+    client.close()
+    assert said["predicate"]["result"] == "PASSED" and "identity.packages" in said["predicate"]["passedTests"]
+    assert [finding["result"] for finding in small.envsnap(*asked, code=7)["findings"]] == ["PASSED"]  # of the image nothing is signed
+    small.envsnap("sign", pushed, "--key", key)
+    assert [finding["result"] for finding in small.envsnap(*asked)["findings"]] == ["", "PASSED"]
+
+    own = yaml.safe_load((small.images / "image.yaml").read_bytes())["tags"][-1]
+    assert own.startswith("envsnap/")
+    assert "which registry" in small.envsnap("verify", own, *words, code=2)["error"]["what"]
+    for wrong in (("--sign", key), ("--attach", "--python", sys.executable), ("--attach", "--negative-control", "tf32")):
+        small.envsnap("verify", small.lock, *wrong, code=2)
 
 
 def test_podman_has_the_same(told: dict[str, Any], pushed: str, tmp_path: Path) -> None:

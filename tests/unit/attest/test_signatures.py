@@ -144,6 +144,22 @@ def test_statements_that_were_asked_for_must_hold(key: PrivateKey, other_key: Pr
         assert judged(key.public, [claim], [bad]).verdict == "pass"  # nobody asked for it
 
 
+def test_a_test_result_that_is_asked_for_is_one_that_was_passed(key: PrivateKey) -> None:
+    claim = signatures.sign_image(REPOSITORY, DIGEST, key)
+    words = ("PASSED", "FAILED", "\x1b")
+    said = {word: signatures.sign_statement(statement(SUBJECT, TEST_RESULT, {"result": word}), key) for word in words}
+    for word in ("FAILED", "\x1b"):
+        verdict = judged(key.public, [claim], [said[word]], required=[TEST_RESULT])
+        assert verdict.verdict == "fail" and "says PASSED" in verdict.reasons[0] and "\x1b" not in verdict.reasons[0]
+    failed = judged(key.public, [claim], [said["FAILED"]])
+    assert failed.verdict == "pass" and failed.findings[1].reason == f"{TEST_RESULT} FAILED"  # nobody asked for it, and it is shown
+    # On one machine it failed, on another it passed: both are told.
+    both = judged(key.public, [claim], [said["FAILED"], said["PASSED"]], required=[TEST_RESULT])
+    assert both.verdict == "pass" and [finding.result for finding in both.findings] == ["", "FAILED", "PASSED"]
+    odd = signatures.sign_statement(statement(SUBJECT, TEST_RESULT, {"result": ["PASSED"]}), key)
+    assert judged(key.public, [claim], [odd], required=[TEST_RESULT]).verdict == "fail"
+
+
 def test_signatures_are_added_to_those_of_others(key: PrivateKey, other_key: PrivateKey) -> None:
     first = signatures.with_signed(None, [signatures.sign_image(REPOSITORY, DIGEST, other_key)])
     second = signatures.with_signed(first.manifest, [signatures.sign_image(REPOSITORY, DIGEST, key)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
@@ -13,14 +14,28 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from envsnap.attest.keys import PrivateKey
 from envsnap.errors import EngineError, InputError, Refused, UsageError
 from envsnap.model.base import Base
+from envsnap.model.parity import Verdict
 from envsnap.model.plan import BuildPlan, InstallPacked, InstallWheels, PackedInstall, PinnedWheel
-from envsnap.oci.documents import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Index, Manifest, canonical, digest_of, read_manifest
+from envsnap.oci.documents import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Config,
+    Descriptor,
+    Index,
+    Manifest,
+    canonical,
+    digest_of,
+    read_config,
+    read_manifest,
+)
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore
 from envsnap.workflows import attest
 from tests import samples
 
 REPOSITORY = "localhost:5000/vision/yolo"
+CONFIG = canonical({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}})
 
 
 class Shelf:
@@ -53,9 +68,28 @@ class Shelf:
         return manifest.digest
 
 
+class Attaching(Shelf):
+    """Attributes: referring: digest of an artifact -> its manifest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.referring: dict[str, Manifest] = {}
+
+    def image(self, reference: str, *, machine: str) -> tuple[Manifest, Config]:
+        found = self.manifest(reference)
+        assert isinstance(found, Manifest)
+        return found, read_config(self.blobs[found.config.digest], what="")
+
+    def attach(self, reference: str, manifest: Manifest, read: Callable[[Descriptor, int], Iterator[bytes]]) -> str:
+        for layer in manifest.layers:
+            self.blobs[layer.digest] = b"".join(read(layer, 0))
+        self.referring[manifest.digest] = manifest
+        return manifest.digest
+
+
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def shelf() -> Attaching:
+    return Attaching()
 
 
 @pytest.fixture
@@ -66,7 +100,8 @@ def registry(shelf: Shelf) -> Registry:
 @pytest.fixture
 def digest(shelf: Shelf) -> str:
     """Of an image that is there, as ":one"."""
-    config = Descriptor(media_type=OCI_CONFIG, digest=samples.digest("config"), size=1)
+    shelf.blobs[digest_of(CONFIG)] = CONFIG
+    config = Descriptor(media_type=OCI_CONFIG, digest=digest_of(CONFIG), size=len(CONFIG))
     raw = canonical({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config.document(), "layers": []})
     return shelf.put_manifest(f"{REPOSITORY}:one", read_manifest(raw, OCI_MANIFEST, what=""))
 
@@ -130,6 +165,39 @@ def test_only_what_is_signed_goes_on(registry: Registry, digest: str, key: Priva
     attest.signed_with(key.public, registry)(f"{REPOSITORY}:one", digest)
     with pytest.raises(Refused):
         attest.signed_with(other.public, registry)(f"{REPOSITORY}:one", digest)
+
+
+def test_a_verdict_is_attached_to_the_image_that_was_verified(
+    shelf: Attaching, registry: Registry, digest: str, key: PrivateKey, other: PrivateKey
+) -> None:
+    image = attest.verified(f"{REPOSITORY}:one", digest_of(CONFIG), registry, machine="x86_64")
+    assert image.digest == digest
+    lock, result = samples.lock(), Verdict(verdict="incomplete", checks=(), not_judged=("L2: no GPU",))
+    for turn in range(2):  # the same verdict is one artifact and one signature
+        done = attest.publish_verdict(f"{REPOSITORY}:one", image, result, lock, registry, device="cpu", require=["L2", "L0"], key=key)
+        assert list(shelf.referring) == list(done.attached)
+        assert done.signing is not None and done.signing.added == (0 if turn else 1)
+    assert attest.verify_signature(f"{REPOSITORY}:one", key.public, registry).verdict == "fail"  # who signs a verdict signs no image
+    attest.sign(f"{REPOSITORY}:one", None, key, registry)
+    (manifest,) = shelf.referring.values()
+    assert manifest.subject is not None and manifest.subject.digest == digest
+    said = json.loads(shelf.blobs[manifest.layers[0].digest])
+    assert (said["subject"][0]["name"], said["predicate"]["result"]) == (REPOSITORY, "WARNED")
+    assert [one["name"] for one in said["predicate"]["configuration"]] == ["lock", "observed"]
+    assert said["predicate"]["configuration"][1]["annotations"] == {"device": "cpu", "require": "L0,L2"}
+
+    asked = {"registry": registry, "required": ["test-result"]}
+    verdict = attest.verify_signature(f"{REPOSITORY}:one", key.public, **asked)  # type: ignore[arg-type]
+    assert verdict.verdict == "fail" and "'WARNED'" in verdict.reasons[0]
+    passed = Verdict(verdict="pass", checks=())
+    attest.publish_verdict(f"{REPOSITORY}:one", image, passed, lock, registry, device="cuda", key=key)
+    assert attest.verify_signature(f"{REPOSITORY}:one", key.public, **asked).verdict == "pass"  # type: ignore[arg-type]
+    assert attest.verify_signature(f"{REPOSITORY}:one", other.public, **asked).verdict == "fail"  # type: ignore[arg-type]
+
+
+def test_a_verdict_is_not_attached_to_another_image(registry: Registry, digest: str) -> None:
+    with pytest.raises(EngineError, match="is another image in its registry"):
+        attest.verified(f"{REPOSITORY}:one", samples.digest("here"), registry, machine="x86_64")
 
 
 def test_types_of_statements_are_names_or_uris(registry: Registry, digest: str, key: PrivateKey) -> None:
