@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import BinaryIO, NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple, NoReturn, Protocol
 
 from packaging.version import InvalidVersion, Version
 
@@ -57,6 +57,28 @@ class TranscodedWheel:
     sources: tuple[Source, ...]
 
 
+class Members(Protocol):
+    """A wheel's members, from wherever they are to be had: the file itself, or what was installed of it (`layers.installed`).
+
+    Attributes:
+        all: in the order of the file; folders among them.
+    """
+
+    @property
+    def all(self) -> Sequence[zip.Member]: ...
+
+    def read(self, member: zip.Member, limit: int) -> bytes:
+        """Content of a small member, of at most `limit` bytes."""
+
+    def sequentially(self, places: Mapping[str, str]) -> Iterator[tuple[zip.Member, Iterator[memoryview]]]:
+        """From front to back, each with its bytes as `Member.method` says; whoever takes a member need not take its bytes. Nothing of them
+        may be believed before the last member was taken.
+
+        Args:
+            places: name -> path in the layer, of every member whose bytes will be taken; RECORD's may be, too.
+        """
+
+
 def write_wheel(
     wheel: BinaryIO,
     writer: LayerWriter,
@@ -81,7 +103,14 @@ def write_wheel(
     Raises:
         InputError: it is another file, no wheel, or one that is refused; the member is named.
     """
-    return _Transcoder(wheel, writer, layout, file, rebuilt=rebuilt).run(sha256, extra)
+    return write_members(_Archived(wheel, file, sha256), writer, layout, file=file, extra=extra, rebuilt=rebuilt)
+
+
+def write_members(
+    members: Members, writer: LayerWriter, layout: Layout, *, file: str, extra: Mapping[str, bytes] = {}, rebuilt: bool = False
+) -> TranscodedWheel:
+    """As `write_wheel`, of a wheel whose members come from elsewhere. Raises as that, and whatever `members` raises."""
+    return _Transcoder(members, writer, layout, file, rebuilt=rebuilt).run(extra)
 
 
 def read_sources(wheel: BinaryIO, layout: Layout, *, file: str, sha256: str, largest: int) -> Iterator[tuple[str, bytes]]:
@@ -96,17 +125,45 @@ def read_sources(wheel: BinaryIO, layout: Layout, *, file: str, sha256: str, lar
     Raises:
         InputError: as in `write_wheel`.
     """
-    return _Transcoder(wheel, LayerWriter(lambda _: None), layout, file, rebuilt=False).sources(sha256, largest)
+    return _Transcoder(_Archived(wheel, file, sha256), LayerWriter(lambda _: None), layout, file, rebuilt=True).sources(largest)
+
+
+def read_member_sources(members: Members, layout: Layout, *, file: str, largest: int) -> Iterator[tuple[str, bytes]]:
+    """As `read_sources`, of a wheel whose members come from elsewhere; each is held against its RECORD."""
+    return _Transcoder(members, LayerWriter(lambda _: None), layout, file, rebuilt=False).sources(largest)
+
+
+class _Archived:
+    """See `Members`: those of a wheel file, which is hashed while it is read."""
+
+    def __init__(self, wheel: BinaryIO, file: str, sha256: str) -> None:
+        self._wheel = wheel
+        self._file = file
+        self._sha256 = sha256
+        self._archive = zip.read_archive(wheel, file)
+
+    @property
+    def all(self) -> Sequence[zip.Member]:
+        return self._archive.members
+
+    def read(self, member: zip.Member, limit: int) -> bytes:
+        return zip.read_member(self._wheel, self._archive, member, limit)
+
+    def sequentially(self, places: Mapping[str, str]) -> Iterator[tuple[zip.Member, Iterator[memoryview]]]:  # noqa: ARG002
+        self._wheel.seek(0)
+        source = zip.HashedFile(self._wheel)
+        yield from zip.read_sequentially(source, self._archive)
+        if source.finish() != self._sha256:
+            raise InputError(f"{self._file} is another file than was asked for", why=f"its SHA-256 is not {self._sha256[:12]}…")
 
 
 class _Transcoder:
-    def __init__(self, wheel: BinaryIO, writer: LayerWriter, layout: Layout, file: str, *, rebuilt: bool) -> None:
+    def __init__(self, wheel: Members, writer: LayerWriter, layout: Layout, file: str, *, rebuilt: bool) -> None:
         self._wheel = wheel
         self._writer = writer
         self._layout = layout
         self._file = file
-        self._archive = zip.read_archive(wheel, file)
-        self._members = {member.name: member for member in self._archive.members if not member.is_folder}
+        self._members = {member.name: member for member in wheel.all if not member.is_folder}
         self._metadata_name = self._find_metadata()
         self._scripts_folder = f"{self._metadata_name.removesuffix('.dist-info')}.data/scripts/"
         self._interpreter = f"/{layout.prefix}/bin/python"
@@ -122,13 +179,13 @@ class _Transcoder:
         self._folders: set[str] = set()
         self._installed: list[Installed] = []
 
-    def run(self, sha256: str, extra: Mapping[str, bytes]) -> TranscodedWheel:
+    def run(self, extra: Mapping[str, bytes]) -> TranscodedWheel:
         metadata = f"{self._layout.site}/{self._metadata_name}"
         own = {f"{metadata}/INSTALLER": b"envsnap\n"} | {f"{self._layout.site}/{path}": data for path, data in extra.items()}
         places = self._places(own)
         self._check_record(places)
         environment.directories(self._layout, self._writer)
-        for member, pieces in self._read_hashed(sha256):
+        for member, pieces in self._wheel.sequentially(places):
             if (path := places.get(member.name)) is not None:
                 self._install(member, pieces, path)
             elif member.name == f"{self._metadata_name}/RECORD" and self._content(member, pieces) != self._record_data:
@@ -148,20 +205,15 @@ class _Transcoder:
             ),
         )
 
-    def sources(self, sha256: str, largest: int) -> Iterator[tuple[str, bytes]]:
+    def sources(self, largest: int) -> Iterator[tuple[str, bytes]]:
         places, below = self._places(()), f"{self._layout.site}/"
-        for member, pieces in self._read_hashed(sha256):
+        self._check_record(places)
+        for member, pieces in self._wheel.sequentially(places):
             path = places.get(member.name, "")
             if path.startswith(below) and path.endswith(".py") and member.size <= largest:
-                yield path, self._content(member, pieces)
-
-    def _read_hashed(self, sha256: str) -> Iterator[tuple[zip.Member, Iterator[memoryview]]]:
-        """Every member from front to back, and after the last one a look at the whole file's hash."""
-        self._wheel.seek(0)
-        source = zip.HashedFile(self._wheel)
-        yield from zip.read_sequentially(source, self._archive)
-        if source.finish() != sha256:
-            raise InputError(f"{self._file} is another file than was asked for", why=f"its SHA-256 is not {sha256[:12]}…")
+                data = self._content(member, pieces)
+                self._check_hash(member, hashlib.sha256(data).hexdigest(), self._rows[member.name])
+                yield path, data
 
     def _refuse(self, why: str) -> NoReturn:
         raise InputError(f"refused {self._file}", why=why)
@@ -200,7 +252,7 @@ class _Transcoder:
         member = self._members.get(f"{self._metadata_name}/{name}")
         if member is None:
             self._refuse(f"it has no {self._metadata_name}/{name}")
-        return zip.read_member(self._wheel, self._archive, member, limit)
+        return self._wheel.read(member, limit)
 
     # Where its members go.
 
