@@ -20,7 +20,8 @@ from packaging.version import InvalidVersion, Version
 
 from envsnap.probes.pages import ListedFile, Location, NoProject, Pages, Unanswered, index_label
 from envsnap.probes.tree import hash_file
-from envsnap.probes.wheel_record import Unreadable, installed_files
+from envsnap.probes.wheel_ends import WheelEnds
+from envsnap.probes.wheel_record import Unreadable, files_of, read_end
 from envsnap.progress import SILENT, Progress
 from envsnap.storage import write_file
 
@@ -207,26 +208,40 @@ def _proven(wanted: Wanted, file: ListedFile, location: Location, records: Recor
 
 
 class Records:
-    """What each wheel installs, by its hash: read once, and kept for ever."""
+    """What each wheel installs, by its hash: read once, and kept for ever, together with what was read for it."""
 
     def __init__(self, cache: Path, pages: Pages, python: str) -> None:
         self.pages = pages
         self._directory = cache / "records"
+        self._ends = WheelEnds(cache)
         self._python = python
 
     def files(self, location: Location, file: ListedFile, sha256: str) -> str:
         """Digest of the canonical RECORD of the wheel once installed. Raises Unanswered, Unreadable."""
         kept = self._directory / f"{sha256}-{self._python}"
-        try:
-            known = kept.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            known = ""
-        if _DIGEST.match(known):
+        known = _read_digest(kept)
+        if known and self._ends.find(sha256) is not None:
             return known
-        with self.pages.opened(location, file) as wheel:
-            digest = installed_files(wheel, self._python)
+        try:
+            with self.pages.opened(location, file) as wheel:
+                end = read_end(wheel)
+        except Unanswered:
+            if known:
+                return known
+            raise
+        digest = files_of(end, self._python)
+        self._ends.keep(sha256, end)
         write_file(kept, f"{digest}\n".encode())
         return digest
+
+
+def _read_digest(kept: Path) -> str:
+    """An earlier answer; "" where there is none."""
+    try:
+        known = kept.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return known if _DIGEST.match(known) else ""
 
 
 def published(file: ListedFile, location: Location) -> Answer:

@@ -14,6 +14,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from posixpath import normpath
 from typing import IO, cast
 
@@ -23,6 +24,7 @@ TAIL_BYTES = 64 << 10
 AHEAD_BYTES = 1 << 20
 FETCH_LIMIT_BYTES = 256 << 20
 RECORD_LIMIT_BYTES = 64 << 20
+DIRECTORY_LIMIT_BYTES = 128 << 20
 
 _RECORD = re.compile(r"([^/]+)\.dist-info/RECORD\Z")
 
@@ -86,14 +88,27 @@ class PiecewiseFile:
         return start, piece
 
 
-def installed_files(wheel: IO[bytes] | PiecewiseFile, python: str) -> str:
-    """Digest of the canonical RECORD (docs/lockfile-format.md) that installing a wheel gives.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelEnd:
+    """What a wheel says of its files. Nobody vouches for it: the wheel was not read as a whole, and so its hash is not known.
 
-    Args:
-        python: "3.11"; header files are installed to a directory of that name.
+    Attributes:
+        size_bytes: of the whole wheel.
+        directory: its bytes from the zip archive's central directory on.
+        stem: of its .dist-info folder, "pkg-1.0". record: content of its RECORD.
+    """
+
+    size_bytes: int
+    directory: bytes
+    stem: str
+    record: bytes
+
+
+def read_end(wheel: IO[bytes] | PiecewiseFile) -> WheelEnd:
+    """Read a wheel's directory and RECORD.
 
     Raises:
-        Unreadable: it is not a wheel, or its RECORD is none.
+        Unreadable: it is not a wheel, or one of them is too large.
     """
     try:
         with zipfile.ZipFile(cast("IO[bytes]", wheel)) as archive:
@@ -101,14 +116,41 @@ def installed_files(wheel: IO[bytes] | PiecewiseFile, python: str) -> str:
             if len(found) != 1:
                 raise Unreadable(f"it has {len(found) or 'no'} RECORD")
             stem, info = found[0]
+            directory, size = _from(wheel, archive.start_dir)
             with archive.open(info) as file:
                 data = file.read(RECORD_LIMIT_BYTES + 1)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         raise Unreadable(f"it is not a wheel that can be read ({type(error).__name__})") from error
     if len(data) > RECORD_LIMIT_BYTES:
         raise Unreadable(f"its RECORD has more than {RECORD_LIMIT_BYTES >> 20} MiB")
+    return WheelEnd(size_bytes=size, directory=directory, stem=stem, record=data)
+
+
+def _from(wheel: IO[bytes] | PiecewiseFile, start: int) -> tuple[bytes, int]:
+    """The bytes from an offset on, and how many there are in all: in small pieces, each of which was fetched for the directory already."""
+    size = wheel.seek(0, io.SEEK_END)
+    if size - start > DIRECTORY_LIMIT_BYTES:
+        raise Unreadable(f"its directory has more than {DIRECTORY_LIMIT_BYTES >> 20} MiB")
+    wheel.seek(start)
+    return b"".join(iter(lambda: wheel.read(TAIL_BYTES // 2), b"")), size
+
+
+def installed_files(wheel: IO[bytes] | PiecewiseFile, python: str) -> str:
+    """`files_of` what `read_end` reads. Raises Unreadable."""
+    return files_of(read_end(wheel), python)
+
+
+def files_of(end: WheelEnd, python: str) -> str:
+    """Digest of the canonical RECORD (docs/lockfile-format.md) that installing a wheel gives.
+
+    Args:
+        python: "3.11"; header files are installed to a directory of that name.
+
+    Raises:
+        Unreadable: its RECORD is none.
+    """
     try:
-        lines = {f"{path}\0{sha256}\n".encode("utf-8", "surrogateescape") for path, sha256 in _rows(data, stem, python)}
+        lines = {f"{path}\0{sha256}\n".encode("utf-8", "surrogateescape") for path, sha256 in _rows(end.record, end.stem, python)}
     except (csv.Error, binascii.Error, ValueError, IndexError) as error:
         raise Unreadable("its RECORD is malformed") from error
     return "sha256:" + hashlib.sha256(b"".join(sorted(lines))).hexdigest()

@@ -20,6 +20,7 @@ from envsnap.guest import record
 from envsnap.probes import index, pages, wheel_record
 from envsnap.probes.index import Absent, Answer, Broken, Found, PipConfig, Wanted
 from envsnap.probes.pages import index_label
+from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.progress import SILENT, Silent
 from tests.fakes import wheels
 from tests.fakes.index_server import IndexServer, entry, link, serving
@@ -93,6 +94,33 @@ def test_the_wheel_whose_record_is_the_installed_one(server: IndexServer, tmp_pa
     assert [path for path, _ in server.asked[asked:]] == ["/simple/demo-pkg/"]
     (offline,) = find(tmp_path / "cache", config, demo(data), offline=True)
     assert offline == answer
+
+
+def test_what_the_proof_read_of_a_wheel_is_kept(server: IndexServer, tmp_path: Path) -> None:
+    """Its directory and RECORD, in no more pieces than the proof takes."""
+    data = wheel(tmp_path, **{f"demo_pkg/part{number}.txt": "" for number in range(2000)})
+    sha256 = server.wheel(wheels.DEMO_FILE, data)
+    server.json("demo-pkg", entry(wheels.DEMO_FILE, sha256=sha256))
+    config, ends = PipConfig(index_url=server.url), WheelEnds(tmp_path / "cache")
+    assert isinstance(find(tmp_path / "cache", config, demo(data))[0], Found)
+    assert len(server.sent) <= 4  # the page, the tail, the directory, RECORD
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        start, record = archive.start_dir, archive.read("demo_pkg-1.0.dist-info/RECORD")
+    assert len(data) - start > wheel_record.TAIL_BYTES
+    kept = wheel_record.WheelEnd(size_bytes=len(data), directory=data[start:], stem="demo_pkg-1.0", record=record)
+    assert ends.find(sha256) == kept
+    assert ends.find(A) is None
+    (place,) = (tmp_path / "cache/records").glob("*.end")
+    assert place.stat().st_size < len(record) + len(kept.directory)
+    place.write_bytes(place.read_bytes().replace(b"A", b"B", 1))
+    assert ends.find(sha256) is None
+    find(tmp_path / "cache", config, demo(data), offline=True)
+    assert ends.find(sha256) is None
+    find(tmp_path / "cache", config, demo(data))
+    assert ends.find(sha256) == kept
+    ends.forget(sha256)
+    ends.forget(sha256)
+    assert ends.find(sha256) is None
 
 
 def test_a_file_of_that_name_with_other_bytes_is_not_that_package(server: IndexServer, second: IndexServer, tmp_path: Path) -> None:
