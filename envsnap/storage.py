@@ -197,6 +197,12 @@ def _note_digest(path: Path, data: bytes | msgspec.Raw) -> str:
     return hashlib.sha256(b"\n".join((os.fsencode(path.name), data))).hexdigest()
 
 
+def touch(path: Path) -> None:
+    """Note that something in a cache was used just now: what was not for longest is the first to go from one that grew too large."""
+    with contextlib.suppress(OSError):  # gone meanwhile, or another user's: then he keeps count
+        os.utime(path)
+
+
 class BlobStore:
     """Large bytes beside a lock, at `NAME.blobs/sha256/<hex>`; checked on every read."""
 
@@ -309,9 +315,8 @@ class BlobStore:
         return True
 
     def touch(self, digest: str) -> None:
-        """Note that a blob was used just now: what was not for longest is the first to go from a cache that grew too large."""
-        with contextlib.suppress(OSError):  # gone meanwhile, or another user's: then he keeps count
-            os.utime(self.path(digest))
+        """As `touch`, of a blob of a cache."""
+        touch(self.path(digest))
 
     def keep_only(self, digests: Collection[str]) -> None:
         """Drop every other blob: what an earlier capture of the same name kept and this one does not name."""

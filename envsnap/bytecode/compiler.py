@@ -141,6 +141,7 @@ class Compiler:
         kept = read_note(self._place(sources, layout), _Kept)
         try:
             for digest in kept.pieces if kept is not None else ():
+                self._store.touch(digest)
                 self._store.read(digest)
         except InputError:
             return None

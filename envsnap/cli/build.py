@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from envsnap.cli import keys, main, planning
-from envsnap.cli.cache import cache_directory
+from envsnap.cli.cache import bounded_cache
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries
 
@@ -67,27 +67,27 @@ def command(
         sbom=sbom,
         sign=attest.private_key(sign, keys.password) if sign is not None else None,
     )
-    cache = cache_directory()
-    built = workflow.build(
-        lock,
-        request,
-        DockerEngine(os.environ),
-        registries.client(),
-        packages=planning.packages(
+    with bounded_cache(console) as cache:
+        built = workflow.build(
             lock,
-            cache,
-            apt_mirror,
-            apt_keyring,
-            registries.ca_bundle,
-            offline=offline,
-            fetch=True,
-            refresh=request.plan.refresh_base,
+            request,
+            DockerEngine(os.environ),
+            registries.client(),
+            packages=planning.packages(
+                lock,
+                cache,
+                apt_mirror,
+                apt_keyring,
+                registries.ca_bundle,
+                offline=offline,
+                fetch=True,
+                refresh=request.plan.refresh_base,
+                progress=console,
+            ),
+            env=registries.environment(),
+            cache=cache,
             progress=console,
-        ),
-        env=registries.environment(),
-        cache=cache,
-        progress=console,
-    )
+        )
     record = str(built.directory / "image.yaml")
     console.answer(
         report.built_screen(

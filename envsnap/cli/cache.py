@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -16,6 +18,8 @@ from envsnap.errors import UsageError
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _DAY_S = 24 * 3600
+_AUTO, _NONE = "auto", "none"
+_VARIABLE = "ENVSNAP_CACHE_MAX_SIZE"
 
 
 def cache_directory() -> Path:
@@ -25,18 +29,45 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "envsnap"
 
 
+@contextmanager
+def bounded_cache(console: Console) -> Iterator[Path]:
+    """The cache, for work that may let it grow: when that is done, it is held to the setting `cache.max-size`.
+
+    Raises:
+        click.BadParameter: the setting is no size; said before the work.
+    """
+    from envsnap.report.text import size
+    from envsnap.workflows import cache as workflow
+
+    file = (click.get_current_context().find_root().default_map or {}).get("cache", {})
+    limit = _bytes(os.environ.get(_VARIABLE) or str(file.get("max_size", _AUTO)), hint="cache.max-size")
+    yield (place := cache_directory())
+    freed = workflow.hold_to(place, limit, now=time.time()) if limit is not None else 0
+    if freed:
+        console.note(f"freed {size(freed)} of the cache, what was not used for longest: it is held to {size(limit)} (cache.max-size)")
+
+
 def _given(name: str) -> bool:
     """Whether an option stood on this command line; what a settings file says of `prune` is no word about `show`."""
     return click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
-def _size(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
-    """Bytes as a person writes them: "20GB", "500 MB"."""
-    if value is None:
-        return None
-    match = _SIZE.fullmatch(value.strip())
+def _size(context: click.Context, _: click.Parameter, value: str) -> int | None:
+    """Of `prune`, which frees by size only where somebody said one."""
+    limit = _bytes(value, hint="--max-size")
+    return limit if context.get_parameter_source("max_size") is not click.core.ParameterSource.DEFAULT else None
+
+
+def _bytes(text: str, *, hint: str) -> int | None:
+    """A size as a person writes it: "20GB", "500 MB", "auto"; None for "none"."""
+    from envsnap.workflows import cache as workflow
+
+    word = text.strip().lower()
+    if word in (_AUTO, _NONE):
+        return workflow.usual_limit(cache_directory()) if word == _AUTO else None
+    match = _SIZE.fullmatch(word)
     if match is None:
-        raise click.BadParameter(f"{value!r} is no size: 20GB, 500MB")
+        raise click.BadParameter(f"{text!r} is no size: 20GB, 500MB, auto or none", param_hint=hint)
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
@@ -45,7 +76,14 @@ def _size(_: click.Context, __: click.Parameter, value: str | None) -> int | Non
 @click.option("--layers", is_flag=True, help="prune: layers, and what is remembered of them.")
 @click.option("--wheels", is_flag=True, help="prune: wheels.")
 @click.option("--older", type=click.IntRange(min=0), metavar="DAYS", help="prune: only what was not used for so many days.")
-@click.option("--max-size", callback=_size, metavar="N", help="prune: only until so much is left (20GB), longest unused first.")
+@click.option(
+    "--max-size",
+    callback=_size,
+    default=_AUTO,
+    metavar="N",
+    help="prune: only until so much is left (20GB), longest unused first. As a setting, what builds hold the cache to by themselves:"
+    " none, or auto, which is 100 GB, or half of the disk where that is less.  [default: auto]",
+)
 @main.shared_options
 def command(console: Console, action: str, layers: bool, wheels: bool, older: int | None, max_size: int | None) -> None:
     """Show what is kept for later builds, or free it. `prune` alone frees what was not used for 30 days; all can be made again."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from envsnap.cli import main, moving
+from envsnap.cli.cache import bounded_cache
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
 
@@ -28,6 +29,6 @@ def command(console: Console, file: Path, tag: tuple[str, ...], to: To | None, r
     from envsnap.report import transfer as report
     from envsnap.workflows import transfer
 
-    with moving.places(registries) as places:
+    with bounded_cache(console), moving.places(registries) as places:
         moved, landed = transfer.load(file, tag, places, console, to=to)
     console.answer(report.loaded_screen(moved, landed), report.loaded_document(moved, landed))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from envsnap.cli import main, moving
+from envsnap.cli.cache import bounded_cache
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
 
@@ -34,7 +35,7 @@ def command(console: Console, reference: str, to: str | None, key: Path | None, 
 
     kept, directory = _where(to)
     public = attest.public_key(key) if key is not None else None
-    with moving.places(registries) as places:
+    with bounded_cache(console), moving.places(registries) as places:
         verify = attest.signed_with(public, places.registry) if public is not None else None
         moved, place = transfer.pull(reference, places, console, to=kept, directory=directory, verify=verify)
     console.answer(report.pulled_screen(moved, place), report.pulled_document(moved, place))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from envsnap.cli import keys, main, moving, planning
-from envsnap.cli.cache import cache_directory
+from envsnap.cli.cache import bounded_cache
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
 
@@ -52,7 +52,7 @@ def command(
         raise click.UsageError("a run that was spoilt on purpose says nothing of the image: --attach goes without --negative-control")
     key = attest.private_key(sign, keys.password) if sign is not None else None
     with ExitStack() as stack:
-        there = None
+        cache, there = stack.enter_context(bounded_cache(console)), None
         if python is not None:
             subject = workflow.of_python(python, Path(image_or_lock), gpus=options["gpus"], env=os.environ)
         else:
@@ -72,7 +72,7 @@ def command(
             subject,
             require=require,
             negative_control=options["negative_control"] or "",
-            cache=cache_directory(),
+            cache=cache,
             progress=console,
         )
         place: Path | None = options["report"]

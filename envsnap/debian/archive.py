@@ -113,6 +113,8 @@ class Archive:
             EngineError: a mirror does not have one any more, does not answer, or sends other bytes.
             InputError: offline, and one is not kept.
         """
+        for file in files:
+            self.store.touch(file.digest)
         missing = [file for file in files if not self.store.has(file.digest)]
         if not missing:
             return
@@ -245,6 +247,7 @@ class Archive:
     def _keep(self, url: str, sha256: str, size: int, *, limit: int, what: str) -> None:
         """Have the file of a hash in the store. Raises Missing, EngineError; offline, InputError."""
         digest = f"sha256:{sha256}"
+        self.store.touch(digest)
         if self.store.has(digest):
             return
         if self._settings.offline:

@@ -16,6 +16,7 @@ from envsnap.model.lock import LockedSource
 from envsnap.probes.git import NETWORK, GitError, Repository, new_repository
 from envsnap.process import NotStarted
 from envsnap.progress import SILENT, Progress
+from envsnap.storage import touch
 
 _SCP_LIKE = re.compile(r"(?!-)(?:[A-Za-z0-9._-]+@)?(?!-)(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?!//|:)[^\x00-\x20]+\Z")
 _URL = re.compile(r"(?:https|ssh|git|file)://(?!-)[^\x00-\x20]*\Z")
@@ -41,6 +42,7 @@ def find_repository(
             if candidate.is_dir() and _has_commits(candidate, source):
                 return candidate
         store = cache / "git" / hashlib.sha256((source.remote or "").encode()).hexdigest()[:24]
+        touch(store)
         if not (store / "HEAD").exists():
             new_repository(store, object_format="sha256" if len(source.commit) == 64 else "sha1")
         wanted = [(source.remote, source.commit), *((submodule.remote, submodule.commit) for submodule in source.submodules)]

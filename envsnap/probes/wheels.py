@@ -80,6 +80,7 @@ class Wheels:
         """Where a wheel lies, fetched or local; None when it is not at hand. Its bytes are checked by whoever reads them."""
         if sha256 in self._local:
             return self._local[sha256]
+        self._store.touch(f"sha256:{sha256}")
         kept = (store.path(f"sha256:{sha256}") for store in (self._store, self._also))
         return next((path for path in kept if path.is_file()), None)
 

@@ -116,11 +116,16 @@ def in_use(root: Root) -> Iterator[None]:
 
 def kept(cache: Path) -> tuple[Kept, ...]:
     """All that the cache has, the one that was longest not used first."""
-    found = []
-    for place in _places(cache):
-        if (record := _read(place)) is not None:
-            found.append(Kept(digest=f"sha256:{place.name}", bytes=record.bytes, used=(place / _RECORD).stat().st_mtime))
-    return tuple(sorted(found, key=lambda one: one.used))
+    return tuple(sorted(filter(None, map(kept_at, _places(cache))), key=lambda one: one.used))
+
+
+def kept_at(place: Path) -> Kept | None:
+    """What a directory of `roots/` is; None where it is no root, or one that is not whole."""
+    record = _read(place)
+    try:
+        return Kept(digest=f"sha256:{place.name}", bytes=record.bytes, used=(place / _RECORD).stat().st_mtime) if record else None
+    except OSError:  # gone meanwhile
+        return None
 
 
 def drop(cache: Path, digest: str) -> bool:

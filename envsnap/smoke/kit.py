@@ -26,7 +26,7 @@ from envsnap.model.facts import CollectedFacts
 from envsnap.model.lock import KitPackage, LockedPython
 from envsnap.process import Completed, NotStarted, run
 from envsnap.progress import Progress
-from envsnap.storage import new_directory
+from envsnap.storage import new_directory, touch
 
 # The oldest releases that the smoke-train was tried with; W&B's reader of its own runs is young.
 REQUIREMENTS = {"ultralytics": "ultralytics>=8.4", "wandb": "wandb>=0.31"}
@@ -90,6 +90,7 @@ def restore(packages: Sequence[KitPackage], python: LockedPython, cache: Path, p
         TargetError: this tool's own environment has no pip, or a wheel is not to be had any more.
     """
     directory = _directory(packages, cache)
+    touch(directory)
     if directory.is_dir():
         return directory
     with progress.task("kit for the smoke-train", total=len(packages), unit="packages") as task:
@@ -193,6 +194,7 @@ def _directory(packages: Iterable[KitPackage], cache: Path) -> Path:
 
 def _unpack(pip: Sequence[str], interpreter: Sequence[str], packages: Sequence[KitPackage], cache: Path) -> Path:
     directory = _directory(packages, cache)
+    touch(directory)
     if directory.is_dir():
         return directory
     with tempfile.TemporaryDirectory(prefix="envsnap-kit-") as scratch, new_directory(directory) as fresh:

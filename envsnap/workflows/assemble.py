@@ -132,6 +132,7 @@ def _all_of(pool: ThreadPoolExecutor, do: Callable[[int], T], indices: Sequence[
 def _is_at_hand(layer: Layer, store: BlobStore, wanted: Literal["no", "here", "elsewhere"]) -> bool:
     if wanted == "no":
         return True
+    store.touch(layer.digest)  # before it is looked for: nobody is to free it from here on
     return store.size(layer.digest) == layer.size_bytes and not (wanted == "elsewhere" and store.drop_damaged(layer.digest))
 
 

@@ -3,10 +3,14 @@
 An entry goes in one step: a file by `unlink`, a directory by being renamed first. Whoever reads it at that moment reads on; whoever misses
 it later makes it again. So nothing is locked, and an interrupt leaves a cache that is whole. Unpacked images alone are locked while
 something runs in them, and stay.
+
+What is used is touched (`BlobStore.touch`), so that the time of a file's last change is that of its last use.
 """
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import stat
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
@@ -17,9 +21,20 @@ from envsnap.errors import TargetError
 from envsnap.model.cache import CacheState, Kept
 from envsnap.progress import Progress
 from envsnap.rootless import roots
+from envsnap.storage import write_file
 
 UNUSED_DAYS = 30
 """What was not used for so long goes where nothing else is said."""
+
+MOST_BYTES = 100 * 10**9
+"""What the cache may hold where nothing else is said, and the disk has twice as much: several large images, with their wheels."""
+_IN_USE_S = 24 * 3600
+"""What was used so lately stays, however large the cache is: a build that still runs may need it again."""
+_SMALL_BYTES = 1 << 16
+"""What is smaller stays: it takes no room, and what is told without a network is told from it."""
+_LOOK_S = 3600
+_LOOKED = ".bounded"
+"""A file of the cache: the size that it was last held to, and when."""
 
 LAYERS, WHEELS = "layers", "wheels"
 _UNFINISHED, _UNFINISHED_S = "unfinished", 24 * 3600  # a temporary file of today may be somebody's work
@@ -102,13 +117,60 @@ def prune(
     return Pruned(freed=_summary(cache, gone), left=show(cache))
 
 
-def entries(cache: Path) -> Iterator[Entry]:
-    """Everything that the cache keeps. What goes while this looks is left out."""
+def usual_limit(cache: Path) -> int:
+    """How many bytes the cache may hold where nothing else is said: `MOST_BYTES`, or half of its disk where that is less."""
+    place = next((path for path in (cache, *cache.parents) if path.is_dir()), Path("/"))
+    try:
+        return min(MOST_BYTES, shutil.disk_usage(place).total // 2)
+    except OSError:
+        return MOST_BYTES
+
+
+def hold_to(cache: Path, max_bytes: int, *, now: float) -> int:
+    """Free what is over a size, longest unused first; returns how many bytes that were.
+
+    It looks once an hour, or when the size is another one, and in between costs nothing. Whatever cannot be freed stays: a build that went
+    well does not fail for it.
+    """
+    if not _is_time_to_look(cache / _LOOKED, max_bytes, now):
+        return 0
+    everything = list(entries(cache, by_content=False))
+    excess = sum(entry.size_bytes for entry in everything) - max_bytes
+    freed = 0
+    for entry in sorted(everything, key=lambda entry: (entry.used, entry.path)):
+        if freed >= excess or now - entry.used < _IN_USE_S:
+            break
+        if entry.size_bytes >= _SMALL_BYTES and _is_as_it_was(entry) and _remove(entry):
+            freed += entry.size_bytes
+    with contextlib.suppress(TargetError):
+        write_file(cache / _LOOKED, str(max_bytes).encode(), durable=False)
+    return freed
+
+
+def _is_time_to_look(mark: Path, max_bytes: int, now: float) -> bool:
+    try:
+        return mark.read_bytes() != str(max_bytes).encode() or not 0 <= now - mark.stat().st_mtime < _LOOK_S
+    except OSError:
+        return True
+
+
+def _is_as_it_was(entry: Entry) -> bool:
+    """Whether nobody used it since it was measured."""
+    found = _measure(entry.path)
+    return found is not None and found[1] == entry.used
+
+
+def entries(cache: Path, *, by_content: bool = True) -> Iterator[Entry]:
+    """Everything that the cache keeps. What goes while this looks is left out.
+
+    Args:
+        by_content: look into blobs, to tell their kinds apart.
+    """
     for folder in _children(cache):
         if not _is_directory(folder):
-            kinds: Iterable[tuple[str, Path]] = [(folder.name, folder)]
+            kinds: Iterable[tuple[str, Path]] = [(folder.name, folder)] if folder.name != _LOOKED else []
         elif folder.name == _BLOBS.parts[0]:
-            kinds = ((_kind_of_blob(path), path) for path in _children(cache / _BLOBS))
+            kinds = ((_kind_of_blob(path) if by_content else "blobs", path) for path in _children(cache / _BLOBS))
         else:
             kinds = ((_KINDS.get(folder.name, folder.name), path) for path in _children(folder))
         for kind, path in kinds:
@@ -140,7 +202,9 @@ def _kind_of_blob(path: Path) -> str:
 
 
 def _measure(path: Path) -> tuple[int, float] | None:
-    """Bytes on disk, and when it was last used or changed; of a directory, with all below it."""
+    """Bytes on disk, and when it was last used or changed; of a directory, with all below it, of an unpacked image as it says itself."""
+    if path.parent.name == roots.FOLDER and (root := roots.kept_at(path)) is not None:
+        return root.bytes, root.used
     try:
         found = path.lstat()
     except OSError:

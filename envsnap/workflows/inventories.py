@@ -34,9 +34,13 @@ class Sources(Protocol):
 
 
 def known(config: str, cache: Path) -> BaseInventory | None:
-    """What is remembered of the image with that config; it may not be complete."""
+    """What is remembered of the image with that config; it may not be complete. Its blobs count as used just now."""
     found = remembered.recall(config, cache)
-    return found.inventory if found is not None else None
+    if found is None:
+        return None
+    for digest in remembered.blobs_of(found.inventory):
+        BlobStore(cache / "blobs").touch(digest)
+    return found.inventory
 
 
 def enough(reference: str, image: EngineImage, *, engine: Engine, cache: Path) -> BaseInventory:

@@ -61,9 +61,7 @@ def remember(image: Image, names: Sequence[str], cache: Path) -> None:
         EngineError: a name is none.
         TargetError: the cache cannot be written.
     """
-    store = blobs(cache)
-    for layer in image.layers:
-        store.touch(layer.digest)
+    _use(image, cache)
     for name in names:
         document = _Document(
             name=name,
@@ -80,7 +78,17 @@ def remember(image: Image, names: Sequence[str], cache: Path) -> None:
 
 
 def find(name: str, cache: Path) -> Image | None:
-    """The image of that name, or of that config or manifest digest ("sha256:…"); None when none is known."""
+    """The image of that name, or of that config or manifest digest ("sha256:…"); None when none is known.
+
+    Its layers count as used just now.
+    """
+    found = _find(name, cache)
+    if found is not None:
+        _use(found, cache)
+    return found
+
+
+def _find(name: str, cache: Path) -> Image | None:
     if name.startswith("sha256:"):
         same = (named.image for named in everything(cache))
         return next((one for one in same if name in (one.config.digest, one.manifest.digest if one.manifest else "")), None)
@@ -89,6 +97,12 @@ def find(name: str, cache: Path) -> Image | None:
     except EngineError:
         return None
     return found.image if found is not None else None
+
+
+def _use(image: Image, cache: Path) -> None:
+    below = image.base.manifest.layers if image.base.manifest is not None else ()
+    for digest in (*(layer.digest for layer in below), *(layer.digest for layer in image.layers)):
+        blobs(cache).touch(digest)
 
 
 def forget(name: str, cache: Path) -> None:

@@ -85,7 +85,7 @@ def test_help_of_each_command_ends_with_an_example(name: str, tmp_path: Path) ->
         (["build", "-t", "BAD TAG", "lock.yaml"], 2, "BAD TAG"),
         (["capture", "--python", sys.executable, "--name", "../up"], 2, "'../up' cannot name a lock"),
         (["capture", "--python", sys.executable, "-o", "lock.txt"], 2, "a lock is a .yaml file"),
-        (["verify", "lock.yaml", "--python", sys.executable, "--user", "7"], 2, "--against and --user are of images"),
+        (["verify", "lock.yaml", "--python", sys.executable, "--user", "7"], 2, "--user and --attach are of images"),
         (["diff", "lock.yaml", "lock.yaml", "--python", sys.executable], 2, "two locks were given"),
         (["capture", "--wandb", ".", "--smoke"], 2, "--wandb reads what a run wrote down"),
         (["verify", "image", "--require", "L9"], 2, "'L9' is not one of"),

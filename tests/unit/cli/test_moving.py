@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from envsnap.cli import cache, main
+from envsnap.storage import BlobStore
 from envsnap.workflows import local
 from tests.fakes import layered, registry
 
@@ -118,12 +119,46 @@ def test_what_a_settings_file_says_of_prune_is_no_word_about_show(home: Path, ca
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("0", 0), ("500", 500), ("20GB", 20 * 10**9), ("1.5 mb", 1_500_000), ("2T", 2 * 10**12), (None, None)]
+    ("text", "size"), [("0", 0), ("500", 500), ("20GB", 20 * 10**9), ("1.5 mb", 1_500_000), ("2T", 2 * 10**12), ("None", None)]
 )
-def test_sizes_are_read_as_people_write_them(text: str | None, size: int | None) -> None:
-    import click
+def test_sizes_are_read_as_people_write_them(text: str, size: int | None) -> None:
+    assert cache._bytes(text, hint="") == size
 
-    assert cache._size(click.Context(cache.command), cache.command.params[0], text) == size
+
+def test_work_that_went_well_holds_the_cache_to_its_size(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the settings say, or a variable; what is freed is told in one line, and only then."""
+    run(capsys, "save", "example.com/yolo:1", "yolo.tar")
+    store = BlobStore(home / "cache/blobs")
+
+    def old(number: int) -> Path:
+        path = store.path(store.put(b"PK\x03\x04" + bytes([number]) * 100_000))
+        os.utime(path, (time.time() - WEEK_S, time.time() - WEEK_S))
+        return path
+
+    def load() -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main.main(["load", "yolo.tar", "--to", "cache"])
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    kept = old(1)
+    assert load() == (0, "") and kept.exists()  # auto: far from full
+    (home / "envsnap.toml").write_text('[cache]\nmax-size = "90 kB"\n')
+    code, told = load()
+    assert (code, kept.exists()) == (0, False)
+    assert told == "freed 102.4 kB of the cache, what was not used for longest: it is held to 90.0 kB (cache.max-size)\n"
+    kept = old(2)
+    monkeypatch.setenv("ENVSNAP_CACHE_MAX_SIZE", "none")
+    assert load() == (0, "") and kept.exists()
+    monkeypatch.setenv("ENVSNAP_CACHE_MAX_SIZE", "0")
+    assert "held to 0 B" in load()[1] and not kept.exists()
+    # What was used just now is there, whatever the size.
+    assert run(capsys, "save", "example.com/yolo:1", "again.tar")[0] == 0
+
+    monkeypatch.setenv("ENVSNAP_CACHE_MAX_SIZE", "much")
+    code, answer = run(capsys, "load", "nowhere.tar")  # said before the work
+    assert code == 2 and "'much' is no size" in answer["error"]["what"] and "cache.max-size" in answer["error"]["what"]
 
 
 def test_screens_say_what_happened_last(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -149,3 +151,81 @@ def test_an_unpacked_image_goes_unless_something_runs_in_it(tmp_path: Path) -> N
     pruned = workflow.prune(tmp_path, SILENT, now=NOW)
     assert [kept.kind for kept in pruned.freed.kinds] == ["unpacked images"]
     assert not root.path.exists()
+
+
+# -- holding it to a size ---------------------------------------------------------------------------------------------------
+
+
+def big(cache: Path, number: int, days: float) -> Path:
+    store = BlobStore(cache / "blobs")
+    return aged(store.path(store.put(b"\x1f\x8b" + bytes([number]) * 100_000)), days)
+
+
+def test_a_cache_is_held_to_a_size_by_freeing_what_was_not_used_for_longest(cache: Path) -> None:
+    """What is small stays, however old it is."""
+    aged(cache / "layers/fact.json", 400)
+    small = kinds(workflow.show(cache))
+    old, older = big(cache, 1, 100), big(cache, 2, 300)
+    whole = workflow.show(cache).bytes
+    assert workflow.hold_to(cache, whole, now=NOW) == 0
+    assert workflow.hold_to(cache, whole - 1, now=NOW) >= 100_000
+    assert (old.exists(), older.exists()) == (True, False)
+    assert workflow.hold_to(cache, 0, now=NOW) >= 100_000
+    assert kinds(workflow.show(cache)) == small and not old.exists()
+
+
+def test_what_was_used_within_a_day_is_nothing_to_free(tmp_path: Path) -> None:
+    made, used, old = (big(tmp_path, number, days) for number, days in enumerate((0.0, 40.0, 30.0)))
+    BlobStore(tmp_path / "blobs").touch(f"sha256:{used.name}")
+    assert workflow.hold_to(tmp_path, 0, now=NOW) >= 100_000
+    assert (made.exists(), used.exists(), old.exists()) == (True, True, False)
+
+
+def test_what_is_used_while_it_is_looked_at_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = big(tmp_path, 1, 40)
+    entries = list(workflow.entries(tmp_path))
+    BlobStore(tmp_path / "blobs").touch(f"sha256:{place.name}")
+    monkeypatch.setattr(workflow, "entries", lambda *_, **__: iter(entries))
+    assert workflow.hold_to(tmp_path, 0, now=NOW) == 0 and place.exists()
+
+
+def test_it_looks_once_an_hour_and_when_the_size_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Path] = []
+    real = workflow.entries
+
+    def look(cache: Path, *, by_content: bool = True) -> Iterator[workflow.Entry]:
+        looked.append(cache)
+        return real(cache, by_content=by_content)
+
+    monkeypatch.setattr(workflow, "entries", look)
+    for now, size, times in ((0, 500_000, 1), (60, 500_000, 1), (60, 400_000, 2), (1800, 400_000, 2), (3700, 400_000, 3)):
+        workflow.hold_to(tmp_path, size, now=time.time() + now)
+        assert len(looked) == times, (now, size)
+    assert workflow.show(tmp_path).kinds == ()  # the note of it is nothing that is kept
+
+
+def test_nobody_fails_for_what_cannot_be_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    place = big(tmp_path, 1, 40)
+    monkeypatch.setattr(Path, "unlink", forbidden)
+    monkeypatch.setattr("tempfile.mkstemp", forbidden)
+    assert workflow.hold_to(tmp_path, 0, now=NOW) == 0 and place.exists()
+
+
+def test_an_image_in_use_is_not_freed(tmp_path: Path) -> None:
+    config, layers = tars.image((tars.file("a", b"x" * 100_000),))
+    root = roots.unpacked(config, layers, cache=tmp_path, progress=SILENT)
+    for folder in (root.path.parent, *root.path.parent.rglob("*")):
+        aged(folder, 40)
+    with roots.in_use(root):
+        assert workflow.hold_to(tmp_path, 0, now=NOW) == 0
+    aged(root.path.parent / "root.json", 40)
+    assert workflow.hold_to(tmp_path, 1, now=NOW) == 100_000 and not root.path.exists()
+
+
+def test_the_usual_limit_is_what_the_disk_has_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for total, limit in ((10**12, 100 * 10**9), (10**11, 5 * 10**10)):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, total=total: SimpleNamespace(total=total))
+        assert workflow.usual_limit(tmp_path / "not/yet/there") == limit
