@@ -47,13 +47,14 @@ class Sources:
     """Modules that are to be compiled: those of a wheel, or of a tree.
 
     Attributes:
-        name: for people. sha256: of the wheel or the tree, hex.
+        name: for people.
+        sha256: of the wheel or the tree, hex; None where nobody vouches that these are its modules.
         read: path in the layer, below the layout's lib/python3.11, and source. Called at most once, in one thread.
             When it raises, nothing that came out of it is kept.
     """
 
     name: str
-    sha256: str
+    sha256: str | None
     read: Callable[[], Iterable[tuple[str, bytes]]]
 
 
@@ -86,13 +87,20 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pieces: tuple[Digest, ...]
 
 
+class _KeptChunk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the byte code of a chunk of modules came down to. Attributes: piece: blob; None where none of them compiles."""
+
+    piece: Digest | None
+
+
 class Compiler:
     """Makes byte code for one version of Python. It may be used from several threads, and runs at most `workers` processes for all.
 
     Args:
         version: exact version of the image's interpreter, "3.11.2".
         find: called once, when something must be compiled.
-        cache: byte code is kept in its blobs, and what it was made of in its `bytecode/`.
+        cache: byte code is kept in its blobs, and what it was made of in its `bytecode/`, by the hash of a wheel or a tree; in its
+            `modules/`, by the modules themselves, where such a hash is not known.
     """
 
     def __init__(self, version: str, find: Callable[[], Interpreter | NotFound], cache: Path, *, workers: int | None = None) -> None:
@@ -126,7 +134,7 @@ class Compiler:
             EngineError: the interpreter failed.
             InputError: whatever `Sources.read` raises.
         """
-        made = [self._kept(one, layout) or self._make(one, layout, on_source) for one in sources]
+        made = [self._known(one, layout) or self._make(one, layout, on_source) for one in sources]
         environment.directories(layout, writer)
         folders = set[str]()
         for kept in made:
@@ -136,12 +144,11 @@ class Compiler:
                         _ancestors(path, layout, folders, writer)
                         writer.file(path, data)
 
-    def _kept(self, sources: Sources, layout: Layout) -> _Kept | None:
+    def _known(self, sources: Sources, layout: Layout) -> _Kept | None:
         """What was made before; None where it was not, or is not what it was."""
-        kept = read_note(self._place(sources, layout), _Kept)
+        kept = read_note(self._place(sources.sha256, layout), _Kept) if sources.sha256 is not None else None
         try:
             for digest in kept.pieces if kept is not None else ():
-                self._store.touch(digest)
                 self._store.read(digest)
         except InputError:
             return None
@@ -153,7 +160,7 @@ class Compiler:
         running: deque[Future[str | None]] = deque()
         try:
             for chunk in _chunks(sources, layout):
-                running.append(self._pool.submit(self._compile, interpreter, chunk, sources.name, on_source))
+                running.append(self._pool.submit(self._compile, interpreter, chunk, sources, on_source))
                 if len(running) > 2 * self._workers:  # what waits lies in memory
                     pieces.append(running.popleft().result())
             pieces += [future.result() for future in running]
@@ -162,12 +169,32 @@ class Compiler:
                 future.cancel()
             raise
         kept = _Kept(pieces=tuple(digest for digest in pieces if digest is not None))
-        write_note(self._place(sources, layout), kept)
+        if sources.sha256 is not None:
+            write_note(self._place(sources.sha256, layout), kept)
         return kept
 
-    def _compile(self, interpreter: Interpreter, chunk: Sequence[Module], name: str, on_source: Callable[[int], object]) -> str | None:
-        compiled = compile_modules(interpreter, chunk, name)
+    def _compile(
+        self, interpreter: Interpreter, chunk: Sequence[Module], sources: Sources, on_source: Callable[[int], object]
+    ) -> str | None:
+        place = self._cache / "modules" / f"{self._name(chunk)}.json"
+        kept = self._known_chunk(place)
+        if kept is None:
+            kept = _KeptChunk(piece=self._piece(compile_modules(interpreter, chunk, sources.name)))
+            if sources.sha256 is None:
+                write_note(place, kept)
         on_source(sum(len(module.source) for module in chunk))
+        return kept.piece
+
+    def _known_chunk(self, place: Path) -> _KeptChunk | None:
+        kept = read_note(place, _KeptChunk)
+        try:
+            if kept is not None and kept.piece is not None:
+                self._store.read(kept.piece)
+        except InputError:
+            return None
+        return kept
+
+    def _piece(self, compiled: Sequence[Compiled]) -> str | None:
         if not compiled:
             return None
         with self._store.writer(durable=False) as blob:
@@ -184,9 +211,16 @@ class Compiler:
             raise TargetError("byte code cannot be made on this host", why=self._found.reason, hint=self._found.hint)
         return self._found
 
-    def _place(self, sources: Sources, layout: Layout) -> Path:
-        key = json.dumps([_how(), sources.sha256, layout.prefix, layout.python, self._version])
+    def _place(self, sha256: str, layout: Layout) -> Path:
+        key = json.dumps([_how(), sha256, layout.prefix, layout.python, self._version])
         return self._cache / "bytecode" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+    def _name(self, chunk: Sequence[Module]) -> str:
+        """Of a chunk: everything that decides its byte code."""
+        hashed = hashlib.sha256(json.dumps([_how(), self._version, [(module.path, len(module.source)) for module in chunk]]).encode())
+        for module in chunk:
+            hashed.update(module.source)
+        return hashed.hexdigest()
 
 
 @cache

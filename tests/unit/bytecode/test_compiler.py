@@ -221,3 +221,30 @@ def test_a_wheel_that_is_another_leaves_nothing(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(EnvsnapError, match="cannot read"):
         layer(tmp_path, sources_of(wanted, path, LAYOUT))
+
+
+def test_what_nobody_vouches_for_is_kept_by_what_it_is(tmp_path: Path) -> None:
+    """So that byte code of modules that a wheel was only said to have is never taken for that wheel's."""
+    known = wheel()
+    unknown = Sources(name=known.name, sha256=None, read=known.read)
+    first = layer(tmp_path, unknown)
+    assert not (tmp_path / "bytecode").exists()
+    damaged = next((tmp_path / "blobs/sha256").iterdir())
+    assert layer(tmp_path, unknown) == first
+    assert len(list((tmp_path / "modules").iterdir())) == 1
+    other = Sources(name=known.name, sha256=None, read=wheel("one", {"pkg/part.py": "VALUE = 2\n"}).read)
+    assert files(layer(tmp_path, other)) != files(first)
+    damaged.write_bytes(b"!")
+    assert layer(tmp_path, unknown) == first
+
+
+def test_a_wheel_takes_what_was_made_of_the_same_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = wheel()
+    first = layer(tmp_path, Sources(name=known.name, sha256=None, read=known.read))
+
+    def nothing(*_: object) -> None:
+        raise AssertionError("it was compiled again")
+
+    monkeypatch.setattr(compiler, "compile_modules", nothing)
+    assert layer(tmp_path, known) == first
+    assert layer(tmp_path, Sources(name=known.name, sha256=known.sha256, read=unread), find=nobody) == first
