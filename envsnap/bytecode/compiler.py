@@ -149,6 +149,7 @@ class Compiler:
         kept = read_note(self._place(sources.sha256, layout), _Kept) if sources.sha256 is not None else None
         try:
             for digest in kept.pieces if kept is not None else ():
+                self._store.touch(digest)
                 self._store.read(digest)
         except InputError:
             return None
