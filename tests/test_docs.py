@@ -39,9 +39,9 @@ def test_every_command_line_that_is_shown_parses(page: Path) -> None:
 
 def test_every_sample_lock_and_record_can_be_read() -> None:
     from envsnap import lockfile
-    from envsnap.workflows import build
+    from envsnap.workflows.records import read_record
 
     for path in (ROOT / "lockfiles").glob("*.yaml"):
         lockfile.loads(path.read_bytes(), place=path.name)
     for path in (ROOT / "images").glob("*/image.yaml"):
-        assert build.read_record(path.parent) is not None, path
+        assert read_record(path.parent) is not None, path

@@ -64,5 +64,5 @@ def command(
         ca_bundle=registries.ca_bundle,
         packages=packages,
     )
-    image = assembled.foretold(assembled.foretell(made, locked, lock, request, sources, console))
+    image = assembled.tell(made, locked, lock, request, sources, console)
     console.answer(report.screen(made, image), report.document(made, image))

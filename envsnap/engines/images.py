@@ -22,13 +22,15 @@ _PUSHED = re.compile(r"\bdigest: (sha256:[0-9a-f]{64}) size: \d+\Z")
 def read_image(found: Mapping[str, Any], *, config_digest: str) -> EngineImage:
     """The engine's own description of an image (`GET /images/NAME/json`)."""
     config: Mapping[str, Any] = found.get("Config") or {}
+    diff_ids = tuple((found.get("RootFS") or {}).get("Layers") or ())
     return EngineImage(
         image_id=found["Id"],
         config_digest=config_digest,
         repo_digests=tuple(found.get("RepoDigests") or ()),
         tags=tuple(found.get("RepoTags") or ()),
         size_bytes=int(found.get("Size") or 0),
-        layers=len((found.get("RootFS") or {}).get("Layers") or ()),
+        layers=len(diff_ids),
+        diff_ids=diff_ids,
         config=ImageConfig(
             architecture=found.get("Architecture") or "",
             os=found.get("Os") or "linux",

@@ -23,6 +23,7 @@ class EngineImage:
         image_id: "sha256:…", as the engine calls it.
         config_digest: what "same image" means.
         repo_digests: "repository@sha256:…" under which registries know it.
+        diff_ids: of its layers, from below.
     """
 
     image_id: str
@@ -32,6 +33,7 @@ class EngineImage:
     size_bytes: int
     layers: int
     config: ImageConfig
+    diff_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from envsnap.model.kinds import Digest, Value
+from envsnap.model.layers import ShellStep
 
 
 class ImageRecord(Value, frozen=True, kw_only=True):
@@ -40,12 +41,14 @@ class Foretold(Value, frozen=True, kw_only=True):
     Attributes:
         config_digest, manifest_digest: None while unknown.
         added_bytes: of the new layers, compressed; None while unknown.
+        by_docker: steps that an engine does, below all that is assembled.
         unknown_because: one sentence; "" where both digests are known. hint: how it could be.
     """
 
     config_digest: Digest | None = None
     manifest_digest: Digest | None = None
     added_bytes: int | None = None
+    by_docker: tuple[ShellStep, ...] = ()
     unknown_because: str = ""
     hint: str = ""
 

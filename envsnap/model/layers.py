@@ -132,6 +132,30 @@ class LayerPlan(Value, frozen=True, kw_only=True):
     layers: tuple[AnyLayer, ...]
 
 
+class ShellStep(Value, frozen=True, kw_only=True):
+    """A step that an engine does. Attributes: kind: of the step in the plan ("apt-install"). because: why it needs a shell."""
+
+    kind: str
+    because: str
+
+
+class ShellSteps(Value, frozen=True, kw_only=True):
+    """The steps of a plan that only a shell can do. An engine does them on the base; what is assembled lies on what comes out.
+
+    Attributes:
+        onto: the base, by its config's digest.
+        env: variables that are set meanwhile.
+        system: packages that are installed, exactly these files; None where they are none, or a layer.
+        explicit: conda's packages, as in `MakeCondaEnvironment`.
+    """
+
+    steps: tuple[ShellStep, ...]
+    onto: Digest
+    env: Mapping[str, str] = {}
+    system: SystemPlan | None = None
+    explicit: tuple[str, ...] = ()
+
+
 class SystemPins(Value, frozen=True, kw_only=True):
     """What the distribution's packages came down to, kept as `images/NAME/packages.yaml`: an archive moves, an image does not.
 

@@ -62,8 +62,8 @@ class Ingredients:
 
     Attributes:
         wheels: sha256 -> (bytes of the file, bytes of the Python sources in it).
-        inventory: of the base. base: its config digest. base_layers: how many layers it has.
-        system: the distribution's packages that `AptInstall` comes down to.
+        inventory: of the base, with what an engine made on it. base: that image's config digest. base_layers: how many layers it has.
+        system: the distribution's packages that `AptInstall` comes down to, where they become a layer.
         beside: package -> site-relative path -> content of what is put beside its wheel.
         lock: digest of the lock's bytes.
     """
@@ -75,13 +75,6 @@ class Ingredients:
     lock: str
     system: Sequence[DebFile] = ()
     beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-
-def needs_a_shell(lock: EnvLock) -> str:
-    """Why no image of this lock can be assembled, whatever its base; "" where one can."""
-    if lock.python.conda is not None and lock.python.conda.tree is None:
-        return "conda's packages are fetched by a conda client of the base (capture with --rescue conda keeps them instead)"
-    return ""
 
 
 def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
@@ -116,6 +109,8 @@ def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
                 below += [EnvironmentLayer(writable=writable), TreeLayer(tree=tree, path=path, conda=packages)]
                 if step.compile:
                     below.append(BytecodeLayer(tree=tree, version=lock.python.version))
+            case MakeCondaEnvironment():
+                below.append(EnvironmentLayer(writable=writable))  # the packages are there: an engine had a client fetch them
             case InstallWheels():
                 compiled = step.compile
                 wheels += [_planned(one, one.sha256, files[one.name], known) for one in step.wheels]

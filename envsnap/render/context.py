@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan, CopySource, InstallPacked, InstallWheels, MakeCondaEnvironment
 from envsnap.render import files
-from envsnap.render.dockerfile import dockerfile
+from envsnap.render.dockerfile import dockerfile, shell_dockerfile
 
 IGNORE = """\
 # What the build reads; image.yaml, reports and whatever else lies here stay out of it.
@@ -56,4 +56,13 @@ def render(
         **{f"editable/{editable.pth}": editable.pth_content for editable in editables},
         **{f"editable/{editable.metadata}/direct_url.json": editable.direct_url for editable in editables},
         **{f"guest/{name}": data for name, data in guest.items()},
+    }
+
+
+def render_shell(plan: BuildPlan, *, turns: int, conda: bool) -> dict[str, bytes]:
+    """The context of the steps that need a shell, but for the packages in `debs/`. Args: as `shell_dockerfile`."""
+    explicit = [line for step in plan.steps if isinstance(step, MakeCondaEnvironment) for line in step.explicit]
+    return {
+        "Dockerfile": shell_dockerfile(plan, turns=turns, conda=conda).encode(),
+        **({"explicit.txt": files.explicit(explicit).encode()} if conda else {}),
     }

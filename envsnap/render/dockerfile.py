@@ -43,8 +43,7 @@ class EnvBlock(NamedTuple):
 def dockerfile(plan: BuildPlan, lock: EnvLock, editables: Sequence[Editable]) -> str:
     """The Dockerfile's text."""
     make, conda = _only(plan, MakeEnvironment), _only(plan, MakeCondaEnvironment)
-    first = make or conda
-    before = plan.steps.index(first) if first is not None else 0
+    before = _before_environment(plan)
     major_minor = ".".join(lock.python.version.split(".")[:2])
     text: str = template("Dockerfile.j2").render(
         plan=plan,
@@ -71,6 +70,29 @@ def dockerfile(plan: BuildPlan, lock: EnvLock, editables: Sequence[Editable]) ->
         writable=(HOME_IN_IMAGE, WORKSPACE),
     )
     return text
+
+
+def shell_dockerfile(plan: BuildPlan, *, turns: int, conda: bool) -> str:
+    """The Dockerfile of those steps alone that need a shell.
+
+    Args:
+        turns: in how many dpkg takes the system's packages, which lie in `debs/1`, `debs/2`, …; 0 for none.
+        conda: a client of the base fetches conda's packages.
+    """
+    text: str = template("Dockerfile.shell.j2").render(
+        base=image(plan.base.pinned),
+        quiet=_blocks(plan, 0, _before_environment(plan)),
+        turns=turns,
+        system=_only(plan, AptInstall),
+        conda=_only(plan, MakeCondaEnvironment) if conda else None,
+    )
+    return text
+
+
+def _before_environment(plan: BuildPlan) -> int:
+    """How many steps come before the environment is made."""
+    first = _only(plan, MakeEnvironment) or _only(plan, MakeCondaEnvironment)
+    return plan.steps.index(first) if first is not None else 0
 
 
 def _only(plan: BuildPlan, kind: type[S]) -> S | None:

@@ -40,9 +40,13 @@ def screen(plan: BuildPlan, image: Foretold) -> str:
     ]
     lines = text.columns([("  " + head[0][0], *head[0][1:]), *rows], indent="")
     why = next((candidate.reason for candidate in plan.candidates if candidate.base == plan.base), plan.base_reason)
-    facts = [("why", why), ("steps", " · ".join(steps(plan))), *(("note", note) for note in plan.notes), *_image(image)]
+    facts = [("why", why), ("steps", " · ".join(steps(plan))), *_by_docker(image), *(("note", note) for note in plan.notes), *_image(image)]
     lines += ["", *text.columns(facts)]
     return "\n".join(lines)
+
+
+def _by_docker(image: Foretold) -> list[tuple[str, str]]:
+    return [("Docker", f"does the step {step.kind}: {step.because}") for step in image.by_docker]
 
 
 def _image(image: Foretold) -> list[tuple[str, str]]:
@@ -103,6 +107,7 @@ def document(plan: BuildPlan, image: Foretold) -> dict[str, Any]:
             "config_digest": image.config_digest,
             "unknown_because": image.unknown_because or None,
         },
+        "by_docker": [{"kind": step.kind, "because": step.because} for step in image.by_docker],
         "notes": list(plan.notes),
     }
 

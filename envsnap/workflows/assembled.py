@@ -9,23 +9,25 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from envsnap.engines.docker import DockerEngine
-from envsnap.errors import EngineError
+from envsnap.errors import EngineError, InputError
 from envsnap.model.base import BaseInventory
 from envsnap.model.image import Foretold
-from envsnap.model.layers import TreeLayer
+from envsnap.model.layers import ShellSteps, TreeLayer
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan, PinnedWheel
 from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import BaseImage, Image, Layer, put_together
-from envsnap.plan.layers import needs_a_shell
+from envsnap.plan.shell import reasons, shell_steps
 from envsnap.probes.wheels import Wheels, pip_config
 from envsnap.progress import Progress
 from envsnap.publish.content import BlobSource, FirstOf, Stored
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore
-from envsnap.workflows import base_images, content, inventories, places, prepare
-from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers
+from envsnap.workflows import base_images, content, inventories, places, prepare, shell
+from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers, recall
 from envsnap.workflows.byte_code import byte_code
 from envsnap.workflows.plan import PlanRequest, write_context
 from envsnap.workflows.prepare import Prepared
@@ -63,8 +65,14 @@ class Sources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """All that an image is made from. Attributes: machine: as the lock names it. pinned: those of `wheels` that indexes have. inventory: of
-    the base.
+    """All that an image is made from.
+
+    Attributes:
+        machine: as the lock names it.
+        pinned: those of `wheels` that indexes have.
+        inventory: of the base, with what an engine made on it.
+        shell: steps that an engine does; None where none is needed.
+        pending: it has not done them yet: then `prepared` is as if they changed nothing.
     """
 
     machine: str
@@ -72,6 +80,8 @@ class Gathered:
     wheels: Wheels
     pinned: tuple[PinnedWheel, ...]
     inventory: BaseInventory
+    shell: ShellSteps | None = None
+    pending: bool = False
 
 
 def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, progress: Progress) -> Gathered | Unknown:
@@ -90,6 +100,8 @@ def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, pr
     system = sources.packages.resolve(made, inventory, machine, places.image_directory(lock.name))
     if isinstance(system, Unknown):
         return system
+    steps = shell_steps(made, system, base.config.digest)
+    done = shell.recall(steps, sources.cache) if steps is not None else None
     blobs = places.blobs_of(lock_file)
     config = partial(pip_config, sys.executable, sources.pip_conf, sources.env)
     wheels = Wheels(sources.store, config, also=blobs, cache=sources.cache, offline=sources.offline, ca_bundle=sources.ca_bundle)
@@ -105,15 +117,27 @@ def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, pr
         lock,
         places.copy_for_image(lock, lock_file),
         base=base,
-        inventory=inventory,
+        inventory=inventory if done is None else done.inventory,
         wheels=facts,
-        system=system.packages if system is not None else (),
+        system=system.packages if system is not None and (steps is None or steps.system is None) else (),
+        below=done.layers if done is not None else (),
+        onto=done.config if done is not None else None,
     )
-    return Gathered(machine=machine, prepared=prepared, wheels=wheels, pinned=pinned, inventory=inventory)
+    return Gathered(
+        machine=machine,
+        prepared=prepared,
+        wheels=wheels,
+        pinned=pinned,
+        inventory=inventory if done is None else done.inventory,
+        shell=steps,
+        pending=steps is not None and done is None,
+    )
 
 
 def known(gathered: Gathered, sources: Sources) -> Image | None:
     """The image, if all of its layers were made before."""
+    if gathered.pending:
+        return None
     found = prepare.predict(gathered.prepared, sources.cache)
     return found if isinstance(found, Image) else None
 
@@ -126,11 +150,26 @@ def foretell(
     Raises:
         as `gather` and `assemble`.
     """
-    if why := needs_a_shell(lock):
-        return Unknown(because=f"Docker builds it: {why}")
+    gathered = gather(made, lock, lock_file, sources, progress)
+    return gathered if isinstance(gathered, Unknown) else _foretell(gathered, made, lock, lock_file, request, sources, progress)
+
+
+def tell(made: BuildPlan, lock: EnvLock, lock_file: Path, request: PlanRequest, sources: Sources, progress: Progress) -> Foretold:
+    """What is told of an image before it is built: as far as it is known, and which of its steps an engine does. Raises as `foretell`."""
     gathered = gather(made, lock, lock_file, sources, progress)
     if isinstance(gathered, Unknown):
-        return gathered
+        return replace(foretold(gathered), by_docker=reasons(made, None))  # those that need it whatever the rest comes down to
+    told = foretold(_foretell(gathered, made, lock, lock_file, request, sources, progress))
+    return replace(told, by_docker=gathered.shell.steps if gathered.shell is not None else ())
+
+
+def _foretell(
+    gathered: Gathered, made: BuildPlan, lock: EnvLock, lock_file: Path, request: PlanRequest, sources: Sources, progress: Progress
+) -> Image | Unknown:
+    if gathered.pending:
+        above = recall(gathered.prepared.layers, sources.cache)
+        told = f"{sum(layer is not None for layer in above)} of the {len(above)} above them are known"
+        return Unknown(because=f"Docker makes its lowest layers, and no two such are the same; {told}")
     image = prepare.predict(gathered.prepared, sources.cache)
     if isinstance(image, Image) or not sources.fetch:
         return image
@@ -168,10 +207,16 @@ def assemble(
         EngineError: it is not the image that was foretold. InputError: a wheel is not what the lock says.
     """
     prepared, foretold = gathered.prepared, known(gathered, sources)
+    for layer in prepared.below:
+        if wanted(layer) == "elsewhere" and sources.store.drop_damaged(layer.digest):
+            what = "what the cache kept of the layers that Docker made was damaged"
+            raise InputError(what, why=layer.digest[:19], hint="run it again: Docker does those steps anew")
+        on_layer(layer, made=False)
     wheel, machine = gathered.wheels.path, gathered.machine
     kept = places.blobs_of(lock_file)
     # A base without a registry is made of packages that its distribution signed.
-    trusted = not prepared.base.reference and not any(isinstance(layer, TreeLayer) for layer in prepared.layers.layers)
+    foreign = any(isinstance(layer, TreeLayer) for layer in prepared.layers.layers) or (gathered.shell and gathered.shell.explicit)
+    trusted = not prepared.base.reference and not foreign
     with byte_code(prepared.layers, gathered.inventory, wheel, sources.cache, sources.env, kept, trusted=trusted) as compiled:
         parts = content.Parts(
             context=context,
@@ -187,7 +232,7 @@ def assemble(
             others=content.writers(prepared.layers, parts),
         )
         layers = make_layers(prepared.layers, shop, wanted=wanted, on_layer=on_layer, progress=progress)
-    image = put_together(prepared.base, layers, prepared.change)
+    image = put_together(prepared.base, (*prepared.below, *layers), prepared.change)
     if foretold is not None and foretold.config.digest != image.config.digest:
         why = f"{image.config.digest[:19]} was made, {foretold.config.digest[:19]} was foretold"
         raise EngineError("the image is not the one that was foretold", why=why, hint="a fault of envsnap's: please report it")

@@ -1,85 +1,28 @@
-"""build: the plan becomes an image that is checked, tagged and recorded: assembled, or by Docker where only a shell will do."""
+"""build: the plan becomes an image that is tagged and recorded: assembled, upon what Docker makes of the steps that need a shell."""
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-import msgspec
-
-from envsnap.attest.keys import PrivateKey
 from envsnap.engines.docker import DockerEngine
-from envsnap.engines.interface import BuildInputs, EngineImage
 from envsnap.errors import EngineError, PlanError, UsageError
-from envsnap.model.base import Base
 from envsnap.model.image import ImageRecord
-from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import LOCK_LABEL
-from envsnap.oci.documents import Manifest
 from envsnap.oci.image import Image, Layer
-from envsnap.oci.reference import require_tag, with_digest
-from envsnap.plan.layers import needs_a_shell
+from envsnap.oci.reference import require_tag
+from envsnap.plan import shell as needs_shell
 from envsnap.progress import Progress
-from envsnap.publish.content import Stored
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore, write_file
-from envsnap.workflows import assembled, attest, local, places, plan, system
-from envsnap.workflows.assembled import Sources
+from envsnap.workflows import assembled, by_docker, places, plan, shell
+from envsnap.workflows.assembled import Gathered, Sources
+from envsnap.workflows.build_request import BuildRequest, Built
 from envsnap.workflows.delivery import Delivery
-from envsnap.workflows.land import land
-from envsnap.workflows.plan import Context, PlanRequest
+from envsnap.workflows.plan import Context
+from envsnap.workflows.records import base_name, keep_record, now, own_tag, publish
 from envsnap.workflows.system import Packages
 from envsnap.workflows.unknown import Unknown
-
-EngineChoice = Literal["auto", "docker", "oci"]
-LOCK_DIGITS = 12  # of the lock's digest, in the tag that every build gets
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildRequest:
-    """Attributes:
-    engine: "oci" assembles, "docker" lets Docker build; "auto" assembles unless a step needs a shell.
-    tags: names for the image; envsnap/NAME:<first 12 digits of the lock digest> is always one of them.
-    push: send the given tags to their registries afterwards.
-    load: have it in the local engine, too, when it is pushed.
-    ca_bundle, pip_conf: lent to the build as secrets, never part of a layer.
-    offline: nobody is asked for anything: what is kept from an earlier build must suffice.
-    vendor: keep the distribution's packages that it is made of beside the lock.
-    sbom: attach a bill of materials to what is pushed. sign: sign that, and what is attached to it.
-    """
-
-    plan: PlanRequest
-    engine: EngineChoice = "auto"
-    tags: tuple[str, ...] = ()
-    push: bool = False
-    load: bool = False
-    ca_bundle: Path | None = None
-    pip_conf: Path | None = None
-    offline: bool = False
-    vendor: bool = False
-    sbom: bool = False
-    sign: PrivateKey | None = None
-
-    @property
-    def lands(self) -> bool:
-        """In the local engine, where one answers."""
-        return self.load or not self.push
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
-    """Attributes: directory: of its record and the rendered files. cached: nothing had to be made. place: where it is, for a person."""
-
-    record: ImageRecord
-    directory: Path
-    cached: bool
-    uploaded_bytes: int
-    place: str = ""
 
 
 def build(
@@ -109,14 +52,14 @@ def build(
     if request.engine == "docker" and request.vendor:
         raise UsageError("what Docker installs is not kept: apt fetches it within the build", hint="--vendor needs --engine oci, or auto")
     lock = places.read_lock(lock_file)
-    if request.engine != "docker" and (why := needs_a_shell(lock)):
-        _no_assembling(why, request, progress)
-        request = replace(request, engine="docker")
-    by_docker = request.engine == "docker"
-    if by_docker:
+    whole = request.engine == "docker"
+    always = needs_shell.of_lock(lock)
+    if always and request.engine == "oci":
+        raise _not_by_layers_alone(always)
+    if whole or always:
         engine.require(build=True)
     started = time.monotonic()
-    here = engine if by_docker or engine.abilities()[0].state == "ok" else None
+    here = engine if whole or engine.abilities()[0].state == "ok" else None
     made = plan.make_plan(
         lock,
         request.plan,
@@ -124,29 +67,75 @@ def build(
         engine=here,
         registry=registry,
         cache=cache,
-        pull=by_docker,
+        pull=whole,
         offline=request.offline,
-        look_inside=not by_docker,
+        look_inside=not whole,
         progress=progress,
     )
     context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress)
-    if not by_docker:
-        sources = _sources(request, packages, here, registry, env, cache)
-        gathered = assembled.gather(made, lock, lock_file, sources, progress)
-        if not isinstance(gathered, Unknown):
-            return _assemble(gathered, context, lock, lock_file, request, sources, progress, started)
+    if whole:
+        return by_docker.build(context, lock, request, engine, registry, cache, progress, started)
+    sources = _sources(request, packages, here, registry, env, cache)
+    gathered = assembled.gather(made, lock, lock_file, sources, progress)
+    if isinstance(gathered, Unknown):
         _no_assembling(gathered.because, request, progress)
         engine.require(build=True)
-    if made.base.is_made_here:
-        _have_base(made.base, engine, cache, progress)
-    return _build_by_docker(context, lock, request, engine, registry, cache, progress, started)
+        return by_docker.build(context, lock, request, engine, registry, cache, progress, started)
+    if gathered.shell is not None and request.engine == "oci":
+        raise _not_by_layers_alone("; ".join(step.because for step in gathered.shell.steps))
+    fresh = gathered.pending
+    if fresh:
+        gathered = _with_shell(gathered, context, lock, lock_file, request, engine, sources, progress)
+    return _assemble(gathered, context, lock, lock_file, request, sources, progress, started, fresh=fresh)
 
 
 def _no_assembling(why: str, request: BuildRequest, progress: Progress) -> None:
-    """Docker does it then, where that was left open. Raises PlanError: it was not."""
+    """Docker builds the whole then, where that was left open. Raises PlanError: it was not."""
     if request.engine == "oci":
         raise PlanError("this image cannot be assembled", why=why, hint="--engine docker builds it")
     progress.note(f"built by Docker: {why}")
+    if request.vendor:
+        progress.warning("--vendor keeps nothing: Docker builds the whole image, and apt fetches its packages within that build")
+
+
+def _not_by_layers_alone(why: str) -> PlanError:
+    return PlanError(
+        "this image cannot be assembled",
+        why=why,
+        hint="--engine auto has Docker do that step alone, and assembles the rest; --engine docker builds all of it",
+    )
+
+
+def _with_shell(
+    gathered: Gathered,
+    context: Context,
+    lock: EnvLock,
+    lock_file: Path,
+    request: BuildRequest,
+    engine: DockerEngine,
+    sources: Sources,
+    progress: Progress,
+) -> Gathered:
+    """All that the image is made from, once Docker did the steps that need a shell.
+
+    Raises:
+        EngineError: no Docker answers, a step fails, or what came of it is not all there.
+    """
+    steps = gathered.shell
+    assert steps is not None
+    why = "; ".join(step.because for step in steps.steps)
+    try:
+        engine.require(build=True)
+    except EngineError as error:
+        said = f"{error.why}; Docker is needed as {why}"
+        raise EngineError(error.what, why=said, hint=error.hint) from error
+    progress.note(f"Docker does what needs a shell ({why}); all else is assembled upon it")
+    shell.do(steps, context.plan, lock, gathered.prepared.base, request, engine, sources.packages, sources.cache, progress)
+    found = assembled.gather(context.plan, lock, lock_file, sources, progress)
+    if isinstance(found, Unknown) or found.pending:
+        because = found.because if isinstance(found, Unknown) else "the cache lost it meanwhile"
+        raise EngineError("cannot assemble upon what Docker made", why=because, hint="run it again")
+    return found
 
 
 def _sources(
@@ -169,7 +158,7 @@ def _sources(
 
 
 def _assemble(
-    gathered: assembled.Gathered,
+    gathered: Gathered,
     context: Context,
     lock: EnvLock,
     lock_file: Path,
@@ -177,7 +166,10 @@ def _assemble(
     sources: Sources,
     progress: Progress,
     started: float,
+    *,
+    fresh: bool,
 ) -> Built:
+    """Args: fresh: Docker just did steps of it."""
     tags = tuple(dict.fromkeys((*request.tags, own_tag(lock))))
     engine = sources.engine if request.lands else None
     delivery = Delivery(
@@ -205,45 +197,15 @@ def _assemble(
         assert image.manifest is not None  # it was pushed
         if request.sbom and sources.fetch:
             gathered.wheels.fetch(gathered.pinned, progress)  # they name their licences
-        _publish(image.manifest, "oci", context, lock, request, sources.registry, sources.store, progress)
+        kinds = [step.kind for step in gathered.shell.steps] if gathered.shell is not None else []
+        publish(image.manifest, "oci", context, lock, request, sources.registry, sources.store, progress, by_docker=kinds)
     if request.vendor:
         number = sources.packages.vendor(context.plan, context.directory, gathered.machine)
         progress.note(f"{number} packages of the distribution are kept beside the lock")
     record = _record_of(image, tags, lock, context, seconds=time.monotonic() - started)
-    earlier = read_record(context.directory)
-    if earlier is None or _lasting(record) != _lasting(earlier):
-        write_file(context.directory / "image.yaml", msgspec.yaml.encode(record))
-    cached = not new and not delivered.moved
+    keep_record(record, context.directory)
+    cached = not new and not delivered.moved and not fresh
     return Built(record=record, directory=context.directory, cached=cached, uploaded_bytes=delivered.uploaded_bytes, place=delivered.place)
-
-
-def _publish(
-    image: Manifest,
-    engine: Literal["docker", "oci"],
-    context: Context,
-    lock: EnvLock,
-    request: BuildRequest,
-    registry: Registry,
-    wheels: BlobStore,
-    progress: Progress,
-) -> None:
-    """Put what is said of an image beside it, in the repositories of its tags. Args: engine: that built it."""
-    pins = system.kept_for(context.plan, context.directory)
-    plan_request = request.plan
-    documents = attest.document(
-        (context.directory / "lock.yaml").read_bytes(),
-        lock,
-        context.plan,
-        attest.subject_of(request.tags[0], image.digest),
-        engine=engine,
-        system=pins.plan.packages if pins.plan is not None and engine == "oci" else (),
-        base_packages=pins.base.packages if pins.base is not None else (),
-        options={"pyc": plan_request.pyc, "no_source": plan_request.no_source, "env": dict(plan_request.env or {})},
-        sbom=request.sbom,
-        wheels=wheels,
-    )
-    for tag in request.tags:
-        attest.publish(tag, image, documents, registry, key=request.sign, progress=progress)
 
 
 def _record_of(image: Image, tags: tuple[str, ...], lock: EnvLock, context: Context, *, seconds: float) -> ImageRecord:
@@ -256,118 +218,9 @@ def _record_of(image: Image, tags: tuple[str, ...], lock: EnvLock, context: Cont
         layers=len(image.config.diff_ids),
         tags=tags,
         engine="oci",
-        base=_base_name(context),
+        base=base_name(context),
         lock_digest=lock.digest,
         context_digest=context.digest,
-        at=_now(),
+        at=now(),
         seconds=round(seconds, 1),
     )
-
-
-def _lasting(record: ImageRecord) -> ImageRecord:
-    """What of a record does not change when the same is built again."""
-    return msgspec.structs.replace(record, at="", seconds=0.0)
-
-
-# By Docker
-
-
-def _have_base(base: Base, engine: DockerEngine, cache: Path, progress: Progress) -> None:
-    """Give the engine a base that was made here: it would ask a public registry for whatever has that name there."""
-    found = local.find(base.digest, cache) if base.digest is not None else None
-    if found is None:
-        why = base.unknown_because or "the cache does not have it"
-        raise EngineError(
-            f"the base {base.reference} is not here", why=why, hint="envsnap build without --offline makes it of its packages"
-        )
-    land(found, [base.pinned], engine, Stored(BlobStore(cache / "blobs")), progress)
-
-
-def _build_by_docker(
-    context: Context,
-    lock: EnvLock,
-    request: BuildRequest,
-    engine: DockerEngine,
-    registry: Registry,
-    cache: Path,
-    progress: Progress,
-    started: float,
-) -> Built:
-    tags = tuple(dict.fromkeys((*request.tags, own_tag(lock))))
-    earlier = _still_there(context, lock, engine)
-    if earlier is not None:
-        record = msgspec.structs.replace(earlier, reference=tags[0], tags=tuple(dict.fromkeys((*tags, *earlier.tags))))
-        for tag in tags:
-            engine.tag(own_tag(lock), tag)
-    else:
-        image = engine.build(context.directory, _inputs(lock, tags, request), progress)
-        record = _record(image, tags, lock, context, seconds=time.monotonic() - started)
-    pushed = [engine.push(tag, progress) for tag in request.tags] if request.push else []
-    if pushed:
-        record = msgspec.structs.replace(record, manifest_digest=pushed[0].digest)
-    if pushed and (request.sbom or request.sign is not None):
-        # The engine may reach a registry that cannot be reached from here: what was not asked for does not fail for that.
-        image_there, _ = registry.image(with_digest(request.tags[0], pushed[0].digest), machine=lock.python.interpreter.machine)
-        _publish(image_there, "docker", context, lock, request, registry, BlobStore(cache / "blobs"), progress)
-    if record != earlier:
-        write_file(context.directory / "image.yaml", msgspec.yaml.encode(record))
-    uploaded = sum(one.uploaded_bytes for one in pushed)
-    cached = earlier is not None
-    return Built(record=record, directory=context.directory, cached=cached, uploaded_bytes=uploaded, place="in the local engine")
-
-
-def own_tag(lock: EnvLock) -> str:
-    """The tag that every build of a lock gets."""
-    return f"envsnap/{lock.name}:{lock.digest.removeprefix('sha256:')[:LOCK_DIGITS]}"
-
-
-def read_record(directory: Path) -> ImageRecord | None:
-    """The record of the last build; None when there is none that can be read."""
-    try:
-        return msgspec.yaml.decode((directory / "image.yaml").read_bytes(), type=ImageRecord)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-def _inputs(lock: EnvLock, tags: tuple[str, ...], request: BuildRequest) -> BuildInputs:
-    secrets = {"ca": request.ca_bundle, "pip": request.pip_conf}
-    return BuildInputs(
-        tags=tags,
-        secrets={name: path for name, path in secrets.items() if path is not None},
-        platform=f"linux/{ARCHITECTURES[lock.python.interpreter.machine]}",
-        labels={LOCK_LABEL: lock.digest},
-    )
-
-
-def _record(image: EngineImage, tags: tuple[str, ...], lock: EnvLock, context: Context, *, seconds: float) -> ImageRecord:
-    return ImageRecord(
-        reference=tags[0],
-        config_digest=image.config_digest,
-        size_bytes=image.size_bytes,
-        layers=image.layers,
-        tags=tags,
-        engine="docker",
-        base=_base_name(context),
-        lock_digest=lock.digest,
-        context_digest=context.digest,
-        at=_now(),
-        seconds=round(seconds, 1),
-    )
-
-
-def _base_name(context: Context) -> str:
-    base = context.plan.base
-    return base.pinned if base.digest else f"{base.name}@{base.image_id}"
-
-
-def _now() -> str:
-    return dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _still_there(context: Context, lock: EnvLock, engine: DockerEngine) -> ImageRecord | None:
-    """The record of an earlier build of the same lock and context, if the engine still has exactly that image."""
-    record = read_record(context.directory)
-    if record is None or record.engine != "docker" or (record.lock_digest, record.context_digest) != (lock.digest, context.digest):
-        return None
-    image = engine.image(own_tag(lock))
-    return record if image is not None and image.config_digest == record.config_digest else None

@@ -16,7 +16,7 @@ from envsnap.model.layers import LayerPlan
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan, InstallPacked, InstallWheels, PackedInstall, PinnedWheel, SetEnv
 from envsnap.oci.documents import digest_of
-from envsnap.oci.image import BaseImage, Image, RunConfig, put_together
+from envsnap.oci.image import BaseImage, Image, Layer, RunConfig, put_together
 from envsnap.plan.layers import Ingredients, lay_out
 from envsnap.probes.wheels import Wheels
 from envsnap.storage import read_note, write_note
@@ -26,11 +26,12 @@ from envsnap.workflows.unknown import Unknown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """All that decides an image."""
+    """All that decides an image. Attributes: below: what an engine made on the base, under the layers of the plan."""
 
     base: BaseImage
     layers: LayerPlan
     change: RunConfig
+    below: tuple[Layer, ...] = ()
 
 
 def prepare(
@@ -42,11 +43,14 @@ def prepare(
     inventory: BaseInventory,
     wheels: Mapping[str, tuple[int, int]],
     system: Sequence[DebFile] = (),
+    below: Sequence[Layer] = (),
+    onto: str | None = None,
 ) -> Prepared:
     """Put together what decides the image.
 
     Args:
-        wheels, system: as in `Ingredients`; the former for all of the plan's.
+        inventory, wheels, system: as in `Ingredients`; the wheels for all of the plan's.
+        below: as in `Prepared`. onto: config digest of the base with them; None where there are none.
 
     Raises:
         PlanError: the base leaves no room for the layers.
@@ -54,8 +58,8 @@ def prepare(
     known = Ingredients(
         wheels=wheels,
         inventory=inventory,
-        base=base.config.digest,
-        base_layers=len(base.config.diff_ids),
+        base=onto or base.config.digest,
+        base_layers=len(base.config.diff_ids) + len(below),
         lock=digest_of(lock_bytes),
         system=system,
         beside=render.beside(packed_installs(made), lock),
@@ -63,7 +67,7 @@ def prepare(
     change = RunConfig(
         env={step.name: step.value for step in made.steps if isinstance(step, SetEnv)}, labels=made.labels, workdir=made.workdir
     )
-    return Prepared(base=base, layers=lay_out(made, lock, known), change=change)
+    return Prepared(base=base, layers=lay_out(made, lock, known), change=change, below=tuple(below))
 
 
 def predict(prepared: Prepared, cache: Path) -> Image | Unknown:
@@ -73,7 +77,7 @@ def predict(prepared: Prepared, cache: Path) -> Image | Unknown:
     if len(known) < len(layers):
         missing = len(layers) - len(known)
         return Unknown(because=f"{missing} of {len(layers)} layers were never made", hint="plan --fetch makes them")
-    return put_together(prepared.base, known, prepared.change)
+    return put_together(prepared.base, (*prepared.below, *known), prepared.change)
 
 
 class _WheelFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

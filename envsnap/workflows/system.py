@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from envsnap.debian import base as minimal
 from envsnap.debian import layer as packages
-from envsnap.debian import system
+from envsnap.debian import order, system
 from envsnap.debian.archive import Archive, Settings
 from envsnap.errors import EngineError, InputError
 from envsnap.inventory.read import LayerSource, read_inventory
@@ -113,10 +113,6 @@ class Packages:
             wanted = (*step.packages, *(name for name in step.captured if index.candidates(name)))
             plan = system.plan(archive, index, wanted, self._store.read(inventory.dpkg_status))
             keep(directory, replace(pins, wanted=step.packages, captured=step.captured, onto=inventory.dpkg_status, plan=plan))
-        if plan.needs_shell:
-            said = "; ".join(f"{one.package}: {one.because}" for one in plan.needs_shell[:3])
-            more = f"; and {len(plan.needs_shell) - 3} more" if len(plan.needs_shell) > 3 else ""
-            return Unknown(because=f"a system package needs a shell: {said}{more}", hint="--engine docker")
         return plan
 
     def write(self, layer: SystemLayer, inventory: BaseInventory, machine: str, writer: LayerWriter) -> None:
@@ -124,6 +120,18 @@ class Packages:
         archive = self._archive(inventory.distribution, machine)
         self._have(layer.packages, archive)
         packages.write(layer.packages, archive.open, inventory, self._store, writer, arch=archive.arch)
+
+    def lay_out(self, plan: SystemPlan, machine: str, directory: Path) -> int:
+        """Put packages below a directory as an engine installs them: `dpkg --install` of all in "1", then of all in "2", …; returns how
+        many such turns there are. Raises as `write`.
+        """
+        archive = self._archive(plan.distribution, machine)
+        self._have(plan.packages, archive)
+        turns = order.turns(plan.packages, archive.open)
+        for number, files in enumerate(turns, 1):
+            for file in files:
+                self._store.copy_to(file.digest, directory / str(number) / f"{file.name}_{file.arch}.deb")
+        return len(turns)
 
     # Those that a base is made of
 

@@ -22,8 +22,9 @@ from envsnap.publish.read import Carried
 from envsnap.publish.write import Form
 from envsnap.registry.client import Registry
 from envsnap.storage import new_file
-from envsnap.workflows import build, local, places
+from envsnap.workflows import local, places
 from envsnap.workflows.land import land
+from envsnap.workflows.records import read_record
 
 Verify = Callable[[str, str], None]
 """Called with a reference and the digest of its manifest, before anything of it is kept; raises where it is not to be trusted."""
@@ -106,11 +107,11 @@ def find(name: str, places_: Places) -> Found:
 def _record(name: str) -> ImageRecord | None:
     """What is known of the image that a lock's file or an image's own name means; None when it is neither."""
     if name.endswith((".yaml", ".yml")):
-        record = build.read_record(places.image_directory(places.read_lock(Path(name)).name))
+        record = read_record(places.image_directory(places.read_lock(Path(name)).name))
         if record is None:
             raise InputError(f"no image of {name} was built", hint=f"envsnap build {name}")
         return record
-    return None if set(name) & set("/:@") or name in (".", "..") else build.read_record(places.image_directory(name))
+    return None if set(name) & set("/:@") or name in (".", "..") else read_record(places.image_directory(name))
 
 
 def _of_engine(name: str, engine: Engine) -> EngineImage | None:

@@ -23,7 +23,7 @@ from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore
 from envsnap.target import Target
 from envsnap.workflows import attest, local, places, reference, rootless, transfer
-from envsnap.workflows.build import own_tag
+from envsnap.workflows.records import own_tag
 from envsnap.workflows.transfer import Places, source_of
 
 

@@ -28,7 +28,7 @@ from envsnap.model.layers import (
 )
 from envsnap.model.lock import LockedConda, LockedCondaPackage
 from envsnap.model.plan import AptInstall, BuildPlan, InstallPacked, InstallWheels, MakeCondaEnvironment, MakeEnvironment
-from envsnap.plan.layers import GROUP_BYTES, Ingredients, lay_out, needs_a_shell, recipe, title, wheel_layers
+from envsnap.plan.layers import GROUP_BYTES, Ingredients, lay_out, recipe, title, wheel_layers
 from tests import samples
 
 MIB = 1 << 20
@@ -174,14 +174,6 @@ def test_the_lock_layer_knows_the_source_only_where_it_travels() -> None:
 def test_how_the_base_keeps_opt_is_kept() -> None:
     inventory = replace(INVENTORY, directories={"opt": Directory(mode=0o2775, gid=50)})
     assert laid_out(made_plan(), inventory=inventory).layout.opt.gid == 50
-
-
-def test_what_only_a_shell_can_do_is_named() -> None:
-    lock = samples.lock()
-    assert not needs_a_shell(lock)
-    for tree, why in ((None, "a conda client of the base"), ("sha256:" + "0" * 64, "")):
-        found = needs_a_shell(replace(lock, python=replace(lock.python, conda=LockedConda(packages=(), tree=tree))))
-        assert why in found and bool(found) == bool(why)
 
 
 @pytest.mark.parametrize("compile_", [True, False])

@@ -23,8 +23,8 @@ from envsnap.model.plan import AptInstall, BuildPlan
 from envsnap.oci.documents import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest, canonical, read_manifest
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
-from envsnap.workflows import attest, build, system
-from envsnap.workflows.build import BuildRequest
+from envsnap.workflows import attest, build, by_docker, system
+from envsnap.workflows.build_request import BuildRequest
 from envsnap.workflows.plan import Context, PlanRequest
 from tests import samples
 from tests.unit.workflows.test_attest import REPOSITORY, Shelf
@@ -90,7 +90,7 @@ def built_by_docker(request: BuildRequest, shelf: Registered, context: Context, 
     engine = SimpleNamespace(
         image=lambda _: None, build=lambda *_: image, tag=lambda *_: None, push=lambda *_: Pushed(digest=digest, uploaded_bytes=1)
     )
-    build._build_by_docker(context, LOCK, request, cast("DockerEngine", engine), cast("Registry", shelf), cache, SILENT, 0.0)
+    by_docker.build(context, LOCK, request, cast("DockerEngine", engine), cast("Registry", shelf), cache, SILENT, 0.0)
 
 
 def test_what_docker_built_is_signed_and_described_as_what_is_assembled(shelf: Registered, context: Context, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_base_that_is_gone_is_not_asked_of_a_public_registry(tmp_path: Path) -
     base = Base(reference="debian:bookworm", family="debian", digest=samples.digest("base"))
     nobody: Any = SimpleNamespace()
     with pytest.raises(EngineError, match="debian:bookworm is not here"):
-        build._have_base(base, nobody, tmp_path, SILENT)
+        by_docker.have_base(base, nobody, tmp_path, SILENT)
 
 
 def test_docker_keeps_no_packages(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""What is kept of an image that was built: its record in `images/NAME/`, and the documents beside it in its registries."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from envsnap.attest.provenance import Json
+from envsnap.model.image import ImageRecord
+from envsnap.model.lock import EnvLock
+from envsnap.oci.documents import Manifest
+from envsnap.progress import Progress
+from envsnap.registry.client import Registry
+from envsnap.storage import BlobStore, write_file
+from envsnap.workflows import attest, system
+from envsnap.workflows.build_request import BuildRequest
+from envsnap.workflows.plan import Context
+
+LOCK_DIGITS = 12  # of the lock's digest, in the tag that every build gets
+
+
+def own_tag(lock: EnvLock) -> str:
+    """The tag that every build of a lock gets."""
+    return f"envsnap/{lock.name}:{lock.digest.removeprefix('sha256:')[:LOCK_DIGITS]}"
+
+
+def read_record(directory: Path) -> ImageRecord | None:
+    """The record of the last build; None when there is none that can be read."""
+    try:
+        return msgspec.yaml.decode((directory / "image.yaml").read_bytes(), type=ImageRecord)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def keep_record(record: ImageRecord, directory: Path) -> None:
+    """Write the record of a build, unless the last one of the same image says the same."""
+    earlier = read_record(directory)
+    if earlier is None or _lasting(record) != _lasting(earlier):
+        write_file(directory / "image.yaml", msgspec.yaml.encode(record))
+
+
+def _lasting(record: ImageRecord) -> ImageRecord:
+    """What of a record does not change when the same is built again."""
+    return msgspec.structs.replace(record, at="", seconds=0.0)
+
+
+def base_name(context: Context) -> str:
+    """What a record says of the base."""
+    base = context.plan.base
+    return base.pinned if base.digest else f"{base.name}@{base.image_id}"
+
+
+def now() -> str:
+    return dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def publish(
+    image: Manifest,
+    engine: Literal["docker", "oci"],
+    context: Context,
+    lock: EnvLock,
+    request: BuildRequest,
+    registry: Registry,
+    wheels: BlobStore,
+    progress: Progress,
+    *,
+    by_docker: Sequence[str] = (),
+) -> None:
+    """Put what is said of an image beside it, in the repositories of its tags.
+
+    Args:
+        engine: that built it. by_docker: kinds of the steps that Docker did where it did not build the whole.
+    """
+    pins = system.kept_for(context.plan, context.directory)
+    plan_request = request.plan
+    options: dict[str, Json] = {"pyc": plan_request.pyc, "no_source": plan_request.no_source, "env": dict(plan_request.env or {})}
+    if by_docker:
+        options["by_docker"] = list(by_docker)
+    documents = attest.document(
+        (context.directory / "lock.yaml").read_bytes(),
+        lock,
+        context.plan,
+        attest.subject_of(request.tags[0], image.digest),
+        engine=engine,
+        system=pins.plan.packages if pins.plan is not None and engine == "oci" else (),
+        base_packages=pins.base.packages if pins.base is not None else (),
+        options=options,
+        sbom=request.sbom,
+        wheels=wheels,
+    )
+    for tag in request.tags:
+        attest.publish(tag, image, documents, registry, key=request.sign, progress=progress)

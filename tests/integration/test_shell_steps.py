@@ -1,0 +1,136 @@
+"""A plan with a step that needs a shell: Docker does that step on the base, and all else is assembled upon what comes of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import uuid
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from envsnap import lockfile
+from envsnap.engines.docker import DockerEngine
+from envsnap.model.lock import LockedSystemPackage
+from envsnap.registry.client import Registry
+from tests.integration.conftest import forget
+from tests.integration.ground import NOWHERE, Machine
+from tests.integration.test_assembled import CA_BUNDLE, PROGRAMS, SAID, Entry, differences, tree
+
+pytestmark = pytest.mark.engine
+
+NEEDED = LockedSystemPackage(name="libfontconfig1", version="1", arch="amd64", sonames=("libfontconfig.so.1",), needed_by=("numpy",))
+"""Depends on fontconfig-config, whose postinst asks debconf what to link in /etc/fonts/conf.d."""
+SCRIPTED = "fontconfig-config"
+OF_THEIR_TIME = ("etc/fonts/.uuid", "var/cache/ldconfig/*", "var/cache/debconf/*-old", "var/log/*", "var/lib/dpkg/triggers/Lock")
+"""What says when and by whom packages were installed: apt's and dpkg's logs, and caches."""
+
+
+@pytest.fixture(scope="module")
+def machine(small: Machine, told: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    made = small.again(tmp_path_factory.mktemp("scripted"))
+    lock = lockfile.loads(made.lock.read_bytes())
+    made.lock.write_bytes(lockfile.dumps(lockfile.seal(replace(lock, system_packages=(*lock.system_packages, NEEDED)))))
+    return made
+
+
+@pytest.fixture(scope="module")
+def before(machine: Machine, debian_base: str) -> dict[str, Any]:
+    """What is told before anything is built."""
+    return machine.envsnap("plan", machine.lock, "--base", debian_base, "--fetch")
+
+
+@pytest.fixture(scope="module")
+def tag(registry: str, engine: DockerEngine) -> Iterator[str]:
+    name = f"{registry}/shell-steps-{uuid.uuid4().hex[:12]}:1"
+    yield name
+    forget(engine, name)
+
+
+@pytest.fixture(scope="module")
+def built(machine: Machine, before: dict[str, Any], debian_base: str, engine: DockerEngine, tag: str) -> dict[str, Any]:
+    words = ("-t", tag, "--push", "--load", "--vendor", "--ca-bundle", CA_BUNDLE)
+    return machine.envsnap("build", machine.lock, "--base", debian_base, *words)
+
+
+def test_the_plan_says_what_docker_does_and_why(before: dict[str, Any]) -> None:
+    (step,) = before["by_docker"]
+    assert step["kind"] == "apt-install" and f"{SCRIPTED}: its postinst" in step["because"]
+    assert before["image"]["config_digest"] is None
+    # But for the lock, what lies above was made for another image of this machine.
+    told = re.search(r"no two such are the same; (\d+) of the (\d+) above them are known", before["image"]["unknown_because"])
+    assert told is not None and int(told[1]) == int(told[2]) - 1 > 3
+
+
+def test_without_an_engine_it_stops_and_says_what_for(machine: Machine, before: dict[str, Any], debian_base: str) -> None:
+    words = ("build", machine.lock, "--base", debian_base, "--engine")
+    refused = machine.envsnap(*words, "oci", code=5)["error"]
+    assert SCRIPTED in refused["why"] and "--engine auto" in refused["hint"]
+    nowhere = Machine(project=machine.project, cache=machine.cache, env={"DOCKER_HOST": NOWHERE})
+    stopped = nowhere.envsnap(*words, "auto", code=6)["error"]
+    assert stopped["what"] == "cannot reach a Docker engine" and SCRIPTED in stopped["why"] and stopped["hint"]
+
+
+def test_dockers_layer_lies_below_and_all_others_above(built: dict[str, Any], debian_base: str, tag: str) -> None:
+    assert built["engine"] == "oci" and built["uploaded_bytes"] > 1_000_000
+    registry = Registry(os.environ)
+    (manifest, config), (base, _) = (registry.image(name, machine=os.uname().machine) for name in (tag, debian_base))
+    assert manifest.digest == built["image"]["manifest_digest"]
+    below = len(base.layers)
+    assert [layer.digest for layer in manifest.layers[:below]] == [layer.digest for layer in base.layers]
+    made_by = [entry.get("created_by", "") for entry in config.document["history"] if not entry.get("empty_layer")]
+    assert made_by[below].startswith("envsnap, by Docker: ") and "fontconfig-config, " in made_by[below]
+    assert all(line.startswith("envsnap: ") for line in made_by[below + 1 :]) and len(made_by) > below + 4
+
+
+def test_the_packages_are_kept_beside_the_lock(machine: Machine, built: dict[str, Any]) -> None:
+    kept = [path.read_bytes()[:8] for path in machine.lock.with_suffix(".packages").glob("sha256/*")]
+    assert len(kept) > 5 and set(kept) == {b"!<arch>\n"}
+
+
+CHECKS = f"""
+set -e
+dpkg --audit; dpkg --status libfontconfig1 {SCRIPTED} > /dev/null
+test -e /etc/fonts/conf.d/10-hinting-slight.conf
+python -c "import ctypes; ctypes.CDLL('libfontconfig.so.1').FcInit() == 1 or exit(1)"
+{PROGRAMS}
+"""
+
+
+def test_it_runs(built: dict[str, Any], tag: str) -> None:
+    forgotten = subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True)
+    assert forgotten.returncode == 0
+    subprocess.run(["docker", "pull", "--quiet", tag], check=True, capture_output=True)
+    done = subprocess.run(
+        ["docker", "run", "--rm", "--network=none", "-u", "1000:1000", tag, "sh", "-c", CHECKS], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.splitlines()[: len(SAID)] == SAID, done.stdout + done.stderr
+
+
+def test_nothing_changed_nothing_done_and_now_it_is_told(machine: Machine, built: dict[str, Any], debian_base: str, tag: str) -> None:
+    again = machine.envsnap("build", machine.lock, "--base", debian_base, "-t", tag, "--push")
+    assert (again["cached"], again["uploaded_bytes"], again["image"]) == (True, 0, built["image"])
+    known = machine.envsnap("plan", machine.lock, "--base", debian_base)
+    assert known["image"]["manifest_digest"] == built["image"]["manifest_digest"] and len(known["by_docker"]) == 1
+
+
+def test_the_files_are_those_of_a_build_by_docker_alone(
+    machine: Machine, built: dict[str, Any], debian_base: str, engine: DockerEngine, tag: str
+) -> None:
+    whole = f"envsnap-test/whole:{os.getpid()}"
+    words = ("-t", whole, "--engine", "docker", "--ca-bundle", CA_BUNDLE)
+    try:
+        assert machine.envsnap("build", machine.lock, "--base", debian_base, *words)["engine"] == "docker"
+        docker, ours = (compared(tree(name)) for name in (whole, tag))
+    finally:
+        forget(engine, whole)
+    assert "etc/fonts/conf.d/10-hinting-slight.conf" in ours
+    assert differences(docker, ours) == []
+
+
+def compared(found: dict[str, Entry]) -> dict[str, Entry]:
+    return {path: entry for path, entry in found.items() if not any(fnmatchcase(path, pattern) for pattern in OF_THEIR_TIME)}
