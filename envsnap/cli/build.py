@@ -23,7 +23,7 @@ from envsnap.cli.registry_options import Registries
     type=click.Choice(["auto", "docker", "oci"]),
     default="auto",
     show_default=True,
-    help="oci assembles the image without any engine; docker lets Docker build it; auto assembles unless a step needs a shell.",
+    help="oci assembles the image without any engine; docker lets Docker build it; auto assembles, but for steps that need a shell.",
 )
 @click.option("--push", is_flag=True, help="Send the tags to their registries afterwards.")
 @click.option("--load", is_flag=True, help="Have it in the local engine, too, when it is pushed.")
@@ -53,8 +53,9 @@ def command(
     from envsnap.report import plan as report
     from envsnap.workflows import attest
     from envsnap.workflows import build as workflow
+    from envsnap.workflows.build_request import BuildRequest
 
-    request = workflow.BuildRequest(
+    request = BuildRequest(
         plan=planning.request(**options),
         engine=engine,
         tags=tag,

@@ -173,8 +173,12 @@ def test_a_conda_client_of_the_base_makes_the_same_packages_at_the_images_prefix
             document = envsnap(tmp_path, "capture", "--python", str(tmp_path / "env"), "--name", "explicit", "--offline")
             words = ("build", str(document["lock"]), "--base", base, "-t", tag, "--ca-bundle", CA_BUNDLE, "--engine")
             refused = envsnap(tmp_path, *words, "oci", code=5)["error"]
-            assert "conda client" in refused["why"] and "--engine docker" in refused["hint"]
-            assert envsnap(tmp_path, *words, "auto")["engine"] == "docker"
+            assert "conda client" in refused["why"] and "--engine auto" in refused["hint"]
+            built = envsnap(tmp_path, *words, "auto")
+        # That step alone is Docker's; the channel is not asked again.
+        assert (built["engine"], built["cached"]) == ("oci", False)
+        again = envsnap(tmp_path, *words, "auto")
+        assert (again["cached"], again["image"]) == (True, built["image"])
         assert inside(tag, "demo-native") == "/opt/envsnap/env/share/demo\n"
         verdict = envsnap(tmp_path, "verify", tag, "--gpus", "none", "--require", "L0")
         assert verdict["verdict"] == "pass", verdict["checks"]
