@@ -17,11 +17,25 @@ from envsnap.cli.registry_options import Registries
 @planning.plan_options
 @planning.source_options
 @click.option("--fetch", is_flag=True, help="Fetch and pin what the image's digest hangs on, so that it is known before the build.")
+@click.option(
+    "--installed/--no-installed",
+    default=True,
+    show_default=True,
+    help="Tell the image's digest from the files of the captured environment where nothing cheaper does.",
+)
+@click.option(
+    "--python",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="P",
+    help="Another environment with the same files: its directory or its interpreter, which is not run.  [default: the lock's, on its host]",
+)
 @main.shared_options
 def command(
     console: Console,
     lock: Path,
     fetch: bool,
+    installed: bool,
+    python: Path | None,
     registries: Registries,
     offline: bool,
     pip_conf: Path | None,
@@ -30,8 +44,11 @@ def command(
     **options: Any,
 ) -> None:
     """What build would do, and why. Changes nothing, pulls nothing, needs no engine."""
+    from functools import partial
+
     from envsnap.report import plan as report
     from envsnap.workflows import assembled, places
+    from envsnap.workflows import installed as of_installed
     from envsnap.workflows.plan import make_plan
 
     locked, cache, engine = places.read_lock(lock), cache_directory(), planning.engine_if_any()
@@ -64,5 +81,18 @@ def command(
         ca_bundle=registries.ca_bundle,
         packages=packages,
     )
-    image = assembled.tell(made, locked, lock, request, sources, console)
+    prefix = of_installed.prefix_of(python) if python is not None else of_installed.captured_here(locked)
+    otherwise = None
+    if installed and prefix is not None:
+        otherwise = partial(
+            of_installed.tell,
+            made=made,
+            lock=locked,
+            lock_file=lock,
+            request=request,
+            sources=sources,
+            progress=console,
+            prefix=prefix,
+        )
+    image = assembled.tell(made, locked, lock, request, sources, console, otherwise=otherwise)
     console.answer(report.screen(made, image), report.document(made, image))

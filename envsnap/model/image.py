@@ -40,6 +40,7 @@ class Foretold(Value, frozen=True, kw_only=True):
 
     Attributes:
         config_digest, manifest_digest: None while unknown.
+        told_from: "layers" that were made, or the "installed files" of the captured environment; "" while nothing is known.
         added_bytes: of the new layers, compressed; None while unknown.
         by_docker: steps that an engine does, below all that is assembled.
         unknown_because: one sentence; "" where both digests are known. hint: how it could be.
@@ -47,6 +48,7 @@ class Foretold(Value, frozen=True, kw_only=True):
 
     config_digest: Digest | None = None
     manifest_digest: Digest | None = None
+    told_from: Literal["", "layers", "installed files"] = ""
     added_bytes: int | None = None
     by_docker: tuple[ShellStep, ...] = ()
     unknown_because: str = ""

@@ -72,7 +72,7 @@ class RunConfig:
 
 def put_together(base: BaseImage, layers: Sequence[Layer], change: RunConfig) -> Image:
     """The image of a base, new layers on it, and a changed config."""
-    config = _config(base.config, layers, change)
+    config = config_of(base, [(layer.diff_id, layer.made_by) for layer in layers], change)
     manifest = _manifest(base.manifest, config, layers) if base.manifest is not None else None
     return Image(config=config, manifest=manifest, base=base, layers=tuple(layers))
 
@@ -96,8 +96,9 @@ def timestamp(seconds: int) -> str:
     return dt.datetime.fromtimestamp(seconds, dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _config(base: Config, layers: Sequence[Layer], change: RunConfig) -> Config:
-    created = timestamp(EPOCH)
+def config_of(onto: BaseImage, layers: Sequence[tuple[str, str]], change: RunConfig) -> Config:
+    """The config of an image, which no layer's compressed bytes decide. Args: layers: diff_id and `Layer.made_by` of the new ones."""
+    base, created = onto.config, timestamp(EPOCH)
     run = {name: value for name, value in base.run.items() if value is not None}
     run["Env"] = [f"{name}={value}" for name, value in {**base.env, **change.env}.items()]
     run["Labels"] = {**base.labels, **change.labels}
@@ -107,8 +108,8 @@ def _config(base: Config, layers: Sequence[Layer], change: RunConfig) -> Config:
     # What names the machine or the container that made the base says nothing of this image.
     document = {key: base.document[key] for key in ("architecture", "os", "os.version", "os.features", "variant") if key in base.document}
     history = base.document.get("history")
-    new = [{"created": created, "created_by": layer.made_by, "comment": "envsnap"} for layer in layers]
-    diff_ids = (*base.diff_ids, *(layer.diff_id for layer in layers))
+    new = [{"created": created, "created_by": made_by, "comment": "envsnap"} for _, made_by in layers]
+    diff_ids = (*base.diff_ids, *(diff_id for diff_id, _ in layers))
     document |= {
         "created": created,
         "config": run,

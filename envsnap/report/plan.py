@@ -46,14 +46,15 @@ def screen(plan: BuildPlan, image: Foretold) -> str:
 
 
 def _by_docker(image: Foretold) -> list[tuple[str, str]]:
-    return [("Docker", f"does the step {step.kind}: {step.because}") for step in image.by_docker]
+    return [("Docker", f"does {step.kind}, which needs a shell: {step.because}") for step in image.by_docker]
 
 
 def _image(image: Foretold) -> list[tuple[str, str]]:
     if image.config_digest is None:
         return [("image", f"not known yet: {image.unknown_because}"), *([("try", image.hint)] if image.hint else [])]
+    told_from = ", from the installed files" if image.told_from == "installed files" else ""
     adds = f", adds {text.size(image.added_bytes)}" if image.added_bytes is not None else ""
-    return [("image", f"{text.short(image.config_digest)} (known before the build{adds})")]
+    return [("image", f"{text.short(image.config_digest)} (known before the build{told_from}{adds})")]
 
 
 def steps(plan: BuildPlan) -> list[str]:
@@ -105,6 +106,7 @@ def document(plan: BuildPlan, image: Foretold) -> dict[str, Any]:
         "image": {
             "manifest_digest": image.manifest_digest,
             "config_digest": image.config_digest,
+            "told_from": image.told_from or None,
             "unknown_because": image.unknown_because or None,
         },
         "by_docker": [{"kind": step.kind, "because": step.because} for step in image.by_docker],

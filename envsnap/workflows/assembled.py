@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,13 @@ from envsnap.model.plan import BuildPlan, PinnedWheel
 from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import BaseImage, Image, Layer, put_together
 from envsnap.plan.shell import reasons, shell_steps
+from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.probes.wheels import Wheels, pip_config
 from envsnap.progress import Progress
 from envsnap.publish.content import BlobSource, FirstOf, Stored
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore
-from envsnap.workflows import base_images, content, inventories, places, prepare, shell
+from envsnap.workflows import base_images, content, foretelling, inventories, places, prepare, shell
 from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers, recall
 from envsnap.workflows.byte_code import byte_code
 from envsnap.workflows.plan import PlanRequest, write_context
@@ -84,8 +85,13 @@ class Gathered:
     pending: bool = False
 
 
-def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, progress: Progress) -> Gathered | Unknown:
+def gather(
+    made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, progress: Progress, *, ends: WheelEnds | None = None
+) -> Gathered | Unknown:
     """All that decides the image; wheels that were never seen here are fetched where that was asked for.
+
+    Args:
+        ends: what was said of other wheels will do for them: something is foretold from it, and nothing may be made.
 
     Raises:
         EngineError: something cannot be had. PlanError: the base leaves no room, or lacks what is needed.
@@ -110,6 +116,8 @@ def gather(made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, pr
     if sources.fetch and (unknown := [wheel for wheel in pinned if wheel.sha256 not in facts]):
         wheels.fetch(unknown, progress)
         facts |= prepare.wheel_facts([wheel.sha256 for wheel in unknown], wheels, sources.cache)
+    if ends is not None:
+        facts |= prepare.said_facts([one for one in hashes if one not in facts], ends)
     if missing := [one for one in hashes if one not in facts]:
         return Unknown(because=f"{len(missing)} of {len(hashes)} wheels were never seen here", hint="--fetch fetches them")
     prepared = prepare.prepare(
@@ -154,12 +162,32 @@ def foretell(
     return gathered if isinstance(gathered, Unknown) else _foretell(gathered, made, lock, lock_file, request, sources, progress)
 
 
-def tell(made: BuildPlan, lock: EnvLock, lock_file: Path, request: PlanRequest, sources: Sources, progress: Progress) -> Foretold:
-    """What is told of an image before it is built: as far as it is known, and which of its steps an engine does. Raises as `foretell`."""
-    gathered = gather(made, lock, lock_file, sources, progress)
+def tell(
+    made: BuildPlan,
+    lock: EnvLock,
+    lock_file: Path,
+    request: PlanRequest,
+    sources: Sources,
+    progress: Progress,
+    *,
+    otherwise: Callable[[Gathered], Foretold] | None = None,
+) -> Foretold:
+    """What is told of an image before it is built: as far as it is known, and which of its steps an engine does. The build is held to it.
+
+    Args:
+        otherwise: tells it where not all of its layers were made.
+
+    Raises:
+        as `foretell`.
+    """
+    gathered = gather(made, lock, lock_file, sources, progress, ends=WheelEnds(sources.cache))
     if isinstance(gathered, Unknown):
         return replace(foretold(gathered), by_docker=reasons(made, None))  # those that need it whatever the rest comes down to
     told = foretold(_foretell(gathered, made, lock, lock_file, request, sources, progress))
+    if told.config_digest is None and otherwise is not None and not gathered.pending:
+        told = otherwise(gathered)
+    if told.config_digest is not None and told.told_from:
+        foretelling.keep(gathered.prepared, told.config_digest, told.told_from, sources.cache)
     return replace(told, by_docker=gathered.shell.steps if gathered.shell is not None else ())
 
 
@@ -190,6 +218,7 @@ def foretold(image: Image | Unknown) -> Foretold:
     return Foretold(
         config_digest=image.config.digest,
         manifest_digest=image.manifest.digest if image.manifest is not None else None,
+        told_from="layers",
         added_bytes=sum(layer.size_bytes for layer in image.layers),
         unknown_because="" if image.manifest is not None else "what the base's layers are in a registry is not known",
     )
@@ -214,9 +243,7 @@ def assemble(
         on_layer(layer, made=False)
     wheel, machine = gathered.wheels.path, gathered.machine
     kept = places.blobs_of(lock_file)
-    # A base without a registry is made of packages that its distribution signed.
-    foreign = any(isinstance(layer, TreeLayer) for layer in prepared.layers.layers) or (gathered.shell and gathered.shell.explicit)
-    trusted = not prepared.base.reference and not foreign
+    trusted = is_trusted(gathered)
     with byte_code(prepared.layers, gathered.inventory, wheel, sources.cache, sources.env, kept, trusted=trusted) as compiled:
         parts = content.Parts(
             context=context,
@@ -236,7 +263,16 @@ def assemble(
     if foretold is not None and foretold.config.digest != image.config.digest:
         why = f"{image.config.digest[:19]} was made, {foretold.config.digest[:19]} was foretold"
         raise EngineError("the image is not the one that was foretold", why=why, hint="a fault of envsnap's: please report it")
+    foretelling.hold(prepared, image, sources.cache)
     return image
+
+
+def is_trusted(gathered: Gathered) -> bool:
+    """Whether the image's own interpreter may be run as this user could run anything."""
+    prepared = gathered.prepared
+    foreign = any(isinstance(layer, TreeLayer) for layer in prepared.layers.layers) or (gathered.shell and gathered.shell.explicit)
+    # A base without a registry is made of packages that its distribution signed.
+    return not prepared.base.reference and not foreign
 
 
 def _fetch(gathered: Gathered, sources: Sources, progress: Progress, hashes: Collection[str]) -> None:

@@ -8,13 +8,13 @@ from itertools import chain
 from pathlib import Path
 
 from envsnap.bytecode.carried import unpack_carried, unpack_conda
-from envsnap.bytecode.compiler import Compiler, sources_of, sources_of_tree
+from envsnap.bytecode.compiler import Compiler, Sources, sources_of, sources_of_tree
 from envsnap.bytecode.interpreters import Command, Interpreter, NotFound, find_interpreter, on_this_host
 from envsnap.errors import InputError
 from envsnap.inventory.interpreter import unpack
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import BaseInventory
-from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout, TreeLayer
+from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout, PlannedWheel, TreeLayer
 from envsnap.model.plan import CARRIED
 from envsnap.rootless import runtime
 from envsnap.storage import BlobStore, scratch_directory
@@ -29,13 +29,22 @@ class ByteCode:
     Args:
         wheel: sha256 -> where that file lies; None when it is not at hand.
         kept: blobs of the lock.
+        otherwise: modules of a wheel that is not at hand.
     """
 
-    def __init__(self, compiler: Compiler, layout: Layout, wheel: Callable[[str], Path | None], kept: BlobStore) -> None:
+    def __init__(
+        self,
+        compiler: Compiler,
+        layout: Layout,
+        wheel: Callable[[str], Path | None],
+        kept: BlobStore,
+        otherwise: Callable[[PlannedWheel], Sources],
+    ) -> None:
         self._compiler = compiler
         self._layout = layout
         self._wheel = wheel
         self._kept = kept
+        self._otherwise = otherwise
 
     def write(self, layer: BytecodeLayer, writer: LayerWriter, advance: Callable[[int], object] = lambda _: None) -> None:
         """Write one layer. Args: advance: told of bytes of source whose byte code is there.
@@ -46,10 +55,12 @@ class ByteCode:
         sources = [sources_of_tree(layer.tree, self._kept, self._layout)] if layer.tree is not None else []
         for planned in layer.wheels:
             path = self._wheel(planned.sha256)
-            if path is None:
-                raise InputError(f"{planned.file} is not at hand", hint="envsnap build without --offline fetches it")
-            sources.append(sources_of(planned, path, self._layout))
+            sources.append(sources_of(planned, path, self._layout) if path is not None else self._otherwise(planned))
         self._compiler.write_layer(sources, self._layout, writer, advance)
+
+
+def _not_at_hand(wheel: PlannedWheel) -> Sources:
+    raise InputError(f"{wheel.file} is not at hand", hint="envsnap build without --offline fetches it")
 
 
 @contextmanager
@@ -62,6 +73,7 @@ def byte_code(
     kept: BlobStore,
     *,
     trusted: bool = False,
+    otherwise: Callable[[PlannedWheel], Sources] = _not_at_hand,
 ) -> Iterator[ByteCode]:
     """What makes the byte code of a plan's layers: an interpreter of this host, the lock's (carried, or conda's), or the base's own, which
     its inventory keeps.
@@ -70,6 +82,7 @@ def byte_code(
         kept: blobs of the lock.
         trusted: the lock's and the base's interpreters may be run as this user could run anything. Else they are foreign code: bubblewrap
             shows them their own files, the compiler and the host's libraries, and no network; without it they are not run.
+        otherwise: modules of a wheel that is not at hand; raises InputError where they are not to be had either.
     """
     version = next((layer.version for layer in plan.layers if isinstance(layer, BytecodeLayer)), "")
     with scratch_directory(cache, ".python.") as scratch:
@@ -87,7 +100,7 @@ def byte_code(
             return find_interpreter(version, (_confined(command, scratch, sandbox) for command in foreign))
 
         with Compiler(version, find, cache) as compiler:
-            yield ByteCode(compiler, plan.layout, wheel, kept)
+            yield ByteCode(compiler, plan.layout, wheel, kept, otherwise)
 
 
 def _confined(command: Command, files: Path, sandbox: runtime.Found | None) -> Command:

@@ -48,6 +48,8 @@ _KINDS = {  # folder of the cache -> kind; any other folder is a kind by its own
     "images": "names of images",
     "bases": "base images",
     "bytecode": "byte code",
+    "modules": "byte code",
+    "foretold": "foretold images",
     "debian": "indexes of distributions",
     "records": "records of wheels",
     roots.FOLDER: "unpacked images",

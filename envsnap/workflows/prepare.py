@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +12,19 @@ from pathlib import Path
 import msgspec
 
 from envsnap import render
+from envsnap.errors import InputError
+from envsnap.layers.installed import sizes
 from envsnap.layers.zip import read_archive
 from envsnap.model.base import BaseInventory
 from envsnap.model.debian import DebFile
-from envsnap.model.layers import LayerPlan
+from envsnap.model.kinds import plain
+from envsnap.model.layers import LayerPlan, PlannedWheel, WheelsLayer
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan, InstallPacked, InstallWheels, PackedInstall, PinnedWheel, SetEnv
 from envsnap.oci.documents import digest_of
 from envsnap.oci.image import BaseImage, Image, Layer, RunConfig, put_together
-from envsnap.plan.layers import Ingredients, lay_out
+from envsnap.plan.layers import FORMAT, Ingredients, lay_out
+from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.probes.wheels import Wheels
 from envsnap.storage import read_note, write_note
 from envsnap.workflows.assemble import recall
@@ -26,8 +33,14 @@ from envsnap.workflows.unknown import Unknown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """All that decides an image. Attributes: below: what an engine made on the base, under the layers of the plan."""
+    """All that decides an image.
 
+    Attributes:
+        identity: names it by all that is known without looking into a wheel: two images of one identity are the same.
+        below: what an engine made on the base, under the layers of the plan.
+    """
+
+    identity: str
     base: BaseImage
     layers: LayerPlan
     change: RunConfig
@@ -67,7 +80,25 @@ def prepare(
     change = RunConfig(
         env={step.name: step.value for step in made.steps if isinstance(step, SetEnv)}, labels=made.labels, workdir=made.workdir
     )
-    return Prepared(base=base, layers=lay_out(made, lock, known), change=change, below=tuple(below))
+    identity = _identity(made, known, base, below)
+    return Prepared(identity=identity, base=base, layers=lay_out(made, lock, known), change=change, below=tuple(below))
+
+
+def _identity(made: BuildPlan, known: Ingredients, base: BaseImage, below: Sequence[Layer]) -> str:
+    document = {
+        "format": FORMAT,
+        "steps": [plain(msgspec.structs.replace(step, reason="")) for step in made.steps],
+        "run": [dict(made.labels), made.workdir],
+        "base": [base.config.digest, known.base, [layer.diff_id for layer in below]],
+        "inventory": [known.inventory.python, known.inventory.python_path, plain(known.inventory.directories.get("opt"))],
+        "lock": known.lock,
+        "system": [plain(one) for one in known.system],
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def wheels_of(plan: LayerPlan) -> tuple[PlannedWheel, ...]:
+    return tuple(wheel for layer in plan.layers if isinstance(layer, WheelsLayer) for wheel in layer.wheels)
 
 
 def predict(prepared: Prepared, cache: Path) -> Image | Unknown:
@@ -107,6 +138,16 @@ def _facts(sha256: str, wheels: Wheels, cache: Path) -> tuple[int, int] | None:
             kept = _WheelFacts(size_bytes=path.stat().st_size, source_bytes=sources)
         write_note(place, kept)
     return kept.size_bytes, kept.source_bytes
+
+
+def said_facts(hashes: Iterable[str], ends: WheelEnds) -> dict[str, tuple[int, int]]:
+    """As `wheel_facts`, by what an index said of wheels that were never here: something can be foretold from it, and nothing made."""
+    facts: dict[str, tuple[int, int]] = {}
+    for sha256 in hashes:
+        if (end := ends.find(sha256)) is not None:
+            with contextlib.suppress(InputError):
+                facts[sha256] = (end.size_bytes, sizes(end.directory, end.size_bytes, end.stem)[1])
+    return facts
 
 
 def pinned_wheels(made: BuildPlan) -> tuple[PinnedWheel, ...]:

@@ -16,7 +16,7 @@ from tests import samples
 
 DIGEST = samples.digest("b")
 UNKNOWN = Foretold(unknown_because="3 of 9 wheels were never seen here", hint="--fetch fetches them")
-KNOWN = Foretold(config_digest=samples.digest("c"), manifest_digest=samples.digest("d"), added_bytes=2_810_000_000)
+KNOWN = Foretold(config_digest=samples.digest("c"), manifest_digest=samples.digest("d"), told_from="layers", added_bytes=2_810_000_000)
 
 
 def planned(**changes: Any) -> BuildPlan:
@@ -47,14 +47,21 @@ def test_of_an_image_that_is_not_known_yet_the_reason_and_the_way_are_told() -> 
     read = document(planned(), UNKNOWN)
     assert read["estimated_bytes"] is None
     unknown = "3 of 9 wheels were never seen here"
-    assert read["image"] == {"manifest_digest": None, "config_digest": None, "unknown_because": unknown}
+    assert read["image"] == {"manifest_digest": None, "config_digest": None, "told_from": None, "unknown_because": unknown}
 
 
 def test_an_image_that_is_known_is_told_before_it_is_built() -> None:
     assert screen(planned(), KNOWN).splitlines()[-1] == f"  image  {text.short(samples.digest('c'))} (known before the build, adds 2.8 GB)"
     read = document(planned(), KNOWN)
     assert read["estimated_bytes"] == 2_810_000_000
-    assert read["image"] == {"manifest_digest": samples.digest("d"), "config_digest": samples.digest("c"), "unknown_because": None}
+    both = {"manifest_digest": samples.digest("d"), "config_digest": samples.digest("c")}
+    assert read["image"] == {**both, "told_from": "layers", "unknown_because": None}
+
+
+def test_an_image_that_was_told_from_installed_files_says_so() -> None:
+    image = replace(KNOWN, manifest_digest=None, added_bytes=None, told_from="installed files", unknown_because="no wheel was fetched")
+    assert screen(planned(), image).splitlines()[-1].endswith("(known before the build, from the installed files)")
+    assert document(planned(), image)["image"]["told_from"] == "installed files"
 
 
 def test_an_image_on_a_base_that_only_an_engine_has_is_known_without_its_manifest() -> None:

@@ -1,0 +1,245 @@
+"""The config digest of an image from what is installed where it was captured, before a wheel was fetched or a layer made.
+
+A config names layers by their uncompressed bytes, and those follow from the installed files and from what the capture read of each wheel
+(`layers.installed`). Where they lie, the lock may say and anybody may be wrong: that they are the lock's is proven by their hashes, which
+are those of each wheel's RECORD and, as a whole, the lock's own (`LockedPackage.files`).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from envsnap.bytecode.compiler import LARGEST_SOURCE
+from envsnap.bytecode.compiler import Sources as Modules
+from envsnap.errors import EnvsnapError, InputError
+from envsnap.layers.installed import InstalledMembers, OtherContent, sizes
+from envsnap.layers.wheel import read_member_sources, write_members, write_wheel
+from envsnap.layers.writer import LayerWriter
+from envsnap.model.image import Foretold
+from envsnap.model.layers import AnyLayer, BytecodeLayer, Layout, LockLayer, PlannedWheel, SourceLayer, SystemLayer, WheelsLayer
+from envsnap.model.lock import EnvLock
+from envsnap.model.plan import BuildPlan
+from envsnap.oci.image import config_of
+from envsnap.plan.layers import recipe, title
+from envsnap.probes.wheel_ends import WheelEnds
+from envsnap.progress import Progress
+from envsnap.workflows import content, foretelling, places
+from envsnap.workflows.assemble import Advance, Write, recall
+from envsnap.workflows.assembled import Gathered, Sources, is_trusted
+from envsnap.workflows.byte_code import byte_code
+from envsnap.workflows.plan import PlanRequest, write_context
+
+_PIECE = 1 << 20
+_SITES = (("lib", "site-packages"), ("lib64", "site-packages"), ("lib", "dist-packages"), ("local/lib", "dist-packages"))
+_HINT = "plan --fetch tells it from the wheels"
+
+
+def captured_here(lock: EnvLock) -> Path | None:
+    """Prefix of the captured environment, where the lock says that it is one of this host."""
+    kind, _, python = lock.capture.target.partition(" ")
+    if kind != "python" or lock.capture.host != platform.node() or not python.startswith("/"):
+        return None
+    return prefix_of(Path(python))
+
+
+def prefix_of(place: Path) -> Path:
+    """Of an environment that is named by its directory or its interpreter, of which nothing is run."""
+    return place.absolute() if place.is_dir() else place.absolute().parent.parent
+
+
+def tell(
+    gathered: Gathered,
+    made: BuildPlan,
+    lock: EnvLock,
+    lock_file: Path,
+    request: PlanRequest,
+    sources: Sources,
+    progress: Progress,
+    *,
+    prefix: Path,
+) -> Foretold:
+    """What is told of an image from installed files. Nobody is asked for anything that is not at hand.
+
+    Args:
+        prefix: of the environment that they lie in.
+    """
+    prepared = gathered.prepared
+    plan, cache = prepared.layers, sources.cache
+    names = [recipe(layer, plan.layout) for layer in plan.layers]
+    remembered = [layer.diff_id if layer is not None else None for layer in recall(plan, cache)]
+    diff_ids = [known or foretelling.layer(name, cache) for known, name in zip(remembered, names, strict=True)]
+    missing = [index for index, diff_id in enumerate(diff_ids) if diff_id is None]
+    if any(isinstance(plan.layers[index], SystemLayer) for index in missing):
+        return Foretold(unknown_because="the layer of its system packages was never made", hint="plan --fetch makes it")
+    installed = _Installed(prefix, plan.layout, WheelEnds(cache))
+    with ExitStack() as stack:
+        context = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="envsnap-plan-")), "context")
+        if any(isinstance(plan.layers[index], SourceLayer | LockLayer) for index in missing):
+            try:
+                write_context(lock, lock_file, made, request, cache=cache, progress=progress, directory=context)
+            except EnvsnapError as error:
+                return Foretold(unknown_because=f"{error.what}{': ' + error.why if error.why else ''}", hint=error.hint)
+        compiled = stack.enter_context(
+            byte_code(
+                plan,
+                gathered.inventory,
+                gathered.wheels.path,
+                cache,
+                sources.env,
+                places.blobs_of(lock_file),
+                trusted=is_trusted(gathered),
+                otherwise=installed.modules,
+            )
+        )
+        parts = content.Parts(context=context, blobs=places.blobs_of(lock_file), system=_no_system, byte_code=compiled.write)
+        others = content.writers(plan, parts)
+        work = {}
+        for index in missing:
+            layer = plan.layers[index]
+            work[index] = partial(_wheels, layer, installed, gathered) if isinstance(layer, WheelsLayer) else others[names[index]]
+        total = sum(installed.work(plan.layers[index]) for index in missing)
+        told, untold = _all(work, total, lambda index, diff_id: foretelling.keep_layer(names[index], diff_id, cache), progress)
+    if untold:
+        first = min(untold)
+        more = f"; and {len(untold) - 1} more of its layers cannot be told" if len(untold) > 1 else ""
+        return Foretold(unknown_because=f"{title(plan.layers[first]).removeprefix('envsnap: ')}: {untold[first]}{more}", hint=_HINT)
+    layers = [(layer.diff_id, layer.made_by) for layer in prepared.below]
+    for index, (layer, diff_id) in enumerate(zip(plan.layers, diff_ids, strict=True)):
+        layers.append((diff_id or told[index], title(layer)))
+    return Foretold(
+        config_digest=config_of(prepared.base, layers, prepared.change).digest,
+        told_from="installed files",
+        unknown_because="the manifest names compressed layers, and those are made of the wheels",
+        hint="plan --fetch tells the manifest, too",
+    )
+
+
+def _no_system(layer: SystemLayer, writer: LayerWriter) -> None:  # noqa: ARG001
+    raise AssertionError("packages of the distribution are not written here")
+
+
+def _all(
+    work: dict[int, Write], total: int, keep: Callable[[int, str], object], progress: Progress
+) -> tuple[dict[int, str], dict[int, str]]:
+    """The diff_ids of layers, and of those that cannot be told, why."""
+    told: dict[int, str] = {}
+    untold: dict[int, str] = {}
+    ended = threading.Event()
+    with (
+        progress.task("tell the image from installed files", total=total, unit="bytes") as task,
+        ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="told") as pool,
+    ):
+
+        def advance(amount: int) -> None:
+            if ended.is_set():
+                raise CancelledError
+            task.advance(amount)
+
+        def one(index: int) -> None:
+            writer = LayerWriter(lambda _: None)
+            try:
+                work[index](writer, advance)
+            except OtherContent as error:
+                untold[index] = str(error)
+            except EnvsnapError as error:
+                untold[index] = error.why or error.what
+            else:
+                told[index], _ = writer.finish()
+                keep(index, told[index])
+
+        running: list[Future[None]] = [pool.submit(one, index) for index in work]
+        try:
+            wait(running)
+            for future in running:
+                future.result()
+        except BaseException:
+            ended.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return told, untold
+
+
+def _wheels(layer: WheelsLayer, installed: _Installed, gathered: Gathered, writer: LayerWriter, advance: Advance) -> None:
+    layout = gathered.prepared.layers.layout
+    for wheel in layer.wheels:
+        extra = {name: text.encode() for name, text in wheel.extra.items()}
+        path = gathered.wheels.path(wheel.sha256)
+        if path is not None:
+            with path.open("rb") as file:
+                written = write_wheel(file, writer, layout, file=wheel.file, sha256=wheel.sha256, extra=extra, rebuilt=wheel.rebuilt)
+            advance(wheel.size_bytes)
+        else:
+            written = write_members(installed.members(wheel, advance), writer, layout, file=wheel.file, extra=extra)
+        if wheel.files not in (None, written.files):
+            raise OtherContent(f"{wheel.file} installs other files than the lock says")
+
+
+class _Installed:
+    """Wheels as they are installed in an environment."""
+
+    def __init__(self, prefix: Path, layout: Layout, ends: WheelEnds) -> None:
+        self._prefix = prefix
+        self._layout = layout
+        self._ends = ends
+
+    def members(self, wheel: PlannedWheel, advance: Advance) -> InstalledMembers:
+        """Raises OtherContent: it is not installed there, or what it has was never read; InputError: what was read is refused."""
+        end = self._ends.find(wheel.sha256)
+        if end is None:
+            raise OtherContent(f"what is in {wheel.file} was not read at a capture on this machine")
+        for library, packages in _SITES:
+            folder = self._prefix / library
+            site = folder / f"python{self._layout.python}" / packages
+            if not site.is_dir():  # a distribution's own packages lie beside those of its versions of Python
+                site = folder / f"python{self._layout.python.partition('.')[0]}" / packages
+            if (site / f"{end.stem}.dist-info").is_dir():
+                pieces = partial(self._pieces, site, folder.parent, advance)
+                return InstalledMembers(end.directory, end.size_bytes, end.record, pieces, site=self._layout.site, file=wheel.file)
+        raise OtherContent(f"{wheel.name} is not installed in {self._prefix}")
+
+    def modules(self, wheel: PlannedWheel) -> Modules:
+        """For byte code. Nobody vouches that they are the wheel's."""
+
+        def read() -> Iterator[tuple[str, bytes]]:
+            try:
+                yield from read_member_sources(self.members(wheel, lambda _: None), self._layout, file=wheel.file, largest=LARGEST_SOURCE)
+            except OtherContent as error:
+                raise InputError(f"what is installed is not {wheel.file}", why=str(error)) from error
+
+        return Modules(name=f"{wheel.name} {wheel.version}", sha256=None, read=read)
+
+    def work(self, layer: AnyLayer) -> int:
+        """Bytes that are read for a layer."""
+        if isinstance(layer, BytecodeLayer):
+            return sum(wheel.source_bytes for wheel in layer.wheels)
+        return sum(map(self._size, layer.wheels)) if isinstance(layer, WheelsLayer) else 0
+
+    def _size(self, wheel: PlannedWheel) -> int:
+        end = self._ends.find(wheel.sha256)
+        try:
+            return sizes(end.directory, end.size_bytes, wheel.file)[0] if end is not None else wheel.size_bytes
+        except InputError:
+            return wheel.size_bytes
+
+    def _pieces(self, site: Path, prefix: Path, advance: Advance, place: str) -> Iterator[bytes]:
+        below = f"{self._layout.site}/"
+        path = site / place.removeprefix(below) if place.startswith(below) else prefix / place.removeprefix(f"{self._layout.prefix}/")
+        try:
+            # The lock names the directory: what lies there may be a pipe, or a device.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb", buffering=0) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise OtherContent(f"{path} is no file")
+                while piece := file.read(_PIECE):
+                    advance(len(piece))
+                    yield piece
+        except OSError as error:
+            raise OtherContent(f"{path} cannot be read: {error.strerror}") from error
