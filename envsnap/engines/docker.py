@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -171,6 +172,12 @@ class DockerEngine:
         repository, tag = _repository_and_tag(reference)
         with engine_errors(f"cannot tag {reference}"):
             self._client.tag(image_id, repository, tag, force=True)
+
+    def untag(self, reference: str) -> None:
+        from docker.errors import ImageNotFound
+
+        with engine_errors(f"cannot untag {reference}"), contextlib.suppress(ImageNotFound):
+            self._client.remove_image(reference)
 
     def push(self, reference: str, progress: Progress) -> Pushed:
         what = f"cannot push {reference}"

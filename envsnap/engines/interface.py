@@ -121,6 +121,9 @@ class Engine(Protocol):
 
     def tag(self, image_id: str, reference: str) -> None: ...
 
+    def untag(self, reference: str) -> None:
+        """Take a name away; with its last one an image goes, but for layers that others share. Nothing where there is no such name."""
+
     def push(self, reference: str, progress: Progress) -> Pushed:
         """Push a tag. Raises EngineError (access denied, network)."""
 

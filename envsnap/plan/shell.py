@@ -18,7 +18,7 @@ from envsnap.model.plan import AnyStep, AptInstall, BuildPlan, MakeCondaEnvironm
 _FORMAT = 1
 """Of how these steps are done: another number for each change after which the same steps give another image."""
 _FEW = 3
-_CONDA = "conda's packages are fetched by a conda client of the base (capture with --rescue conda keeps them instead)"
+_CONDA = "conda's packages are fetched by a conda client of the base; capture --rescue conda keeps them instead"
 
 
 def of_lock(lock: EnvLock) -> str:
@@ -32,7 +32,7 @@ def why(step: AnyStep, system: SystemPlan | None) -> str:
         case AptInstall() if system is not None and system.needs_shell:
             said = "; ".join(f"{one.package}: {one.because}" for one in system.needs_shell[:_FEW])
             more = f"; and {len(system.needs_shell) - _FEW} more" if len(system.needs_shell) > _FEW else ""
-            return f"a system package needs a shell: {said}{more}"
+            return f"{said}{more}"
         case MakeCondaEnvironment(tree=None):
             return _CONDA
         case _:
@@ -58,6 +58,11 @@ def shell_steps(plan: BuildPlan, system: SystemPlan | None, onto: str) -> ShellS
         system=system if any(isinstance(step, AptInstall) for step in steps) else None,
         explicit=tuple(line for step in steps if isinstance(step, MakeCondaEnvironment) for line in step.explicit),
     )
+
+
+def said(steps: tuple[ShellStep, ...]) -> str:
+    """Steps and why they need a shell, in one clause."""
+    return "; ".join(f"{step.kind} ({step.because})" for step in steps)
 
 
 def quiet(plan: BuildPlan) -> tuple[SetEnv, ...]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, PlanError, UsageError
 from envsnap.model.image import ImageRecord
+from envsnap.model.layers import ShellSteps
 from envsnap.model.lock import EnvLock
-from envsnap.oci.image import Image, Layer
+from envsnap.oci.image import BaseImage, Image, Layer
 from envsnap.oci.reference import require_tag
 from envsnap.plan import shell as needs_shell
 from envsnap.progress import Progress
@@ -82,11 +83,12 @@ def build(
         engine.require(build=True)
         return by_docker.build(context, lock, request, engine, registry, cache, progress, started)
     if gathered.shell is not None and request.engine == "oci":
-        raise _not_by_layers_alone("; ".join(step.because for step in gathered.shell.steps))
-    fresh = gathered.pending
-    if fresh:
-        gathered = _with_shell(gathered, context, lock, lock_file, request, engine, sources, progress)
-    return _assemble(gathered, context, lock, lock_file, request, sources, progress, started, fresh=fresh)
+        raise _not_by_layers_alone(needs_shell.said(gathered.shell.steps))
+    if gathered.shell is None or not gathered.pending:
+        return _assemble(gathered, context, lock, lock_file, request, sources, progress, started)
+    with shell.named(gathered.shell, lock, engine):
+        gathered = _with_shell(gathered.shell, gathered.prepared.base, context, lock, lock_file, request, engine, sources, progress)
+        return _assemble(gathered, context, lock, lock_file, request, sources, progress, started, fresh=True)
 
 
 def _no_assembling(why: str, request: BuildRequest, progress: Progress) -> None:
@@ -101,13 +103,14 @@ def _no_assembling(why: str, request: BuildRequest, progress: Progress) -> None:
 def _not_by_layers_alone(why: str) -> PlanError:
     return PlanError(
         "this image cannot be assembled",
-        why=why,
+        why=f"a step needs a shell: {why}",
         hint="--engine auto has Docker do that step alone, and assembles the rest; --engine docker builds all of it",
     )
 
 
 def _with_shell(
-    gathered: Gathered,
+    steps: ShellSteps,
+    base: BaseImage,
     context: Context,
     lock: EnvLock,
     lock_file: Path,
@@ -121,16 +124,13 @@ def _with_shell(
     Raises:
         EngineError: no Docker answers, a step fails, or what came of it is not all there.
     """
-    steps = gathered.shell
-    assert steps is not None
-    why = "; ".join(step.because for step in steps.steps)
+    why = needs_shell.said(steps.steps)
     try:
         engine.require(build=True)
     except EngineError as error:
-        said = f"{error.why}; Docker is needed as {why}"
-        raise EngineError(error.what, why=said, hint=error.hint) from error
-    progress.note(f"Docker does what needs a shell ({why}); all else is assembled upon it")
-    shell.do(steps, context.plan, lock, gathered.prepared.base, request, engine, sources.packages, sources.cache, progress)
+        raise EngineError(error.what, why=f"{error.why}; Docker is needed for {why}", hint=error.hint) from error
+    progress.note(f"Docker does what needs a shell, and all else is assembled upon it: {why}")
+    shell.do(steps, context.plan, lock, base, request, engine, sources.packages, sources.cache, progress)
     found = assembled.gather(context.plan, lock, lock_file, sources, progress)
     if isinstance(found, Unknown) or found.pending:
         because = found.because if isinstance(found, Unknown) else "the cache lost it meanwhile"
@@ -167,7 +167,7 @@ def _assemble(
     progress: Progress,
     started: float,
     *,
-    fresh: bool,
+    fresh: bool = False,
 ) -> Built:
     """Args: fresh: Docker just did steps of it."""
     tags = tuple(dict.fromkeys((*request.tags, own_tag(lock))))

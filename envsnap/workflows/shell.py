@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def do(
     cache: Path,
     progress: Progress,
 ) -> None:
-    """Have the engine do the steps, and take over what it made; `recall` has it afterwards.
+    """Have the engine do the steps, and take over what it made; `recall` has it afterwards. To be called within `named`.
 
     Args:
         base: of the plan. packages: those of the steps are fetched where they are not at hand.
@@ -101,7 +102,7 @@ def do(
     engine.require(build=True)
     if made.base.is_made_here:
         by_docker.have_base(made.base, engine, cache, progress)
-    tag = f"envsnap/{lock.name}:steps-{recipe(steps)[:_TAG_DIGITS]}"
+    tag = _tag(steps, lock)
     with tempfile.TemporaryDirectory(prefix="envsnap-steps-") as scratch:
         context = Path(scratch, f"{lock.name}-steps")
         context.mkdir()
@@ -110,13 +111,26 @@ def do(
             turns = packages.lay_out(steps.system, lock.python.interpreter.machine, context / "debs")
         for name, data in render.render_shell(made, turns=turns, conda=bool(steps.explicit)).items():
             (context / name).write_bytes(data)
-        # Named, so that it stays until the image that lies on it has landed, and whoever lists images knows what it is.
         inputs = BuildInputs(tags=(tag,), secrets=request.secrets, platform=by_docker.platform(lock))
         image = engine.build(context, inputs, progress)
     layers = _layers(steps, image, base, engine, cache, progress)
     inventories.of_engine(image.image_id, engine=engine, cache=cache, progress=progress, name=tag)
     kept = tuple(_Kept(digest=layer.digest, diff_id=layer.diff_id, size_bytes=layer.size_bytes) for layer in layers)
     write_note(_place(steps, cache), _Remembered(config=image.config_digest, layers=kept))
+
+
+@contextlib.contextmanager
+def named(steps: ShellSteps, lock: EnvLock, engine: DockerEngine) -> Iterator[None]:
+    """While the engine keeps, under a name, what it makes of steps: what is put on them lands there without them being sent."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(EngineError):
+            engine.untag(_tag(steps, lock))
+
+
+def _tag(steps: ShellSteps, lock: EnvLock) -> str:
+    return f"envsnap/{lock.name}:steps-{recipe(steps)[:_TAG_DIGITS]}"
 
 
 def _layers(
