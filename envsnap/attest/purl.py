@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 from urllib.parse import quote
 
-from envsnap.errors import EngineError
+from envsnap.errors import UsageError
 from envsnap.oci.reference import parse_reference
 
 
@@ -57,7 +57,7 @@ def oci(reference: str, digest: str | None) -> str:
     """An image of a registry; of what is no name, its text as a generic name."""
     try:
         name = parse_reference(reference)
-    except EngineError:
+    except UsageError:
         return generic(reference, digest or "")
     qualifiers = {"repository_url": f"{name.registry}/{name.repository}", "tag": name.tag}
     return _purl(f"oci/{name.repository.rpartition('/')[2]}", digest or "", qualifiers)

@@ -22,7 +22,7 @@ import FILE…       take over what others exported
 _WORDS = {"list": 0, "inspect": 1, "export": 2, "import": None}  # how many each takes; None: one or more
 
 
-@click.command(help=_HELP, epilog="Example:  envsnap bases inspect debian:bookworm --deep")
+@click.command(help=_HELP, epilog="Example:  envsnap bases inspect python:3.11-slim-bookworm --deep")
 @click.argument("action", type=click.Choice(list(_WORDS)), default="list")
 @click.argument("words", metavar="[REF] [FILE]…", nargs=-1)
 @click.option("--deep", is_flag=True, help="inspect: read all that is in the image, once, unless that was done before.")

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from envsnap.errors import EngineError, UsageError
+from envsnap.errors import UsageError
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z")
@@ -39,7 +39,7 @@ def parse_reference(text: str) -> Reference:
     """Take a name apart as docker does.
 
     Raises:
-        EngineError: it is not a name.
+        UsageError: it is not a name. What reads names from documents of others says so in its own words.
     """
     from docker.auth import INDEX_NAME, resolve_index_name, split_repo_name
 
@@ -62,8 +62,13 @@ def parse_reference(text: str) -> Reference:
         and (_DIGEST.match(digest) if "@" in text else True)
     )
     if not valid:
-        raise EngineError(f"{text!r} is not the name of an image", hint="HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:…")
+        raise UsageError(f"{text!r} is not the name of an image", hint="HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:…")
     return Reference(registry=registry, repository=repository, tag=tag, digest=digest)
+
+
+def is_id(text: str) -> bool:
+    """Whether it is a digest that stands for an image where it is, as engines take it: with "sha256:" or without."""
+    return bool(_DIGEST.match(text) or _IMAGE_ID.match(text))
 
 
 def require_tag(text: str) -> Reference:
@@ -72,10 +77,7 @@ def require_tag(text: str) -> Reference:
     Raises:
         UsageError: it is not a name, or one that can be given to no image.
     """
-    try:
-        reference = parse_reference(text)
-    except EngineError as error:
-        raise UsageError(error.what, hint="HOST/REPOSITORY:TAG") from error
+    reference = parse_reference(text)
     if reference.digest:
         raise UsageError(f"{text} holds a digest", why="a digest is what an image gets, not what it is given", hint="HOST/REPOSITORY:TAG")
     if reference.repository == _AMBIGUOUS:
@@ -87,7 +89,7 @@ def same_repository(left: str, right: str) -> bool:
     """Whether two names lead to one repository of one registry, whatever their tags and digests; what is no name leads nowhere."""
     try:
         ours, theirs = parse_reference(left), parse_reference(right)
-    except EngineError:
+    except UsageError:
         return False
     return (ours.registry, ours.repository) == (theirs.registry, theirs.repository)
 

@@ -11,10 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from envsnap.errors import EngineError, InputError
+from envsnap.errors import EngineError, InputError, UsageError
 from envsnap.model.plan import BASE_DIGEST, BASE_NAME
 from envsnap.oci.documents import Config, Descriptor, Index, Manifest, read_config, read_manifest
 from envsnap.oci.image import BaseImage, Image, Layer, scratch
+from envsnap.oci.reference import parse_reference
 from envsnap.progress import Progress, counted
 from envsnap.publish import files
 from envsnap.publish.content import CHUNK, Missing, held, layers_of
@@ -174,7 +175,13 @@ class _Reader:
         same_blobs = [one.digest for one in below.layers] == [one.digest for one in manifest.layers[:count]]
         if not same_blobs or its_config.diff_ids != config.diff_ids[:count]:
             raise self._refused("what it calls its base is not below it")
-        return BaseImage(config=its_config, manifest=below, reference=entry.annotations.get(BASE_NAME, ""))
+        name = entry.annotations.get(BASE_NAME, "")
+        try:
+            if name:
+                parse_reference(name)
+        except UsageError as error:
+            raise self._refused(f"what it calls its base: {error.what}") from error
+        return BaseImage(config=its_config, manifest=below, reference=name)
 
     def docker_archive(self) -> Carried:
         """An archive of docker's without a layout: no manifest says how its layers are compressed, if they are."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from envsnap.errors import UsageError
 from envsnap.model.image import CheckReason, ImageCheck
 from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BASE_DIGEST, BASE_NAME, LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
 from envsnap.oci.documents import Config, Manifest
 from envsnap.oci.image import Image, Layer
+from envsnap.oci.reference import parse_reference
 from envsnap.progress import Progress
-from envsnap.workflows import assembled, places, plan
+from envsnap.workflows import assembled, lookup, places, plan
 from envsnap.workflows.assembled import Sources
 from envsnap.workflows.plan import PlanRequest
 from envsnap.workflows.unknown import Unknown
@@ -23,17 +25,22 @@ _RUN = ("Env", "Labels", "WorkingDir", "User", "Entrypoint", "Cmd")
 
 
 def check(reference: str, lock_file: Path | None, machine: str, project: Path, sources: Sources, progress: Progress) -> ImageCheck:
-    """Look an image up in its registry and judge it.
+    """Look an image up in its registry, or in envsnap's own store where that alone has it, and judge it.
 
     Args:
         machine: of this host, as Linux names it.
         project: where a repository with the lock's commit may lie.
 
     Raises:
-        EngineError: the registry does not have it, or cannot be reached. InputError: the lock cannot be read.
+        EngineError: the registry does not have it, or cannot be reached. InputError: the lock cannot be read. UsageError: it is no name.
     """
     lock = places.read_lock(lock_file) if lock_file is not None else None
-    manifest, config = sources.registry.image(reference, machine=lock.python.interpreter.machine if lock is not None else machine)
+    here = lookup.here(reference, sources.registry, sources.cache)
+    if here is not None and here.manifest is not None:
+        progress.note(f"{reference} is in envsnap's own store alone: that one is judged")
+        manifest, config = here.manifest, here.config
+    else:
+        manifest, config = sources.registry.image(reference, machine=lock.python.interpreter.machine if lock is not None else machine)
     reasons = [_platform(config, machine)]
     if lock is not None and lock_file is not None:
         reasons += _against(manifest, config, lock, lock_file, project, sources, progress)
@@ -78,6 +85,10 @@ def _again(config: Config, lock: EnvLock, lock_file: Path, project: Path, source
     name, digest = config.labels.get(BASE_NAME), config.labels.get(BASE_DIGEST)
     if name is None or digest is None:
         return Unknown(because="the image does not say which base it was built on, by digest")
+    try:
+        parse_reference(f"{name}@{digest}")
+    except UsageError:
+        return Unknown(because="what the image calls its base is not the name of one")
     history = config.document.get("history")
     made_by = [str(entry.get("created_by", "")) for entry in (history if isinstance(history, list) else ()) if isinstance(entry, dict)]
     if not any(line.startswith("envsnap: ") for line in made_by):
@@ -108,12 +119,12 @@ def _base(manifest: Manifest, image: Image) -> CheckReason:
     needed = [layer.digest for layer in image.base.manifest.layers] if image.base.manifest is not None else []
     found = [layer.digest for layer in manifest.layers[: len(needed)]]
     wrong = next((number for number, (left, right) in enumerate(zip(needed, found, strict=False), 1) if left != right), None)
-    same = found == needed
+    same, said = found == needed, _counted(needed, "of its base")
     return CheckReason(
         id="lock.base",
         status="pass" if same else "fail",
-        needed=f"{len(needed)} layers of its base",
-        found=f"{len(needed)} layers of its base" if same else f"layer {wrong or len(found) + 1} is another one",
+        needed=said,
+        found=said if same else f"layer {wrong or len(found) + 1} is another one",
         hint="" if same else "its base is not the one that it names: do not use it",
     )
 
@@ -128,10 +139,14 @@ def _layers(manifest: Manifest, config: Config, image: Image) -> CheckReason:
     return CheckReason(
         id="lock.layers",
         status="pass" if same else "fail",
-        needed=f"{len(needed)} layers on its base",
-        found=f"{len(found)} layers on its base" if same else _named(wrong) or f"{len(found)} layers on its base",
+        needed=_counted(needed, "on its base"),
+        found=_counted(found, "on its base") if same else _named(wrong) or _counted(found, "on its base"),
         hint="" if same else "built with other options (--env, --pip-conf), another version of envsnap, or not from this lock",
     )
+
+
+def _counted(layers: Sequence[object], which: str) -> str:
+    return f"{len(layers)} layer{'' if len(layers) == 1 else 's'} {which}"
 
 
 def _named(wrong: list[Layer]) -> str:

@@ -10,11 +10,12 @@ from envsnap.errors import EngineError
 from envsnap.inventory import remembered
 from envsnap.model.base import Inspected, Release, Remembered
 from envsnap.oci.documents import DIGEST
-from envsnap.oci.image import BaseImage
-from envsnap.oci.reference import with_digest
+from envsnap.oci.image import BaseImage, Image
+from envsnap.oci.reference import is_id, parse_reference, with_digest
 from envsnap.progress import Progress
-from envsnap.workflows import bases, inventories
-from envsnap.workflows.transfer import Places
+from envsnap.registry.client import image_config
+from envsnap.workflows import bases, inventories, lookup
+from envsnap.workflows.transfer import Places, source_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +32,22 @@ def listed(cache: Path) -> Listed:
 
 
 def inspect(reference: str, places: Places, progress: Progress, *, deep: bool) -> Inspected:
-    """What is known of an image; the engine is asked first, for what it has is here.
+    """What is known of an image.
+
+    A base that is made here is told as it was made here. Of others the engine is asked first, for what it has is here, then envsnap's own
+    store (`lookup.here`), and then a registry.
 
     Args:
         deep: read all that is in it, unless that was done before.
 
     Raises:
-        EngineError: neither the engine nor a registry has it. InputError: a layer is refused.
+        EngineError: nobody has it, or it is a base that was never made here. InputError: a layer is refused. UsageError: it is no name.
     """
+    if not is_id(reference):
+        parse_reference(reference)
     release = catalog.load().release_of(reference.partition("@")[0])
+    if (made := lookup.base_made_here(reference, places.cache)) is not None:
+        return _stored(made, reference, release, places, progress, deep=deep)
     image = places.engine.image(reference) if places.engine.abilities()[0].state == "ok" else None
     if image is not None:
         there = inventories.enough(reference, image, engine=places.engine, cache=places.cache)
@@ -53,6 +61,8 @@ def inspect(reference: str, places: Places, progress: Progress, *, deep: bool) -
             release=release,
             inventory=there,
         )
+    if (stored := lookup.here(reference, places.registry, places.cache)) is not None:
+        return _stored(stored, reference, release, places, progress, deep=deep)
     found = places.registry.resolve(reference, machine=places.machine)
     inventory = inventories.known(found.config_digest, places.cache)
     if deep and (inventory is None or not inventory.complete):
@@ -64,6 +74,24 @@ def inspect(reference: str, places: Places, progress: Progress, *, deep: bool) -
         digest=found.digest,
         config_digest=found.config_digest,
         config=found.config,
+        release=release,
+        inventory=inventory,
+    )
+
+
+def _stored(image: Image, reference: str, release: Release | None, places: Places, progress: Progress, *, deep: bool) -> Inspected:
+    """Of what envsnap's own store has."""
+    manifest, config = image.manifest, image.config
+    inventory = inventories.known(config.digest, places.cache)
+    if deep and manifest is not None and (inventory is None or not inventory.complete):
+        whole = BaseImage(config=config, manifest=manifest, reference=reference)
+        source = source_of(image, places.cache, places.registry)
+        inventory = inventories.of_layers(whole, source.open, cache=places.cache, progress=progress)
+    return Inspected(
+        reference=reference,
+        digest=manifest.digest if manifest is not None else None,
+        config_digest=config.digest,
+        config=image_config(config, sum(layer.size for layer in manifest.layers) if manifest is not None else None),
         release=release,
         inventory=inventory,
     )

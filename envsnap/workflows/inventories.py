@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from envsnap.errors import EngineError
 from envsnap.inventory import remembered
 from envsnap.inventory.read import LayerSource, read_inventory
 from envsnap.model.base import Base, BaseInventory, ImageConfig
+from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import BaseImage
 from envsnap.progress import Progress, counted
 from envsnap.registry.client import Registry, image_config
@@ -87,6 +88,15 @@ def of_registry(image: BaseImage, *, registry: Registry, cache: Path, progress: 
     Raises:
         EngineError: the registry fails, or has other layers than the config says. InputError: a layer is refused.
     """
+    return of_layers(image, lambda layer: registry.open_blob(image.reference, layer), cache=cache, progress=progress)
+
+
+def of_layers(image: BaseImage, open_layer: Callable[[Descriptor], Iterator[bytes]], *, cache: Path, progress: Progress) -> BaseInventory:
+    """Read an image's layers; raises as `of_registry`.
+
+    Args:
+        image: with a manifest. open_layer: gives their bytes, held against their digests.
+    """
     manifest, config = image.manifest, image.config
     assert manifest is not None
     if len(manifest.layers) != len(config.diff_ids):
@@ -101,7 +111,7 @@ def of_registry(image: BaseImage, *, registry: Registry, cache: Path, progress: 
             LayerSource(
                 name=f"layer {number} of {len(manifest.layers)} of {name}",
                 diff_id=diff_id,
-                open=lambda layer=layer: counted(registry.open_blob(image.reference, layer), task),  # type: ignore[misc]
+                open=lambda layer=layer: counted(open_layer(layer), task),  # type: ignore[misc]
             )
             for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True), 1)
         ]

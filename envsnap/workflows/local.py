@@ -16,7 +16,7 @@ import msgspec
 from envsnap.errors import EngineError
 from envsnap.oci.documents import Config, Manifest, read_config, read_manifest
 from envsnap.oci.image import BaseImage, Image, Layer
-from envsnap.oci.reference import parse_reference
+from envsnap.oci.reference import is_id, parse_reference
 from envsnap.storage import BlobStore, write_file
 
 FOLDER = "images"
@@ -58,7 +58,7 @@ def remember(image: Image, names: Sequence[str], cache: Path) -> None:
     """Have an image found under each of `names`, whatever was under them before. Its layers count as used just now.
 
     Raises:
-        EngineError: a name is none.
+        UsageError: a name is none.
         TargetError: the cache cannot be written.
     """
     _use(image, cache)
@@ -81,6 +81,9 @@ def find(name: str, cache: Path) -> Image | None:
     """The image of that name, or of that config or manifest digest ("sha256:…"); None when none is known.
 
     Its layers count as used just now.
+
+    Raises:
+        UsageError: it is no name.
     """
     found = _find(name, cache)
     if found is not None:
@@ -88,14 +91,28 @@ def find(name: str, cache: Path) -> Image | None:
     return found
 
 
-def _find(name: str, cache: Path) -> Image | None:
-    if name.startswith("sha256:"):
-        same = (named.image for named in everything(cache))
-        return next((one for one in same if name in (one.config.digest, one.manifest.digest if one.manifest else "")), None)
+def latest(prefix: str, cache: Path) -> Image | None:
+    """Of the images whose names begin so, the one that was remembered last; None where there is none."""
+    paths = sorted((cache / FOLDER).glob("*.json"), key=_when, reverse=True)
+    found = next((named.image for named in map(_read, paths) if named is not None and named.name.startswith(prefix)), None)
+    if found is not None:
+        _use(found, cache)
+    return found
+
+
+def _when(path: Path) -> float:
     try:
-        found = _read(_place(name, cache))
-    except EngineError:
-        return None
+        return path.stat().st_mtime
+    except OSError:  # gone meanwhile
+        return 0.0
+
+
+def _find(name: str, cache: Path) -> Image | None:
+    if is_id(name):
+        digest = f"sha256:{name.removeprefix('sha256:')}"
+        same = (named.image for named in everything(cache))
+        return next((one for one in same if digest in (one.config.digest, one.manifest.digest if one.manifest else "")), None)
+    found = _read(_place(name, cache))
     return found.image if found is not None else None
 
 

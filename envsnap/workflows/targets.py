@@ -9,6 +9,7 @@ from pathlib import Path
 
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import UsageError
+from envsnap.oci.reference import is_id, parse_reference
 from envsnap.probes import interpreter
 from envsnap.probes.local import LocalPython
 from envsnap.probes.ssh import SshPython
@@ -71,7 +72,7 @@ def open_target(place: Place, project: Path | None, env: Mapping[str, str]) -> G
         project: as in `CaptureRequest`.
 
     Raises:
-        TargetError: it is not there. EngineError: the engine does not answer.
+        TargetError: it is not there. EngineError: the engine does not answer. UsageError: that is no name of an image.
     """
     here = project.resolve() if project is not None else None
     if place.host is not None:
@@ -81,6 +82,8 @@ def open_target(place: Place, project: Path | None, env: Mapping[str, str]) -> G
         python = interpreter.find_python(place.python, env)
         here = here or Path.cwd()
         return Ground(target=LocalPython(python), python=python, project=here, default_name=places.lock_name(here), host=platform.node())
+    if place.image is not None and not is_id(place.image):
+        parse_reference(place.image)
     engine = DockerEngine(env)
     engine.require()
     python_inside = place.python or "python"

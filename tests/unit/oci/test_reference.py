@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from docker.auth import INDEX_NAME, INDEX_URL
 
-from envsnap.errors import EngineError, UsageError
+from envsnap.errors import UsageError
 from envsnap.oci.reference import Reference, api_host, is_loopback, parse_reference, require_tag, same_repository, with_digest
 
 DIGEST = "sha256:" + "0" * 64
@@ -62,7 +62,7 @@ def test_a_name_is_taken_apart_as_docker_does(text: str, expected: Reference) ->
     ],
 )
 def test_what_is_no_name(text: str) -> None:
-    with pytest.raises(EngineError, match="is not the name of an image"):
+    with pytest.raises(UsageError, match="is not the name of an image"):
         parse_reference(text)
 
 

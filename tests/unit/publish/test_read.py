@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from envsnap.errors import EnvsnapError, InputError
-from envsnap.model.plan import BASE_DIGEST
+from envsnap.model.plan import BASE_DIGEST, BASE_NAME
 from envsnap.oci.documents import OCI_INDEX, OCI_MANIFEST, canonical, digest_of
 from envsnap.oci.image import Image
 from envsnap.progress import SILENT
@@ -160,6 +160,10 @@ HOSTILE: dict[str, tuple[Change, str]] = {
             ),
         ),
         "not below it",
+    ),
+    "a base without a name": (
+        lambda found, _: edit_json(found, "index.json", lambda index: index["manifests"][0]["annotations"].update({BASE_NAME: "a b\nc"})),
+        "is not the name of an image",
     ),
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envsnap.errors import EngineError
+from envsnap.errors import UsageError
 from envsnap.workflows import local
 from tests.fakes import layered
 
@@ -19,13 +19,15 @@ def test_what_is_remembered_is_found_by_name_and_digest(tmp_path: Path) -> None:
     local.remember(image, ["yolo:1", "registry.example.com/a/b:2"], tmp_path)
     for name in ("yolo:1", "docker.io/library/yolo:1", "registry.example.com/a/b:2", image.config.digest, image.manifest.digest):
         assert local.find(name, tmp_path) == image
-    for name in ("yolo", "yolo:2", "b:2", "sha256:" + "0" * 64, "Not a Name"):
+    for name in ("yolo", "yolo:2", "b:2", "sha256:" + "0" * 64):
         assert local.find(name, tmp_path) is None
     assert {named.name for named in local.everything(tmp_path)} == {"yolo:1", "registry.example.com/a/b:2"}
     local.forget("yolo:1", tmp_path)
     local.forget("yolo:1", tmp_path)
     assert local.find("yolo:1", tmp_path) is None
-    with pytest.raises(EngineError):
+    with pytest.raises(UsageError):
+        local.find("Not a Name", tmp_path)
+    with pytest.raises(UsageError):
         local.remember(image, ["Not a Name"], tmp_path)
 
 

@@ -161,8 +161,11 @@ def test_a_name_that_moved_on_is_not_the_records_image(world: World, tmp_path: P
 
 
 def test_names_that_nothing_has(world: World, tmp_path: Path) -> None:
-    for name in ("nowhere", "..", "a/b", "sha256:" + "0" * 64, "Not A Name"):
+    for name in ("nowhere", "a/b", "sha256:" + "0" * 64, "0" * 64):
         with pytest.raises(EngineError, match="there is no image"):
+            transfer.find(name, world.places)
+    for name in ("..", "Not A Name"):
+        with pytest.raises(UsageError, match="is not the name of an image"):
             transfer.find(name, world.places)
     with pytest.raises(InputError):
         transfer.find("lockfiles/nowhere.yaml", world.places)
