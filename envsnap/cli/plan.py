@@ -17,6 +17,7 @@ from envsnap.cli.registry_options import Registries
 @planning.plan_options
 @planning.source_options
 @click.option("--fetch", is_flag=True, help="Fetch and pin what the image's digest hangs on, so that it is known before the build.")
+@click.option("--fetch-base", is_flag=True, help="The same without wheels: what is in the base, and the system packages.")
 @click.option(
     "--installed/--no-installed",
     default=True,
@@ -34,6 +35,7 @@ def command(
     console: Console,
     lock: Path,
     fetch: bool,
+    fetch_base: bool,
     installed: bool,
     python: Path | None,
     registries: Registries,
@@ -56,7 +58,15 @@ def command(
     request = planning.request(**options)
     refresh = request.refresh_base
     packages = planning.packages(
-        lock, cache, apt_mirror, apt_keyring, registries.ca_bundle, offline=offline, fetch=fetch, refresh=refresh, progress=console
+        lock,
+        cache,
+        apt_mirror,
+        apt_keyring,
+        registries.ca_bundle,
+        offline=offline,
+        fetch=fetch or fetch_base,
+        refresh=refresh,
+        progress=console,
     )
     made = make_plan(
         locked,
@@ -67,7 +77,7 @@ def command(
         cache=cache,
         pull=False,
         offline=offline,
-        look_inside=fetch,
+        look_inside=fetch or fetch_base,
         progress=console,
     )
     sources = assembled.Sources(
@@ -75,7 +85,8 @@ def command(
         engine=engine,
         env=registries.environment(),
         cache=cache,
-        fetch=fetch,
+        fetch=fetch or fetch_base,
+        wheels=fetch,
         offline=offline,
         pip_conf=pip_conf,
         ca_bundle=registries.ca_bundle,

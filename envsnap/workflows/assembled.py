@@ -43,6 +43,7 @@ class Sources:
     Attributes:
         engine: None where none answers.
         fetch: ask indexes, registries and archives for what is not at hand; without it what is missing stays unknown.
+        wheels: fetch wheels, too, and make layers of them.
         offline: nobody is asked, not even for what the base's tag names.
         packages: of distributions.
         pip_conf, ca_bundle: as the options say.
@@ -54,6 +55,7 @@ class Sources:
     cache: Path
     packages: Packages
     fetch: bool
+    wheels: bool = True
     offline: bool = False
     pip_conf: Path | None = None
     ca_bundle: Path | None = None
@@ -113,7 +115,7 @@ def gather(
     wheels = Wheels(sources.store, config, also=blobs, cache=sources.cache, offline=sources.offline, ca_bundle=sources.ca_bundle)
     pinned, hashes = prepare.pinned_wheels(made), prepare.all_hashes(made)
     facts = prepare.wheel_facts(hashes, wheels, sources.cache)
-    if sources.fetch and (unknown := [wheel for wheel in pinned if wheel.sha256 not in facts]):
+    if sources.fetch and sources.wheels and (unknown := [wheel for wheel in pinned if wheel.sha256 not in facts]):
         wheels.fetch(unknown, progress)
         facts |= prepare.wheel_facts([wheel.sha256 for wheel in unknown], wheels, sources.cache)
     if ends is not None:
@@ -199,7 +201,7 @@ def _foretell(
         told = f"{sum(layer is not None for layer in above)} of the {len(above)} above them are known"
         return Unknown(because=f"Docker makes its lowest layers, and no two such are the same; {told}")
     image = prepare.predict(gathered.prepared, sources.cache)
-    if isinstance(image, Image) or not sources.fetch:
+    if isinstance(image, Image) or not (sources.fetch and sources.wheels):
         return image
     with tempfile.TemporaryDirectory(prefix="envsnap-plan-") as scratch:
         context = write_context(lock, lock_file, made, request, cache=sources.cache, progress=progress, directory=Path(scratch, "context"))

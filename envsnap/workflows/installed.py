@@ -67,9 +67,10 @@ def tell(
     *,
     prefix: Path,
 ) -> Foretold:
-    """What is told of an image from installed files. Nobody is asked for anything that is not at hand.
+    """What is told of an image from installed files.
 
     Args:
+        sources: with `fetch`, system packages are had from their distribution; nothing else is asked for.
         prefix: of the environment that they lie in.
     """
     prepared = gathered.prepared
@@ -78,8 +79,8 @@ def tell(
     remembered = [layer.diff_id if layer is not None else None for layer in recall(plan, cache)]
     diff_ids = [known or foretelling.layer(name, cache) for known, name in zip(remembered, names, strict=True)]
     missing = [index for index, diff_id in enumerate(diff_ids) if diff_id is None]
-    if any(isinstance(plan.layers[index], SystemLayer) for index in missing):
-        return Foretold(unknown_because="the layer of its system packages was never made", hint="plan --fetch makes it")
+    if not sources.fetch and any(isinstance(plan.layers[index], SystemLayer) for index in missing):
+        return Foretold(unknown_because="the layer of its system packages was never made", hint="plan --fetch-base makes it")
     installed = _Installed(prefix, plan.layout, WheelEnds(cache))
     with ExitStack() as stack:
         context = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="envsnap-plan-")), "context")
@@ -100,7 +101,9 @@ def tell(
                 otherwise=installed.modules,
             )
         )
-        parts = content.Parts(context=context, blobs=places.blobs_of(lock_file), system=_no_system, byte_code=compiled.write)
+        parts = content.Parts(
+            context=context, blobs=places.blobs_of(lock_file), system=partial(_system, gathered, sources), byte_code=compiled.write
+        )
         others = content.writers(plan, parts)
         work = {}
         for index in missing:
@@ -121,10 +124,6 @@ def tell(
         unknown_because="the manifest names compressed layers, and those are made of the wheels",
         hint="plan --fetch tells the manifest, too",
     )
-
-
-def _no_system(layer: SystemLayer, writer: LayerWriter) -> None:  # noqa: ARG001
-    raise AssertionError("packages of the distribution are not written here")
 
 
 def _all(
@@ -166,6 +165,10 @@ def _all(
             pool.shutdown(cancel_futures=True)
             raise
     return told, untold
+
+
+def _system(gathered: Gathered, sources: Sources, layer: SystemLayer, writer: LayerWriter) -> None:
+    sources.packages.write(layer, gathered.inventory, gathered.machine, writer)
 
 
 def _wheels(layer: WheelsLayer, installed: _Installed, gathered: Gathered, writer: LayerWriter, advance: Advance) -> None:

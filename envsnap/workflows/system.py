@@ -106,7 +106,7 @@ class Packages:
         if same and pins.plan is not None and not self._refresh:
             plan = pins.plan
         elif not self._fetch:
-            return Unknown(because="what its system packages come down to was never looked up", hint="--fetch asks the distribution")
+            return Unknown(because="what its system packages come down to was never looked up", hint="--fetch-base asks the distribution")
         else:
             archive = self._archive(inventory.distribution, machine)
             index = archive.index()
