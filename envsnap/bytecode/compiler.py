@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from envsnap.layers.wheel import read_sources
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.kinds import Digest
 from envsnap.model.layers import Layout, PlannedWheel
+from envsnap.oci.paths import parents
 from envsnap.storage import BlobStore, disk_errors, read_note, write_note
 from envsnap.target import GUEST_DIRECTORY
 
@@ -259,11 +261,7 @@ def _frames(data: bytes, digest: str) -> Iterator[Compiled]:
 
 
 def _ancestors(path: str, layout: Layout, written: set[str], writer: LayerWriter) -> None:
-    missing = []
-    folder = path.rpartition("/")[0]
-    while folder not in written and folder.startswith(layout.prefix):
-        missing.append(folder)
-        folder = folder.rpartition("/")[0]
-    for one in reversed(missing):
+    missing = takewhile(lambda folder: folder not in written and folder.startswith(layout.prefix), parents(path))
+    for one in reversed([*missing]):
         written.add(one)
         writer.directory(one)

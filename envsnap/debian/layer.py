@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import takewhile
 from typing import BinaryIO
 
 from envsnap.debian import database, loader
@@ -16,6 +17,7 @@ from envsnap.layers.reader import Member
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import BaseInventory, Directory
 from envsnap.model.debian import DebFile
+from envsnap.oci.paths import parents
 from envsnap.storage import BlobStore
 
 OpenDeb = Callable[[DebFile], AbstractContextManager[BinaryIO]]
@@ -113,7 +115,7 @@ class Tree:
         """Where a path leads in the base: the links among its directories, itself included, are followed."""
         place = path
         for _ in range(_LINK_LIMIT):
-            link = next((parent for parent in _with_parents(place) if parent in self.links), None)
+            link = next((parent for parent in (place, *parents(place)) if parent in self.links), None)
             if link is None:
                 return place
             place = f"{self.links[link]}{place.removeprefix(link)}".lstrip("/")
@@ -153,9 +155,7 @@ class Tree:
             md5[member.path] = sums.hexdigest()
 
     def _ancestors(self, place: str) -> None:
-        folder = place.rpartition("/")[0]
-        if folder and folder not in self._made:
-            self._ancestors(folder)
+        for folder in reversed([*takewhile(lambda folder: folder not in self._made, parents(place))]):
             self._directory(folder, Directory())
 
     def _directory(self, place: str, otherwise: Directory) -> None:
@@ -169,10 +169,3 @@ def _summed(content: Iterable[memoryview], sums: hashlib._Hash) -> Iterator[memo
     for piece in content:
         sums.update(piece)
         yield piece
-
-
-def _with_parents(path: str) -> Iterator[str]:
-    """A path and its directories, innermost first."""
-    while path:
-        yield path
-        path = path.rpartition("/")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.layers import EnvironmentLayer, Layout
+from envsnap.oci.paths import parents
 
 _ANYONE = 0o1777
 
@@ -27,8 +28,6 @@ def write_environment(layer: EnvironmentLayer, layout: Layout, writer: LayerWrit
 
 def directories(layout: Layout, writer: LayerWriter) -> None:
     """The directories above the environment: a layer that left one out would turn it into one of mode 0755 of root."""
-    parts = layout.prefix.split("/")
-    for depth in range(1, len(parts)):
-        path = "/".join(parts[:depth])
+    for path in reversed([*parents(layout.prefix)]):
         how = layout.opt if path == "opt" else None
         writer.directory(path, how.mode if how else 0o755, how.uid if how else 0, how.gid if how else 0)

@@ -12,6 +12,7 @@ from envsnap.errors import InputError
 from envsnap.guest.conda import CondaPackage, parse_record
 from envsnap.layers.reader import LayerReader, Member
 from envsnap.layers.writer import SMALL_BYTES, LayerWriter
+from envsnap.oci.paths import parents
 
 _RECORDS = "conda-meta/"
 _RECORD_BYTES = 64 << 20  # of all records: memory
@@ -72,9 +73,9 @@ def read_modules(tree: Iterable[bytes], *, top: str, python: str, largest: int) 
 
 def _folders(member: Member) -> Iterator[str]:
     """The directories above it, from above, and itself if it is one."""
-    parts = member.path.split("/")
-    for depth in range(1, len(parts) + (member.kind == "directory")):
-        yield "/".join(parts[:depth])
+    yield from reversed([*parents(member.path)])
+    if member.kind == "directory":
+        yield member.path
 
 
 def _write_file(reader: LayerReader, member: Member, place: str, writer: LayerWriter) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from envsnap.errors import InputError
 from envsnap.layers.writer import SMALL_BYTES, LayerWriter
 from envsnap.model.base import Directory
+from envsnap.oci.paths import parents
 
 _LINK, _EXECUTABLE = "120000", "100755"
 _MODES = {"100644": 0o666, _EXECUTABLE: 0o777}
@@ -42,16 +43,13 @@ def write_tree(
     Raises:
         InputError: a file is not what the manifest says, or a path is refused.
     """
-    parts = top.split("/")
-    for depth in range(1, len(parts)):
-        path = "/".join(parts[:depth])
+    for path in reversed([*parents(top)]):
         how = above.get(path, Directory())
         writer.directory(path, how.mode, how.uid, how.gid)
     writer.directory(top, _FOLDER)
     for path, mode, sha256 in manifest:
-        folders = path.split("/")[:-1]
-        for depth in range(1, len(folders) + 1):
-            writer.directory(f"{top}/{'/'.join(folders[:depth])}", _FOLDER)
+        for folder in reversed([*parents(path)]):
+            writer.directory(f"{top}/{folder}", _FOLDER)
         if _write(f"{top}/{path}", mode, content(path), writer) != sha256:
             raise InputError(f"{path} is not what it was", why="its SHA-256 is another than that in the list of the project's files")
 

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, takewhile
 from typing import BinaryIO, NamedTuple, NoReturn, Protocol
 
 from packaging.version import InvalidVersion, Version
@@ -24,6 +24,7 @@ from envsnap.layers.inflate import Inflater
 from envsnap.layers.record import Installed, Row, files_digest, read_rows, write_rows
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.layers import Layout
+from envsnap.oci.paths import parents
 
 _RECORD_BYTES = 64 << 20
 _TEXT_BYTES = 16 << 20  # METADATA, WHEEL, entry_points.txt: memory
@@ -374,13 +375,7 @@ class _Transcoder:
             raise InputError(f"refused {self._file}", why=f"{member}: {error.why}") from error
 
     def _ancestors(self, path: str, member: str) -> None:
-        folder = path.rpartition("/")[0]
-        if folder in self._folders:
-            return
-        missing = []
-        while folder not in self._folders and folder.startswith(self._layout.prefix):
-            missing.append(folder)
-            folder = folder.rpartition("/")[0]
+        missing = [*takewhile(lambda folder: folder not in self._folders and folder.startswith(self._layout.prefix), parents(path))]
         with self._naming(member):
             for one in reversed(missing):
                 self._writer.directory(one)

@@ -10,11 +10,13 @@ import hashlib
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
 
 from envsnap.errors import InputError
 from envsnap.layers import deflate, tar
 from envsnap.layers.inflate import Inflater, crc32_of
 from envsnap.oci.image import EPOCH
+from envsnap.oci.paths import parents
 
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """No name, no time, an unknown system."""
@@ -179,15 +181,11 @@ class LayerWriter:
         if folder not in self._directories or _UNSAFE.search(path, len(folder)):
             if _UNSAFE.search(path):
                 raise InputError(f"refused the path {path!r}", why="it leaves the layer, or means something else there")
-            self._use_as_directory(folder)
+            for above in takewhile(lambda above: above not in self._directories, parents(path)):
+                if above in self._entries:
+                    raise InputError(f"refused a path below {above!r}", why="that is a file or a link of the layer")
+                self._directories.add(above)
         self._entries[path] = ""
-
-    def _use_as_directory(self, folder: str) -> None:
-        while folder and folder not in self._directories:
-            if folder in self._entries:
-                raise InputError(f"refused a path below {folder!r}", why="that is a file or a link of the layer")
-            self._directories.add(folder)
-            folder = folder.rpartition("/")[0]
 
     def _put(self, data: bytes) -> None:
         """Bytes of ours: part of the tar now, of a member later."""

@@ -14,9 +14,11 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import BinaryIO, NamedTuple, NoReturn
 
 from envsnap.errors import InputError
+from envsnap.oci.paths import parents
 
 STORED, DEFLATED = 0, 8
 
@@ -309,12 +311,10 @@ class _DirectoryReader:
         files = {member.name for member in members if not member.is_folder}
         checked: set[str] = set()
         for member in members:
-            folder = member.name.rstrip("/").rpartition("/")[0]
-            while folder and folder not in checked:
+            for folder in takewhile(lambda folder: folder not in checked, parents(member.name.rstrip("/"))):
                 if folder in files:
                     self._refuse(f"{folder} is a file, and {member.name} lies below it")
                 checked.add(folder)
-                folder = folder.rpartition("/")[0]
 
     def _member(self, directory: memoryview, place: int) -> tuple[Member, int]:
         """The member whose entry begins at `place`, and where the next one does."""
