@@ -18,7 +18,15 @@ from envsnap import catalog, plan, render
 from envsnap.errors import PlanError
 from envsnap.lockfile import dumps, seal
 from envsnap.model.base import Base, BaseInventory, ImageConfig
-from envsnap.model.lock import EditableOrigin, EnvLock, IndexOrigin, LockedSystemPackage, LockedTree
+from envsnap.model.lock import (
+    EditableOrigin,
+    EnvLock,
+    IndexOrigin,
+    LockedConda,
+    LockedCondaPackage,
+    LockedSystemPackage,
+    LockedTree,
+)
 from envsnap.model.plan import BuildPlan, Expected
 from envsnap.render.quoting import comment, image, one_line, quoted, user
 from tests import samples
@@ -137,6 +145,58 @@ def test_an_editable_says_where_it_lies() -> None:
     assert files["editable/__editable__.yolotools-0.3.1.dev4.pth"] == b"/workspace/yolo/src\n"
     url = json.loads(files["editable/yolotools-0.3.1.dev4.dist-info/direct_url.json"])
     assert url == {"dir_info": {"editable": True}, "url": "file:///workspace/yolo"}
+
+
+# ---- the steps that need a shell
+
+
+def of_conda(lock: EnvLock) -> EnvLock:
+    package = LockedCondaPackage(name="demo", version="1", build="0", url="https://conda.example.com/linux-64/demo-1-0.conda", md5="0" * 32)
+    return seal(replace(lock, python=replace(lock.python, conda=LockedConda(packages=(package,)))))
+
+
+def test_of_the_steps_that_need_a_shell_there_is_a_dockerfile_of_them_alone() -> None:
+    made = plan.make_plan(samples.lock(), KNOWN, [base({"PYTHONPATH": "/evil"})])
+    files = render.render_shell(made, turns=2, conda=False)
+    assert set(files) == {"Dockerfile"}
+    found = instructions(files["Dockerfile"].decode())
+    assert found[0] == ("FROM", f"x.example.com/b:1@{samples.digest('b')}")
+    assert ("ENV", 'PYTHONPATH=""') in found and ("USER", "root") in found
+    (run,) = [arguments for keyword, arguments in found if keyword == "RUN"]
+    assert "for turn in 1 2; do dpkg --install /tmp/debs/" in run
+    assert {keyword for keyword, _ in found} == {"FROM", "ENV", "USER", "RUN"}
+
+
+def test_what_a_client_of_conda_does_is_the_same_in_both_dockerfiles() -> None:
+    made = plan.make_plan(of_conda(samples.lock()), KNOWN, [base()])
+    files = render.render_shell(made, turns=0, conda=True)
+    assert files["explicit.txt"] == b"@EXPLICIT\nhttps://conda.example.com/linux-64/demo-1-0.conda#" + b"0" * 32 + b"\n"
+    alone = [line for line in instructions(files["Dockerfile"].decode()) if line[0] == "RUN"]
+    assert len(alone) == 1 and alone[0] in instructions(dockerfile(of_conda(samples.lock())))
+
+
+def test_packages_are_installed_turn_by_turn_and_a_failure_ends_it(tmp_path: Path) -> None:
+    made = plan.make_plan(samples.lock(), KNOWN, [base()])
+    (step,) = [
+        text for keyword, text in instructions(render.render_shell(made, turns=3, conda=False)["Dockerfile"].decode()) if keyword == "RUN"
+    ]
+    for turn in "123":
+        (tmp_path / f"debs/{turn}").mkdir(parents=True)
+        for name in ("b", "a"):
+            (tmp_path / f"debs/{turn}/{name}.deb").touch()
+    tmp_path.joinpath("dpkg").write_text(f'#!/bin/sh\necho "$DEBIAN_FRONTEND $@" >> {tmp_path}/log\ncase $2 in */2/*) exit 1;; esac\n')
+    tmp_path.joinpath("dpkg").chmod(0o755)
+    script = step.partition("target=/tmp/debs ")[2].replace("/tmp/debs", f"{tmp_path}/debs")
+    done = subprocess.run(["/bin/sh", "-c", script], env={"PATH": str(tmp_path)})
+    assert done.returncode == 1
+    files = [f"noninteractive --install {tmp_path}/debs/{turn}/a.deb {tmp_path}/debs/{turn}/b.deb" for turn in "12"]
+    assert tmp_path.joinpath("log").read_text().splitlines() == files
+
+
+def test_a_base_that_is_no_name_is_no_base_of_those_steps_either() -> None:
+    made = plan.make_plan(samples.lock(), KNOWN, [base()])
+    with pytest.raises(PlanError, match="not an image reference"):
+        render.render_shell(replace(made, base=Base(reference="x\nRUN evil", family="other")), turns=1, conda=False)
 
 
 # ---- untrusted text

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from envsnap import catalog, plan
 from envsnap.model.base import Base, BaseInventory, ImageConfig
 from envsnap.model.image import Foretold
+from envsnap.model.layers import ShellStep
 from envsnap.model.plan import BuildPlan
 from envsnap.report import text
 from envsnap.report.plan import document, rendered_screen, screen
@@ -83,3 +84,11 @@ def test_the_captured_driver_is_told_on_the_screen() -> None:
     (base,) = plan.candidate_references(lock, known, None)
     made = plan.make_plan(lock, known, [base])
     assert "driver 580.159.04" in screen(made, UNKNOWN) and "580.159.04" not in made.base_reason
+
+
+def test_what_docker_does_is_told_with_its_reason() -> None:
+    step = ShellStep(kind="apt-install", because="fontconfig-config: its postinst asks")
+    (row,) = [line.split(maxsplit=1) for line in screen(planned(), replace(UNKNOWN, by_docker=(step,))).splitlines() if "Docker" in line]
+    assert row == ["Docker", "does apt-install, which needs a shell: fontconfig-config: its postinst asks"]
+    assert document(planned(), replace(UNKNOWN, by_docker=(step,)))["by_docker"] == [{"kind": "apt-install", "because": step.because}]
+    assert "Docker" not in screen(planned(), UNKNOWN) and document(planned(), UNKNOWN)["by_docker"] == []
