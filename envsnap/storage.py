@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import io
 import os
-import re
 import secrets
 import shutil
 import tempfile
@@ -21,13 +20,14 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
 import msgspec
 
 from envsnap.errors import InputError, TargetError
+from envsnap.model.kinds import DIGEST
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 T = TypeVar("T")
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_PIECE_BYTES = 1 << 20  # read, hashed or copied at a time
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h
 
 
@@ -211,7 +211,7 @@ class BlobStore:
 
     def path(self, digest: str) -> Path:
         """Where a blob lies. Raises InputError for anything but "sha256:<64 hex digits>"."""
-        if not _DIGEST.match(digest):
+        if not DIGEST.match(digest):
             raise InputError(f"not a digest: {digest!r}")
         return self.root / "sha256" / digest.removeprefix("sha256:")
 
@@ -267,7 +267,7 @@ class BlobStore:
             place.parent.mkdir(parents=True, exist_ok=True)
             with place.open("wb") as file:
                 writer = BlobWriter(file)
-                shutil.copyfileobj(source, writer, 1 << 20)
+                shutil.copyfileobj(source, writer, _PIECE_BYTES)
             if writer.hash.hexdigest() != digest.removeprefix("sha256:"):
                 place.unlink()
                 raise self._changed(digest)
@@ -346,7 +346,7 @@ class BlobStore:
         """
         sha256 = hashlib.sha256()
         with self._open(digest) as file:
-            while piece := file.read(1 << 20):
+            while piece := file.read(_PIECE_BYTES):
                 sha256.update(piece)
                 yield piece
         if sha256.hexdigest() != digest.removeprefix("sha256:"):
@@ -369,7 +369,7 @@ class BlobStore:
 
 def _sha256_of(file: BinaryIO) -> str:
     sha256 = hashlib.sha256()
-    while piece := file.read(1 << 20):
+    while piece := file.read(_PIECE_BYTES):
         sha256.update(piece)
     return sha256.hexdigest()
 

@@ -19,9 +19,9 @@ ALLOWED: dict[str, set[str]] = {
     "progress": set(),
     "redaction": {"guest"},  # rules that hold on both sides are written where both can read them
     "model": {"errors"},
-    "oci": {"errors"},
+    "oci": {"errors", "model"},
     "process": {"errors"},
-    "storage": {"errors"},
+    "storage": {"errors", "model"},
     "target": {"process"},
     "archive": {"errors", "storage"},
     "carry": {"errors", "archive", "target"},

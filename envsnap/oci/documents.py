@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from envsnap.errors import EngineError
+from envsnap.model.kinds import DIGEST
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -31,7 +31,6 @@ CONFIG_OF = {OCI_MANIFEST: OCI_CONFIG, DOCKER_MANIFEST: DOCKER_CONFIG}
 EMPTY = b"{}"
 """Content of the config of an artifact that has none (OCI image specification 1.1, `application/vnd.oci.empty.v1+json`)."""
 
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _MAX_SIZE = 1 << 50  # of one blob; more is no honest size
 
 

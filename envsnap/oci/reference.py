@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from envsnap.errors import UsageError
+from envsnap.model.kinds import DIGEST
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -59,7 +59,7 @@ def parse_reference(text: str) -> Reference:
         and len(repository) <= _REPOSITORY_LIMIT
         and not _IMAGE_ID.match(rest)
         and (_TAG.match(tag) if tag else digest)
-        and (_DIGEST.match(digest) if "@" in text else True)
+        and (DIGEST.match(digest) if "@" in text else True)
     )
     if not valid:
         raise UsageError(f"{text!r} is not the name of an image", hint="HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:…")
@@ -68,7 +68,7 @@ def parse_reference(text: str) -> Reference:
 
 def is_id(text: str) -> bool:
     """Whether it is a digest that stands for an image where it is, as engines take it: with "sha256:" or without."""
-    return bool(_DIGEST.match(text) or _IMAGE_ID.match(text))
+    return bool(DIGEST.match(text) or _IMAGE_ID.match(text))
 
 
 def require_tag(text: str) -> Reference:

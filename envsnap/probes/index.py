@@ -18,6 +18,7 @@ from packaging.tags import Tag, parse_tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from envsnap.model.kinds import DIGEST
 from envsnap.probes.pages import ListedFile, Location, NoProject, Pages, Unanswered, index_label
 from envsnap.probes.tree import hash_file
 from envsnap.probes.wheel_ends import WheelEnds
@@ -27,7 +28,6 @@ from envsnap.storage import write_file
 
 _THREADS = 12
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +241,7 @@ def _read_digest(kept: Path) -> str:
         known = kept.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
-    return known if _DIGEST.match(known) else ""
+    return known if DIGEST.match(known) else ""
 
 
 def published(file: ListedFile, location: Location) -> Answer:

@@ -22,7 +22,8 @@ from pathlib import Path
 import msgspec
 
 from envsnap.errors import TargetError
-from envsnap.oci.documents import DIGEST, Config
+from envsnap.model.kinds import DIGEST
+from envsnap.oci.documents import Config
 from envsnap.progress import Progress
 from envsnap.rootless import inside
 from envsnap.rootless.inside import LeadsNowhere
