@@ -106,4 +106,4 @@ def command(
             prefix=prefix,
         )
     image = assembled.tell(made, locked, lock, request, sources, console, otherwise=otherwise)
-    console.answer(report.screen(made, image), report.document(made, image))
+    console.answer(f"{report.screen(made, image)}\n\nnext: {planning.as_build()}", report.document(made, image))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from envsnap import redaction
 from envsnap.cli.registry_options import registry_options
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_TYPED = ParameterSource.COMMANDLINE
+_SET = (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 
 
 def plan_options(function: F) -> F:
@@ -125,6 +129,31 @@ def source_options(function: F) -> F:
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def as_build() -> str:
+    """The build of what this command planned, as it is typed: with what was said here that build knows, too, and is not told already."""
+    from envsnap.cli import main
+    from envsnap.cli.build import command as build
+
+    context = click.get_current_context()
+    known = {parameter.name for parameter in build.params} - main.SHARED
+    words = ["envsnap", "build"]
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        said = source is _TYPED or (source in _SET and not parameter.envvar)  # a setting is plan's own, unless its variable is everybody's
+        if said and parameter.name in known:
+            words += _words(parameter, context.params[parameter.name])
+    return shlex.join(words)
+
+
+def _words(parameter: click.Parameter, value: Any) -> list[str]:
+    if isinstance(parameter, click.Argument):
+        return [str(value)]
+    if isinstance(parameter, click.Option) and parameter.is_flag:
+        return [(parameter.opts if value else parameter.secondary_opts)[0]]
+    values = value if isinstance(value, tuple) else (value,)
+    return [word for one in values for word in (parameter.opts[0], redaction.text(str(one)))]
 
 
 def _assignment(text: str) -> tuple[str, str]:

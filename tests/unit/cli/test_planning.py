@@ -1,0 +1,40 @@
+"""What plan says to type next is what was planned."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from envsnap.cli import build, main, plan, planning
+
+
+@pytest.mark.parametrize(
+    ("words", "following"),
+    [
+        (["lockfiles/yolo.yaml"], "lockfiles/yolo.yaml"),
+        (["lock.yaml", "--base", "slim", "--fetch", "--no-installed", "--json"], "lock.yaml --base slim"),
+        (["--no-pyc", "--env", "A=b c", "--env", "C=1", "my lock.yaml"], "--no-pyc --env 'A=b c' --env C=1 'my lock.yaml'"),
+        (["lock.yaml", "--apt-mirror", "https://me:secret@mirror.example.com/debian"], "--apt-mirror"),
+    ],
+)
+def test_build_gets_what_was_typed(words: list[str], following: str) -> None:
+    with plan.command.make_context("plan", words.copy()):
+        said = planning.as_build()
+    assert "secret" not in said
+    if following != "--apt-mirror":
+        assert sorted(said.split()) == sorted(f"envsnap build {following}".split())
+
+
+def test_a_setting_of_plan_is_none_of_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVSNAP_PLAN_BASE", "slim")
+    monkeypatch.setenv("ENVSNAP_APT_MIRROR", "https://mirror.example.com/debian")  # build reads that one, too
+    group = click.Context(main.group, info_name="envsnap", auto_envvar_prefix="ENVSNAP")
+    with group as parent, plan.command.make_context("plan", ["lock.yaml"], parent=parent):
+        assert planning.as_build() == "envsnap build lock.yaml --base slim"
+
+
+def test_build_takes_what_it_is_told() -> None:
+    with plan.command.make_context("plan", ["lock.yaml", "--no-source", "--base", "slim", "--no-pyc"]):
+        _, _, *words = planning.as_build().split()
+    with build.command.make_context("build", words) as context:
+        assert (context.params["no_source"], context.params["base"], context.params["pyc"]) == (True, "slim", False)
