@@ -34,12 +34,12 @@ Advance = Callable[[int], object]
 Write = Callable[[LayerWriter, Advance], None]
 """Writes the content of one layer."""
 Wanted = Callable[[Layer], Literal["no", "here", "elsewhere"]]
-"""Whether the bytes of a layer that is known are needed: to be kept, or to be sent, and then they have to be right."""
+"""Whether the bytes of a layer that is remembered are needed: to be kept, or to be sent, and then they have to be right."""
 
 
 class OnLayer(Protocol):
     def __call__(self, layer: Layer, *, made: bool) -> None:
-        """A layer is there. Args: made: just now; False for one that is known from an earlier time."""
+        """A layer is there. Args: made: just now; False for one that is remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class _Remembered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def recall(plan: LayerPlan, cache: Path) -> tuple[Layer | None, ...]:
-    """The layers of a plan as far as they are known without making them."""
+    """The layers of a plan as far as they are remembered, and need not be made to be known."""
     return tuple(_recall(layer, recipe(layer, plan.layout), cache) for layer in plan.layers)
 
 
@@ -99,12 +99,12 @@ def make_layers(
     ):
 
         def find(index: int) -> Layer | None:
-            known = _recall(plan.layers[index], names[index], shop.cache)
-            if known is None or not _is_at_hand(known, shop.store, wanted(known)):
+            remembered = _recall(plan.layers[index], names[index], shop.cache)
+            if remembered is None or not _is_at_hand(remembered, shop.store, wanted(remembered)):
                 return None
             task.advance(_work(plan.layers[index]))
-            on_layer(known, made=False)
-            return known
+            on_layer(remembered, made=False)
+            return remembered
 
         def make(index: int) -> Layer:
             made = _make(plan.layers[index], names[index], plan.layout, shop, task, ended)
@@ -167,11 +167,11 @@ def _make(layer: AnyLayer, name: str, layout: Layout, shop: Workshop, task: Task
             raise
         diff_id, _ = writer.finish()
     made = Layer(digest=blob.digest, diff_id=diff_id, size_bytes=blob.size, made_by=title(layer))
-    known = _recall(layer, name, shop.cache)
-    if known is not None and known != made:
+    remembered = _recall(layer, name, shop.cache)
+    if remembered is not None and remembered != made:
         raise EngineError(
             f"{title(layer)}: the layer is not what it was the last time",
-            why=f"{made.digest[:19]}, and {known.digest[:19]} was remembered",
+            why=f"{made.digest[:19]}, and {remembered.digest[:19]} was remembered",
             hint="envsnap cache prune --layers   forgets what was remembered; two digests of one recipe are a fault worth a report",
         )
     task.advance(left)
@@ -211,8 +211,10 @@ def _write_wheel(wheel: PlannedWheel, layout: Layout, shop: Workshop, writer: La
 
 
 def _recall(layer: AnyLayer, name: str, cache: Path) -> Layer | None:
-    kept = read_note(_place(name, cache), _Remembered)
-    return None if kept is None else Layer(digest=kept.digest, diff_id=kept.diff_id, size_bytes=kept.size_bytes, made_by=title(layer))
+    remembered = read_note(_place(name, cache), _Remembered)
+    if remembered is None:
+        return None
+    return Layer(digest=remembered.digest, diff_id=remembered.diff_id, size_bytes=remembered.size_bytes, made_by=title(layer))
 
 
 def _place(name: str, cache: Path) -> Path:

@@ -144,7 +144,7 @@ def gather(
     )
 
 
-def known(gathered: Gathered, sources: Sources) -> Image | None:
+def predicted(gathered: Gathered, sources: Sources) -> Image | None:
     """The image, if all of its layers were made before."""
     if gathered.pending:
         return None
@@ -237,7 +237,7 @@ def assemble(
     Raises:
         EngineError: it is not the image that was foretold. InputError: a wheel is not what the lock says.
     """
-    prepared, foretold = gathered.prepared, known(gathered, sources)
+    prepared, foretold = gathered.prepared, predicted(gathered, sources)
     for layer in prepared.below:
         if wanted(layer) == "elsewhere" and sources.store.drop_damaged(layer.digest):
             what = "what the cache kept of the layers that Docker made was damaged"

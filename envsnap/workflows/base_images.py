@@ -1,4 +1,4 @@
-"""A base's manifest and config, kept from one time to the next: 2 KB, by which an image can be told without its registry."""
+"""A base's manifest and config, remembered from one time to the next: 2 KB, by which an image can be told without its registry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Pointer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def find(base: Base, machine: str, registry: Registry | None, store: BlobStore, cache: Path) -> BaseImage | Unknown:
-    """The base's manifest and config: as kept from an earlier time, else from its registry.
+    """The base's manifest and config: as remembered from an earlier time, else from its registry.
 
     Args:
         registry: None to ask nobody.
@@ -40,43 +40,43 @@ def find(base: Base, machine: str, registry: Registry | None, store: BlobStore, 
         return Unknown(
             because="only an engine has the base: what its layers are in a registry is not known", hint="push the base, or --engine docker"
         )
-    known = _known(base.digest, machine, store, cache)
-    if known is None:
+    found = _recall(base.digest, machine, store, cache)
+    if found is None:
         if base.is_made_here:
             return Unknown(because="the base was never made from its packages here", hint="--fetch makes it")
         if registry is None:
             return Unknown(because="the base was never looked up", hint="without --offline its registry is asked")
-        known = registry.image(with_digest(base.reference, base.digest), machine=machine)
-        _keep(*known, base.digest, machine, store, cache)
-    manifest, config = known
+        found = registry.image(with_digest(base.reference, base.digest), machine=machine)
+        _remember(*found, base.digest, machine, store, cache)
+    manifest, config = found
     reference = "" if base.is_made_here else base.reference  # its layers are in the store then
     return BaseImage(config=config, manifest=manifest, reference=reference)
 
 
-def _known(digest: str, machine: str, store: BlobStore, cache: Path) -> tuple[Manifest, Config] | None:
-    """As kept; None where they were not, or are damaged."""
-    kept = read_note(_pointer(digest, machine, cache), _Pointer)
-    if kept is None:
+def _recall(digest: str, machine: str, store: BlobStore, cache: Path) -> tuple[Manifest, Config] | None:
+    """As remembered; None where they were not, or are damaged."""
+    remembered = read_note(_pointer(digest, machine, cache), _Pointer)
+    if remembered is None:
         return None
-    what = "cannot read a base that was kept"
+    what = "cannot read a remembered base"
     try:
-        manifest = read_manifest(store.read(kept.manifest), kept.media_type, what=what)
-        config = read_config(store.read(kept.config), what=what)
+        manifest = read_manifest(store.read(remembered.manifest), remembered.media_type, what=what)
+        config = read_config(store.read(remembered.config), what=what)
     except (InputError, EngineError):
         return None
     return (manifest, config) if isinstance(manifest, Manifest) else None
 
 
-def keep(manifest: Manifest, config: Config, machine: str, store: BlobStore, cache: Path) -> None:
+def remember(manifest: Manifest, config: Config, machine: str, store: BlobStore, cache: Path) -> None:
     """Have `find` know a base that was made here."""
-    _keep(manifest, config, manifest.digest, machine, store, cache)
+    _remember(manifest, config, manifest.digest, machine, store, cache)
 
 
-def _keep(manifest: Manifest, config: Config, digest: str, machine: str, store: BlobStore, cache: Path) -> None:
+def _remember(manifest: Manifest, config: Config, digest: str, machine: str, store: BlobStore, cache: Path) -> None:
     store.put(manifest.raw)
     store.put(config.raw)
-    kept = _Pointer(manifest=manifest.digest, media_type=manifest.media_type, config=config.digest)
-    write_note(_pointer(digest, machine, cache), kept)
+    pointer = _Pointer(manifest=manifest.digest, media_type=manifest.media_type, config=config.digest)
+    write_note(_pointer(digest, machine, cache), pointer)
 
 
 def _pointer(digest: str, machine: str, cache: Path) -> Path:

@@ -33,7 +33,7 @@ class Sources:
         pinned: reference -> digest that an earlier plan resolved it to.
         pull: bring the base into the engine when it is not there: a build needs it anyway.
         refresh: what the tag names now, whatever an earlier plan or the engine's copy says.
-        offline: no registry is asked; what was kept of an image speaks for it.
+        offline: no registry is asked; what is remembered of an image speaks for it.
         fetch: read what is in the base that is best, layers and all, where that was never done.
         packages: of distributions, for bases that are made of them; pins: directory where what they came down to is kept.
     """
@@ -77,14 +77,14 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
             inventory=_inventory(image, named, sources),
         )
     base = Base(reference=reference, family=family, digest=digest, release=release)
-    kept = _kept(base, sources)
-    if isinstance(kept, Base):
-        return kept
+    remembered = _recall(base, sources)
+    if isinstance(remembered, Base):
+        return remembered
     if sources.offline:
         if family == "other":
             hint = "once without --offline, then it is kept; what is kept can be named by its digest: --base NAME@sha256:…"
-            raise EngineError(f"cannot look up {reference} offline", why=kept.because, hint=hint)
-        return replace(base, unknown_because=f"offline, and {kept.because}")
+            raise EngineError(f"cannot look up {reference} offline", why=remembered.because, hint=hint)
+        return replace(base, unknown_because=f"offline, and {remembered.because}")
     try:
         found = sources.registry.resolve(named, machine=sources.machine)
     except EngineError as error:
@@ -92,19 +92,19 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
             raise
         why = f"{error.what}: {error.why}" if error.why else error.what
         return replace(base, unknown_because=why)
-    inventory = inventories.known(found.config_digest, sources.cache)
+    inventory = inventories.recall(found.config_digest, sources.cache)
     return replace(base, digest=digest or found.digest, config=found.config, inventory=inventory)
 
 
-def _kept(base: Base, sources: Sources) -> Base | Unknown:
-    """What earlier builds kept of a base: what has its digest is what it was."""
+def _recall(base: Base, sources: Sources) -> Base | Unknown:
+    """What is remembered of a base from earlier builds: what has its digest is what it was."""
     if base.digest is None:
         return Unknown(because="which image that names was never pinned here")
     found = base_images.find(base, sources.machine, None, BlobStore(sources.cache / "blobs"), sources.cache)
     if isinstance(found, Unknown):
         return found
     size = sum(layer.size for layer in found.manifest.layers) if found.manifest is not None else None
-    inventory = inventories.known(found.config.digest, sources.cache)
+    inventory = inventories.recall(found.config.digest, sources.cache)
     return replace(base, config=image_config(found.config, size), inventory=inventory)
 
 
@@ -145,5 +145,5 @@ def digest_at(image: EngineImage, reference: str) -> str | None:
 
 def _inventory(image: EngineImage, named: str, sources: Sources) -> BaseInventory | None:
     if sources.engine is None:
-        return inventories.known(image.config_digest, sources.cache)
+        return inventories.recall(image.config_digest, sources.cache)
     return inventories.enough(named, image, engine=sources.engine, cache=sources.cache)

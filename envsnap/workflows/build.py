@@ -179,7 +179,7 @@ def _assemble(
         push=request.tags if request.push else (),
         engine=engine,
         store=request.lands and engine is None,
-        foretold=assembled.known(gathered, sources),
+        foretold=assembled.predicted(gathered, sources),
     )
     new: list[Layer] = []
 

@@ -64,7 +64,7 @@ def inspect(reference: str, places: Places, progress: Progress, *, deep: bool) -
     if (stored := lookup.here(reference, places.registry, places.cache)) is not None:
         return _stored(stored, reference, release, places, progress, deep=deep)
     found = places.registry.resolve(reference, machine=places.machine)
-    inventory = inventories.known(found.config_digest, places.cache)
+    inventory = inventories.recall(found.config_digest, places.cache)
     if deep and (inventory is None or not inventory.complete):
         manifest, config = places.registry.image(with_digest(reference, found.manifest_digest), machine=places.machine)
         whole = BaseImage(config=config, manifest=manifest, reference=reference)
@@ -82,7 +82,7 @@ def inspect(reference: str, places: Places, progress: Progress, *, deep: bool) -
 def _stored(image: Image, reference: str, release: Release | None, places: Places, progress: Progress, *, deep: bool) -> Inspected:
     """Of what envsnap's own store has."""
     manifest, config = image.manifest, image.config
-    inventory = inventories.known(config.digest, places.cache)
+    inventory = inventories.recall(config.digest, places.cache)
     if deep and manifest is not None and (inventory is None or not inventory.complete):
         whole = BaseImage(config=config, manifest=manifest, reference=reference)
         source = source_of(image, places.cache, places.registry)

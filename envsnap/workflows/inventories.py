@@ -34,7 +34,7 @@ class Sources(Protocol):
     def offline(self) -> bool: ...
 
 
-def known(config: str, cache: Path) -> BaseInventory | None:
+def recall(config: str, cache: Path) -> BaseInventory | None:
     """What is remembered of the image with that config; it may not be complete. Its blobs count as used just now."""
     found = remembered.recall(config, cache)
     if found is None:
@@ -52,7 +52,7 @@ def enough(reference: str, image: EngineImage, *, engine: Engine, cache: Path) -
     Raises:
         EngineError: it has no shell, or the engine fails.
     """
-    found = known(image.config_digest, cache)
+    found = recall(image.config_digest, cache)
     if found is None:
         made = engine.inventory(reference)
         found = remembered.remember(made, config=image.config_digest, reference=reference, cache=cache).inventory
@@ -65,7 +65,7 @@ def complete(base: Base, image: BaseImage, sources: Sources, progress: Progress)
     Raises:
         EngineError: the engine or the registry fails, or has other layers than the config says. InputError: a layer is refused.
     """
-    found = known(image.config.digest, sources.cache)
+    found = recall(image.config.digest, sources.cache)
     if found is not None and found.complete:
         return found
     if not sources.fetch:

@@ -68,7 +68,7 @@ def prepare(
     Raises:
         PlanError: the base leaves no room for the layers.
     """
-    known = Ingredients(
+    ingredients = Ingredients(
         wheels=wheels,
         inventory=inventory,
         base=onto or base.config.digest,
@@ -80,19 +80,19 @@ def prepare(
     change = RunConfig(
         env={step.name: step.value for step in made.steps if isinstance(step, SetEnv)}, labels=made.labels, workdir=made.workdir
     )
-    identity = _identity(made, known, base, below)
-    return Prepared(identity=identity, base=base, layers=lay_out(made, lock, known), change=change, below=tuple(below))
+    identity = _identity(made, ingredients, base, below)
+    return Prepared(identity=identity, base=base, layers=lay_out(made, lock, ingredients), change=change, below=tuple(below))
 
 
-def _identity(made: BuildPlan, known: Ingredients, base: BaseImage, below: Sequence[Layer]) -> str:
+def _identity(made: BuildPlan, ingredients: Ingredients, base: BaseImage, below: Sequence[Layer]) -> str:
     document = {
         "format": FORMAT,
         "steps": [plain(msgspec.structs.replace(step, reason="")) for step in made.steps],
         "run": [dict(made.labels), made.workdir],
-        "base": [base.config.digest, known.base, [layer.diff_id for layer in below]],
-        "inventory": [known.inventory.python, known.inventory.python_path, plain(known.inventory.directories.get("opt"))],
-        "lock": known.lock,
-        "system": [plain(one) for one in known.system],
+        "base": [base.config.digest, ingredients.base, [layer.diff_id for layer in below]],
+        "inventory": [ingredients.inventory.python, ingredients.inventory.python_path, plain(ingredients.inventory.directories.get("opt"))],
+        "lock": ingredients.lock,
+        "system": [plain(one) for one in ingredients.system],
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
@@ -104,11 +104,11 @@ def wheels_of(plan: LayerPlan) -> tuple[PlannedWheel, ...]:
 def predict(prepared: Prepared, cache: Path) -> Image | Unknown:
     """The image, if every layer of it was made before, here or where the cache came from."""
     layers = recall(prepared.layers, cache)
-    known = [layer for layer in layers if layer is not None]
-    if len(known) < len(layers):
-        missing = len(layers) - len(known)
+    remembered = [layer for layer in layers if layer is not None]
+    if len(remembered) < len(layers):
+        missing = len(layers) - len(remembered)
         return Unknown(because=f"{missing} of {len(layers)} layers were never made", hint="plan --fetch makes them")
-    return put_together(prepared.base, (*prepared.below, *known), prepared.change)
+    return put_together(prepared.base, (*prepared.below, *remembered), prepared.change)
 
 
 class _WheelFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,17 +127,17 @@ def wheel_facts(hashes: Iterable[str], wheels: Wheels, cache: Path) -> dict[str,
 
 def _facts(sha256: str, wheels: Wheels, cache: Path) -> tuple[int, int] | None:
     place = cache / "wheels" / f"{sha256}.json"
-    kept = read_note(place, _WheelFacts)
-    if kept is None:
+    facts = read_note(place, _WheelFacts)
+    if facts is None:
         path = wheels.checked(sha256)
         if path is None:
             return None
         with path.open("rb") as file:
             members = read_archive(file, path.name).members
             sources = sum(member.size for member in members if member.name.endswith(".py"))
-            kept = _WheelFacts(size_bytes=path.stat().st_size, source_bytes=sources)
-        write_note(place, kept)
-    return kept.size_bytes, kept.source_bytes
+            facts = _WheelFacts(size_bytes=path.stat().st_size, source_bytes=sources)
+        write_note(place, facts)
+    return facts.size_bytes, facts.source_bytes
 
 
 def said_facts(hashes: Iterable[str], ends: WheelEnds) -> dict[str, tuple[int, int]]:

@@ -7,7 +7,6 @@ Such layers are never the same twice: scripts run, and files get the time. So th
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from envsnap.model.plan import BuildPlan
 from envsnap.oci.image import BaseImage, Layer
 from envsnap.plan.shell import recipe, title
 from envsnap.progress import Progress
-from envsnap.storage import BlobStore, read_note, write_note
+from envsnap.storage import BlobStore, read_note, touch, write_note
 from envsnap.workflows import by_docker, inventories
 from envsnap.workflows.build_request import BuildRequest
 from envsnap.workflows.engine_layers import take_layers
@@ -50,7 +49,7 @@ class Done:
     inventory: BaseInventory
 
 
-class _Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     digest: Digest
     diff_id: Digest
     size_bytes: int
@@ -60,23 +59,24 @@ class _Remembered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What steps came down to."""
 
     config: Digest
-    layers: tuple[_Kept, ...]
+    layers: tuple[_Layer, ...]
 
 
 def recall(steps: ShellSteps, cache: Path) -> Done | None:
-    """What an engine made of these steps before; None where that is not known, or not whole any more."""
+    """What an engine made of these steps before; None where that is not remembered, or not whole any more."""
     place, store = _place(steps, cache), BlobStore(cache / "blobs")
-    kept = read_note(place, _Remembered)
-    if kept is None or any(store.size(layer.digest) != layer.size_bytes for layer in kept.layers):
+    remembered = read_note(place, _Remembered)
+    for layer in remembered.layers if remembered is not None else ():
+        store.touch(layer.digest)  # before it is looked for: nobody is to free it from here on
+    if remembered is None or any(store.size(layer.digest) != layer.size_bytes for layer in remembered.layers):
         return None
-    inventory = inventories.known(kept.config, cache)
+    inventory = inventories.recall(remembered.config, cache)
     if inventory is None or not inventory.complete:
         return None
-    with contextlib.suppress(OSError):
-        os.utime(place)  # used just now: it cannot be made again as it was
+    touch(place)  # it cannot be made again as it was
     made_by = title(steps)
-    layers = (Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, made_by=made_by) for one in kept.layers)
-    return Done(config=kept.config, layers=tuple(layers), inventory=inventory)
+    layers = (Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, made_by=made_by) for one in remembered.layers)
+    return Done(config=remembered.config, layers=tuple(layers), inventory=inventory)
 
 
 def do(
@@ -115,8 +115,8 @@ def do(
         image = engine.build(context, inputs, progress)
     layers = _layers(steps, image, base, engine, cache, progress)
     inventories.of_engine(image.image_id, engine=engine, cache=cache, progress=progress, name=tag)
-    kept = tuple(_Kept(digest=layer.digest, diff_id=layer.diff_id, size_bytes=layer.size_bytes) for layer in layers)
-    write_note(_place(steps, cache), _Remembered(config=image.config_digest, layers=kept))
+    found = tuple(_Layer(digest=layer.digest, diff_id=layer.diff_id, size_bytes=layer.size_bytes) for layer in layers)
+    write_note(_place(steps, cache), _Remembered(config=image.config_digest, layers=found))
 
 
 @contextlib.contextmanager

@@ -160,7 +160,7 @@ class Packages:
                 hint="--refresh-base takes it as it is now",
             )
         config = image_config(image.config, sum(layer.size for layer in image.manifest.layers))
-        base_images.keep(image.manifest, image.config, machine, self._store, self._cache)
+        base_images.remember(image.manifest, image.config, machine, self._store, self._cache)
         return replace(base, digest=image.manifest.digest, config=config, inventory=self._inventory(base.reference, image, config))
 
     def _base_image(self, plan: SystemPlan, archive: Archive) -> Image | None:
@@ -208,7 +208,7 @@ class Packages:
         return sum(len(plan.packages) for plan in plans)
 
     def _inventory(self, reference: str, image: Image, config: ImageConfig) -> BaseInventory:
-        if (known := inventories.known(image.config.digest, self._cache)) is not None and known.complete:
+        if (known := inventories.recall(image.config.digest, self._cache)) is not None and known.complete:
             return known
         layer, path = image.layers[0], self._store.path(image.layers[0].digest)
         source = LayerSource(name=f"the layer of {reference}", diff_id=layer.diff_id, open=lambda: from_file(path)(0))

@@ -146,5 +146,5 @@ def test_what_was_read_travels(debian_base: str, debian: tuple[BaseInventory, Pa
     assert known is not None
     export(known, cache, tmp_path / "debian.inventory")
     assert load(tmp_path / "debian.inventory", tmp_path / "there").inventory == read
-    assert inventories.known(config, tmp_path / "there") == read
+    assert inventories.recall(config, tmp_path / "there") == read
     assert all(BlobStore(tmp_path / "there/blobs").read(digest) for digest in blobs_of(read))

@@ -119,7 +119,7 @@ def test_an_engine_that_has_the_base_comes_first_and_says_the_same(tmp_path: Pat
     sources = Sources(tmp_path / "engine", FakeEngine(digest))
     found = inventories.complete(base(in_engine=True), image(), sources, SILENT)
     assert found == inventories.complete(base(), image(), Sources(tmp_path / "registry"), SILENT)
-    assert (sources.fake_registry.asked, inventories.known(digest, tmp_path / "engine")) == ([], found)
+    assert (sources.fake_registry.asked, inventories.recall(digest, tmp_path / "engine")) == ([], found)
 
 
 def test_an_engine_that_has_another_image_under_that_name_is_not_asked(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_manifest_that_does_not_belong_to_its_config_is_refused(tmp_path: Path
     for config in (config_of(LAYERS[0]), config_of(*reversed(LAYERS))):
         with pytest.raises(EngineError, match="cannot read what is in"):
             inventories.complete(base(), image(config), Sources(tmp_path), SILENT)
-        assert inventories.known(config.digest, tmp_path) is None
+        assert inventories.recall(config.digest, tmp_path) is None
 
 
 def test_an_engine_without_the_image_says_so(tmp_path: Path) -> None:
