@@ -39,12 +39,17 @@ def bounded_cache(console: Console) -> Iterator[Path]:
     from envsnap.report.text import size
     from envsnap.workflows import cache as workflow
 
-    file = (click.get_current_context().find_root().default_map or {}).get("cache", {})
-    limit = _bytes(os.environ.get(_VARIABLE) or str(file.get("max_size", _AUTO)), hint="cache.max-size")
+    limit = _setting()
     yield (place := cache_directory())
     freed = workflow.hold_to(place, limit, now=time.time()) if limit is not None else 0
     if freed:
         console.note(f"freed {size(freed)} of the cache, what was not used for longest: it is held to {size(limit)} (cache.max-size)")
+
+
+def _setting() -> int | None:
+    """The setting `cache.max-size`, in bytes; None for no bound."""
+    file = (click.get_current_context().find_root().default_map or {}).get("cache", {})
+    return _bytes(os.environ.get(_VARIABLE) or str(file.get("max_size", _AUTO)), hint="cache.max-size")
 
 
 def _given(name: str) -> bool:
@@ -94,8 +99,8 @@ def command(console: Console, action: str, layers: bool, wheels: bool, older: in
     if action == "show":
         if any(_given(name) for name in ("layers", "wheels", "older", "max_size")):
             raise UsageError("envsnap cache show frees nothing", hint="envsnap cache prune")
-        state = workflow.show(place)
-        console.answer(report.screen(state), report.document(state))
+        state, limit = workflow.show(place), _setting()
+        console.answer(report.screen(state, limit), report.document(state) | {"max_bytes": limit})
         return
     kinds = [kind for kind, asked in ((workflow.LAYERS, layers), (workflow.WHEELS, wheels)) if asked]
     if older is None and max_size is None and not kinds:

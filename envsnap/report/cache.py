@@ -8,11 +8,13 @@ from envsnap.model.cache import CacheState
 from envsnap.report.text import columns, plural, size
 
 
-def screen(state: CacheState) -> str:
+def screen(state: CacheState, limit: int | None) -> str:
+    """What is kept. Args: limit: bytes that the cache is held to; None for no bound."""
     if not state.kinds:
         return f"{state.directory}\n  nothing is kept"
     rows = [(kept.kind, f"{kept.entries:,}", size(kept.bytes)) for kept in state.kinds]
-    return "\n".join([state.directory, *columns([*rows, ("all", "", size(state.bytes))], right=frozenset({1, 2}))])
+    rows += [("all", "", size(state.bytes)), ("held to", "", size(limit) if limit is not None else "no size")]
+    return "\n".join([state.directory, *columns(rows, right=frozenset({1, 2}))])
 
 
 def pruned_screen(freed: CacheState, left: CacheState) -> str:
