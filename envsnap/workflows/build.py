@@ -86,8 +86,10 @@ def build(
         raise _not_by_layers_alone(needs_shell.said(gathered.shell.steps))
     if gathered.shell is None or not gathered.pending:
         return _assemble(gathered, context, lock, lock_file, request, sources, progress, started)
-    with shell.named(gathered.shell, lock, engine):
-        gathered = _with_shell(gathered.shell, gathered.prepared.base, context, lock, lock_file, request, engine, sources, progress)
+    with shell.named(lock, engine) as tag:
+        gathered = _with_shell(
+            gathered.shell, gathered.prepared.base, context, lock, lock_file, request, engine, sources, progress, tag=tag
+        )
         return _assemble(gathered, context, lock, lock_file, request, sources, progress, started, fresh=True)
 
 
@@ -118,6 +120,8 @@ def _with_shell(
     engine: DockerEngine,
     sources: Sources,
     progress: Progress,
+    *,
+    tag: str,
 ) -> Gathered:
     """All that the image is made from, once Docker did the steps that need a shell.
 
@@ -130,7 +134,7 @@ def _with_shell(
     except EngineError as error:
         raise EngineError(error.what, why=f"{error.why}; Docker is needed for {why}", hint=error.hint) from error
     progress.note(f"Docker does what needs a shell, and all else is assembled upon it: {why}")
-    shell.do(steps, context.plan, lock, base, request, engine, sources.packages, sources.cache, progress)
+    shell.do(steps, context.plan, lock, base, request, engine, sources.packages, sources.cache, progress, tag=tag)
     found = assembled.gather(context.plan, lock, lock_file, sources, progress)
     if isinstance(found, Unknown) or found.pending:
         because = found.because if isinstance(found, Unknown) else "the cache lost it meanwhile"

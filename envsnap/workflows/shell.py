@@ -7,6 +7,7 @@ Such layers are never the same twice: scripts run, and files get the time. So th
 from __future__ import annotations
 
 import contextlib
+import secrets
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from envsnap.workflows.build_request import BuildRequest
 from envsnap.workflows.engine_layers import take_layers
 from envsnap.workflows.system import Packages
 
-_TAG_DIGITS = 12
+_TAG_BYTES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +90,13 @@ def do(
     packages: Packages,
     cache: Path,
     progress: Progress,
+    *,
+    tag: str,
 ) -> None:
-    """Have the engine do the steps, and take over what it made; `recall` has it afterwards. To be called within `named`.
+    """Have the engine do the steps, and take over what it made; `recall` has it afterwards.
 
     Args:
-        base: of the plan. packages: those of the steps are fetched where they are not at hand.
+        tag: as `named` gives it. base: of the plan. packages: those of the steps are fetched where they are not at hand.
 
     Raises:
         EngineError: no engine answers, a step fails, or what comes out does not lie on the base.
@@ -102,7 +105,6 @@ def do(
     engine.require(build=True)
     if made.base.is_made_here:
         by_docker.have_base(made.base, engine, cache, progress)
-    tag = _tag(steps, lock)
     with tempfile.TemporaryDirectory(prefix="envsnap-steps-") as scratch:
         context = Path(scratch, f"{lock.name}-steps")
         context.mkdir()
@@ -114,23 +116,24 @@ def do(
         inputs = BuildInputs(tags=(tag,), secrets=request.secrets, platform=by_docker.platform(lock))
         image = engine.build(context, inputs, progress)
     layers = _layers(steps, image, base, engine, cache, progress)
-    inventories.of_engine(image.image_id, engine=engine, cache=cache, progress=progress, name=tag)
+    name = f"{made.base.name} with what Docker made on it"
+    inventories.of_engine(image.image_id, engine=engine, cache=cache, progress=progress, name=name)
     found = tuple(_Layer(digest=layer.digest, diff_id=layer.diff_id, size_bytes=layer.size_bytes) for layer in layers)
     write_note(_place(steps, cache), _Remembered(config=image.config_digest, layers=found))
 
 
 @contextlib.contextmanager
-def named(steps: ShellSteps, lock: EnvLock, engine: DockerEngine) -> Iterator[None]:
-    """While the engine keeps, under a name, what it makes of steps: what is put on them lands there without them being sent."""
+def named(lock: EnvLock, engine: DockerEngine) -> Iterator[str]:
+    """A name under which the engine keeps what it makes of steps while this lasts: what is put on them lands without them being sent.
+
+    No other build has the same name: what one lets go, the other may be reading.
+    """
+    tag = f"envsnap/{lock.name}:steps-{secrets.token_hex(_TAG_BYTES)}"
     try:
-        yield
+        yield tag
     finally:
         with contextlib.suppress(EngineError):
-            engine.untag(_tag(steps, lock))
-
-
-def _tag(steps: ShellSteps, lock: EnvLock) -> str:
-    return f"envsnap/{lock.name}:steps-{recipe(steps)[:_TAG_DIGITS]}"
+            engine.untag(tag)
 
 
 def _layers(

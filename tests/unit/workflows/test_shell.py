@@ -104,10 +104,9 @@ def steps_of(made: BuildPlan) -> ShellSteps:
 def do(engine: FakeEngine, cache: Path, made: BuildPlan | None = None) -> ShellSteps:
     made = made or made_plan()
     steps, packages = steps_of(made), cast("Packages", FakePackages())
-    with shell.named(steps, LOCK, cast("DockerEngine", engine)):
-        shell.do(steps, made, LOCK, BASE, REQUEST, cast("DockerEngine", engine), packages, cache, SILENT)
-        (name,) = engine.names
-        assert name.startswith(f"envsnap/{LOCK.name}:steps-")
+    with shell.named(LOCK, cast("DockerEngine", engine)) as tag:
+        shell.do(steps, made, LOCK, BASE, REQUEST, cast("DockerEngine", engine), packages, cache, SILENT, tag=tag)
+        assert engine.names == {tag} and tag.startswith(f"envsnap/{LOCK.name}:steps-")
     return steps
 
 
@@ -175,6 +174,15 @@ def test_a_layer_that_the_engine_does_not_give_ends_it(tmp_path: Path) -> None:
     assert shell.recall(steps_of(made_plan()), tmp_path) is None and engine.names == set()
 
 
+def test_no_two_builds_share_a_name_in_the_engine(engine: FakeEngine) -> None:
+    names = set()
+    for _ in range(3):
+        with shell.named(LOCK, cast("DockerEngine", engine)) as tag:
+            names.add(tag)
+            engine.names.add(tag)
+    assert len(names) == 3 and engine.names == set()
+
+
 # How a build speaks of them
 
 
@@ -193,7 +201,7 @@ class Said:
 def test_where_no_engine_answers_it_is_said_what_for(tmp_path: Path) -> None:
     engine, said, nobody = FakeEngine(answers=False), cast("Any", Said()), cast("Any", None)
     with pytest.raises(EngineError, match="cannot reach a Docker engine") as caught:
-        build._with_shell(steps_of(made_plan()), BASE, nobody, LOCK, tmp_path, REQUEST, cast("DockerEngine", engine), nobody, said)
+        build._with_shell(steps_of(made_plan()), BASE, nobody, LOCK, tmp_path, REQUEST, cast("DockerEngine", engine), nobody, said, tag="")
     assert "apt-install (fontconfig-config: its postinst asks)" in caught.value.why
     assert caught.value.hint == "sudo systemctl start docker"
     assert said.notes == []
