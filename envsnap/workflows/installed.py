@@ -40,7 +40,7 @@ from envsnap.workflows.plan import PlanRequest, write_context
 
 _PIECE = 1 << 20
 _SITES = (("lib", "site-packages"), ("lib64", "site-packages"), ("lib", "dist-packages"), ("local/lib", "dist-packages"))
-_HINT = "plan --fetch tells it from the wheels"
+_HINT = "plan --fetch tells it from the wheels; --python P names another environment"
 
 
 def captured_here(lock: EnvLock) -> Path | None:
