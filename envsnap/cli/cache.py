@@ -41,7 +41,7 @@ def bounded_cache(console: Console) -> Iterator[Path]:
 
     limit = _setting()
     yield (place := cache_directory())
-    freed = workflow.hold_to(place, limit, now=time.time()) if limit is not None else 0
+    freed = workflow.hold_to(place, limit, console, now=time.time()) if limit is not None else 0
     if freed:
         console.note(f"freed {size(freed)} of the cache, what was not used for longest: it is held to {size(limit)} (cache.max-size)")
 

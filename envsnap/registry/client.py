@@ -57,7 +57,7 @@ class Registry:
 
     Credentials are docker's own: its configuration file and credential helpers. Proxies and the CA bundle are the environment's. Everything
     raises EngineError, which names the registry and says what to try: there is no such thing, access is denied, no answer came in the
-    time that `Patience` gives it, or one that is not what its digest says.
+    time that `Patience` gives it, or one that is not what its digest says. A reference that is no name is a UsageError.
 
     Args:
         env: DOCKER_CONFIG, and the CA bundle (REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE).

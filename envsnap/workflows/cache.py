@@ -128,7 +128,7 @@ def usual_limit(cache: Path) -> int:
         return MOST_BYTES
 
 
-def hold_to(cache: Path, max_bytes: int, *, now: float) -> int:
+def hold_to(cache: Path, max_bytes: int, progress: Progress, *, now: float) -> int:
     """Free what is over a size, longest unused first; returns how many bytes that were.
 
     It looks once an hour, or when the size is another one, and in between costs nothing. Whatever cannot be freed stays: a build that went
@@ -139,11 +139,13 @@ def hold_to(cache: Path, max_bytes: int, *, now: float) -> int:
     everything = list(entries(cache, by_content=False))
     excess = sum(entry.size_bytes for entry in everything) - max_bytes
     freed = 0
-    for entry in sorted(everything, key=lambda entry: (entry.used, entry.path)):
-        if freed >= excess or now - entry.used < _IN_USE_S:
-            break
-        if entry.size_bytes >= _SMALL_BYTES and _is_as_it_was(entry) and _remove(entry):
-            freed += entry.size_bytes
+    with progress.task("free the cache", unit="bytes") as task:
+        for entry in sorted(everything, key=lambda entry: (entry.used, entry.path)):
+            if freed >= excess or now - entry.used < _IN_USE_S:
+                break
+            if entry.size_bytes >= _SMALL_BYTES and _is_as_it_was(entry) and _remove(entry):
+                freed += entry.size_bytes
+                task.advance(entry.size_bytes)
     with contextlib.suppress(TargetError):
         write_file(cache / _LOOKED, str(max_bytes).encode(), durable=False)
     return freed

@@ -89,6 +89,7 @@ def find(name: str, places_: Places) -> Found:
     Raises:
         InputError: no image of that lock was built.
         EngineError: nobody here has it; what has the name of the lock's image now is another one.
+        UsageError: it is no name.
     """
     record = _record(name)
     for one in record.tags if record is not None else (name,):

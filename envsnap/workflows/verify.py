@@ -75,7 +75,7 @@ def of_image(
         env: where runtimes are looked for.
 
     Raises:
-        InputError: no such lock, or the image holds no lock.
+        InputError: no such lock, or the image holds no lock. UsageError: it is no name.
         EngineError: the engine does not answer, and the cache has no such image or nothing else runs it. TargetError: no such image, or no
             such GPUs.
     """

@@ -167,17 +167,17 @@ def test_a_cache_is_held_to_a_size_by_freeing_what_was_not_used_for_longest(cach
     small = kinds(workflow.show(cache))
     old, older = big(cache, 1, 100), big(cache, 2, 300)
     whole = workflow.show(cache).bytes
-    assert workflow.hold_to(cache, whole, now=NOW) == 0
-    assert workflow.hold_to(cache, whole - 1, now=NOW) >= 100_000
+    assert workflow.hold_to(cache, whole, SILENT, now=NOW) == 0
+    assert workflow.hold_to(cache, whole - 1, SILENT, now=NOW) >= 100_000
     assert (old.exists(), older.exists()) == (True, False)
-    assert workflow.hold_to(cache, 0, now=NOW) >= 100_000
+    assert workflow.hold_to(cache, 0, SILENT, now=NOW) >= 100_000
     assert kinds(workflow.show(cache)) == small and not old.exists()
 
 
 def test_what_was_used_within_a_day_is_nothing_to_free(tmp_path: Path) -> None:
     made, used, old = (big(tmp_path, number, days) for number, days in enumerate((0.0, 40.0, 30.0)))
     BlobStore(tmp_path / "blobs").touch(f"sha256:{used.name}")
-    assert workflow.hold_to(tmp_path, 0, now=NOW) >= 100_000
+    assert workflow.hold_to(tmp_path, 0, SILENT, now=NOW) >= 100_000
     assert (made.exists(), used.exists(), old.exists()) == (True, True, False)
 
 
@@ -186,7 +186,7 @@ def test_what_is_used_while_it_is_looked_at_stays(tmp_path: Path, monkeypatch: p
     entries = list(workflow.entries(tmp_path))
     BlobStore(tmp_path / "blobs").touch(f"sha256:{place.name}")
     monkeypatch.setattr(workflow, "entries", lambda *_, **__: iter(entries))
-    assert workflow.hold_to(tmp_path, 0, now=NOW) == 0 and place.exists()
+    assert workflow.hold_to(tmp_path, 0, SILENT, now=NOW) == 0 and place.exists()
 
 
 def test_it_looks_once_an_hour_and_when_the_size_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_it_looks_once_an_hour_and_when_the_size_is_another(tmp_path: Path, monk
 
     monkeypatch.setattr(workflow, "entries", look)
     for now, size, times in ((0, 500_000, 1), (60, 500_000, 1), (60, 400_000, 2), (1800, 400_000, 2), (3700, 400_000, 3)):
-        workflow.hold_to(tmp_path, size, now=time.time() + now)
+        workflow.hold_to(tmp_path, size, SILENT, now=time.time() + now)
         assert len(looked) == times, (now, size)
     assert workflow.show(tmp_path).kinds == ()  # the note of it is nothing that is kept
 
@@ -211,7 +211,7 @@ def test_nobody_fails_for_what_cannot_be_freed(tmp_path: Path, monkeypatch: pyte
     place = big(tmp_path, 1, 40)
     monkeypatch.setattr(Path, "unlink", forbidden)
     monkeypatch.setattr("tempfile.mkstemp", forbidden)
-    assert workflow.hold_to(tmp_path, 0, now=NOW) == 0 and place.exists()
+    assert workflow.hold_to(tmp_path, 0, SILENT, now=NOW) == 0 and place.exists()
 
 
 def test_an_image_in_use_is_not_freed(tmp_path: Path) -> None:
@@ -220,9 +220,9 @@ def test_an_image_in_use_is_not_freed(tmp_path: Path) -> None:
     for folder in (root.path.parent, *root.path.parent.rglob("*")):
         aged(folder, 40)
     with roots.in_use(root):
-        assert workflow.hold_to(tmp_path, 0, now=NOW) == 0
+        assert workflow.hold_to(tmp_path, 0, SILENT, now=NOW) == 0
     aged(root.path.parent / "root.json", 40)
-    assert workflow.hold_to(tmp_path, 1, now=NOW) == 100_000 and not root.path.exists()
+    assert workflow.hold_to(tmp_path, 1, SILENT, now=NOW) == 100_000 and not root.path.exists()
 
 
 def test_the_usual_limit_is_what_the_disk_has_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
