@@ -14,7 +14,7 @@ from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.transfer import Landed, MovedImage, Saved, Sent
 from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import BaseImage, Image
-from envsnap.oci.reference import parse_reference, require_tag, with_digest
+from envsnap.oci.reference import is_id, parse_reference, require_tag, with_digest
 from envsnap.progress import Progress
 from envsnap.publish import read, write
 from envsnap.publish.content import BlobSource, FirstOf, Stored, layers_of
@@ -55,7 +55,7 @@ class Found:
     @property
     def has_address(self) -> bool:
         """Whether its name may lead to a registry: not a digest's, nor the one that every build of a lock gets."""
-        return not self.name.startswith(("sha256:", "envsnap/"))
+        return not (is_id(self.name) or self.name.startswith("envsnap/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def source_of(image: Image, cache: Path, registry: Registry | None, *references:
 
 
 def _registries(image: Image, registry: Registry | None, *references: str) -> list[BlobSource]:
-    names = [name for name in dict.fromkeys((image.base.reference, *references)) if name and not name.startswith("sha256:")]
+    names = [name for name in dict.fromkeys((image.base.reference, *references)) if name and not is_id(name)]
     return [_FromRegistry(registry, name) for name in names] if registry is not None else []
 
 
@@ -268,7 +268,7 @@ def save(
     """
     found = find(name, places_)
     form = form or "docker-archive"
-    names = [] if found.name.startswith("sha256:") else [found.name]
+    names = [] if is_id(found.name) else [found.name]
     if isinstance(found.image, Image):
         source = source_of(found.image, places_.cache, places_.registry, *names)
         size = write.save(found.image, place, form, names, source, progress, with_base=with_base)

@@ -42,13 +42,16 @@ def run(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, di
 
 def test_what_is_here_alone_is_not_looked_for_in_a_public_registry(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
     assert image.manifest is not None
-    for name in ("yolo:1", image.config.digest, image.manifest.digest):
+    for name in ("yolo:1", image.config.digest, image.manifest.digest, image.config.digest.removeprefix("sha256:")):
         code, checked = run(capsys, "check", name)
         assert (code, checked["config_digest"], checked["manifest_digest"]) == (0, image.config.digest, image.manifest.digest)
         code, seen = run(capsys, "bases", "inspect", name)
         assert (code, seen["config_digest"], seen["digest"]) == (0, image.config.digest, image.manifest.digest)
     code, seen = run(capsys, "bases", "inspect", "yolo:1", "--deep")
     assert code == 0 and seen["inventory"]["complete"]
+    code, saved = run(capsys, "save", image.config.digest.removeprefix("sha256:"), "by-id.tar")
+    assert (code, saved["image"]["config_digest"]) == (0, image.config.digest)
+    assert run(capsys, "push", image.config.digest.removeprefix("sha256:"))[0] == 2  # where to?
     code, document = run(capsys, "check", "sha256:" + "0" * 64)
     assert code == 6 and "there is no image" in document["error"]["what"]
 
