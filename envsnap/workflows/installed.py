@@ -12,9 +12,8 @@ import platform
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -32,11 +31,13 @@ from envsnap.oci.image import config_of
 from envsnap.plan.layers import recipe, title
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.progress import Progress
+from envsnap.storage import BlobStore
 from envsnap.workflows import content, foretelling, places
-from envsnap.workflows.assemble import Advance, Write, recall
+from envsnap.workflows.assemble import Advance, recall
 from envsnap.workflows.assembled import Gathered, Sources, is_trusted
 from envsnap.workflows.byte_code import byte_code
 from envsnap.workflows.plan import PlanRequest, write_context
+from envsnap.workflows.unknown import Unknown
 
 _PIECE = 1 << 20
 _SITES = (("lib", "site-packages"), ("lib64", "site-packages"), ("lib", "dist-packages"), ("local/lib", "dist-packages"))
@@ -73,51 +74,36 @@ def tell(
         sources: with `fetch`, system packages are had from their distribution; nothing else is asked for.
         prefix: of the environment that they lie in.
     """
-    prepared = gathered.prepared
-    plan, cache = prepared.layers, sources.cache
+    prepared, cache = gathered.prepared, sources.cache
+    plan = prepared.layers
     names = [recipe(layer, plan.layout) for layer in plan.layers]
     remembered = [layer.diff_id if layer is not None else None for layer in recall(plan, cache)]
-    diff_ids = [known or foretelling.layer(name, cache) for known, name in zip(remembered, names, strict=True)]
-    missing = [index for index, diff_id in enumerate(diff_ids) if diff_id is None]
+    found: list[str | Unknown | None] = [one or foretelling.layer(name, cache) for one, name in zip(remembered, names, strict=True)]
+    missing = [index for index, diff_id in enumerate(found) if diff_id is None]
     if not sources.fetch and any(isinstance(plan.layers[index], SystemLayer) for index in missing):
         return Foretold(unknown_because="the layer of its system packages was never made", hint="plan --fetch-base makes it")
-    installed = _Installed(prefix, plan.layout, WheelEnds(cache))
-    with ExitStack() as stack:
-        context = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="envsnap-plan-")), "context")
+    with tempfile.TemporaryDirectory(prefix="envsnap-plan-") as scratch:
+        context = Path(scratch, "context")
         if any(isinstance(plan.layers[index], SourceLayer | LockLayer) for index in missing):
             try:
-                write_context(lock, lock_file, made, request, cache=cache, progress=progress, directory=context)
+                write_context(lock, lock_file, made, request, cache=cache, progress=progress, directory=context, offline=not sources.fetch)
             except EnvsnapError as error:
-                return Foretold(unknown_because=f"{error.what}{': ' + error.why if error.why else ''}", hint=error.hint)
-        compiled = stack.enter_context(
-            byte_code(
-                plan,
-                gathered.inventory,
-                gathered.wheels.path,
-                cache,
-                sources.env,
-                places.blobs_of(lock_file),
-                trusted=is_trusted(gathered),
-                otherwise=installed.modules,
-            )
-        )
-        parts = content.Parts(
-            context=context, blobs=places.blobs_of(lock_file), system=partial(_system, gathered, sources), byte_code=compiled.write
-        )
-        others = content.writers(plan, parts)
-        work = {}
-        for index in missing:
-            layer = plan.layers[index]
-            work[index] = partial(_wheels, layer, installed, gathered) if isinstance(layer, WheelsLayer) else others[names[index]]
-        total = sum(installed.work(plan.layers[index]) for index in missing)
-        told, untold = _all(work, total, lambda index, diff_id: foretelling.keep_layer(names[index], diff_id, cache), progress)
-    if untold:
-        first = min(untold)
-        more = f"; and {len(untold) - 1} more of its layers cannot be told" if len(untold) > 1 else ""
-        return Foretold(unknown_because=f"{title(plan.layers[first]).removeprefix('envsnap: ')}: {untold[first]}{more}", hint=_HINT)
+                return Foretold(unknown_because=f"{error.what}{f': {error.why}' if error.why else ''}", hint=error.hint)
+        installed = _Installed(prefix, plan.layout, WheelEnds(cache))
+        for index, told in _told(missing, gathered, installed, context, places.blobs_of(lock_file), sources, progress).items():
+            found[index] = told
+            if isinstance(told, str):
+                foretelling.keep_layer(names[index], told, cache)
     layers = [(layer.diff_id, layer.made_by) for layer in prepared.below]
-    for index, (layer, diff_id) in enumerate(zip(plan.layers, diff_ids, strict=True)):
-        layers.append((diff_id or told[index], title(layer)))
+    unknown = []
+    for layer, known in zip(plan.layers, found, strict=True):
+        if isinstance(known, str):
+            layers.append((known, title(layer)))
+        elif known is not None:
+            unknown.append(known)
+    if unknown:
+        more = f"; and {len(unknown) - 1} more of its layers cannot be told" if len(unknown) > 1 else ""
+        return Foretold(unknown_because=unknown[0].because + more, hint=unknown[0].hint)
     return Foretold(
         config_digest=config_of(prepared.base, layers, prepared.change).digest,
         told_from="installed files",
@@ -126,52 +112,76 @@ def tell(
     )
 
 
-def _all(
-    work: dict[int, Write], total: int, keep: Callable[[int, str], object], progress: Progress
-) -> tuple[dict[int, str], dict[int, str]]:
-    """The diff_ids of layers, and of those that cannot be told, why."""
-    told: dict[int, str] = {}
-    untold: dict[int, str] = {}
+def _told(
+    missing: Sequence[int],
+    gathered: Gathered,
+    installed: _Installed,
+    context: Path,
+    kept: BlobStore,
+    sources: Sources,
+    progress: Progress,
+) -> Mapping[int, str | Unknown]:
+    """The diff_ids of layers by their number, several at a time, those that take longest first.
+
+    Args:
+        context: the rendered files, where a layer is made of them. kept: blobs of the lock.
+    """
+    plan = gathered.prepared.layers
+    work = {index: installed.work(plan.layers[index]) for index in missing}
     ended = threading.Event()
     with (
-        progress.task("tell the image from installed files", total=total, unit="bytes") as task,
+        byte_code(
+            plan,
+            gathered.inventory,
+            gathered.wheels.path,
+            sources.cache,
+            sources.env,
+            kept,
+            trusted=is_trusted(gathered),
+            otherwise=installed.modules,
+        ) as compiled,
+        progress.task("tell the image from installed files", total=sum(work.values()), unit="bytes") as task,
         ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="told") as pool,
     ):
+        parts = content.Parts(context=context, blobs=kept, system=partial(_system, gathered, sources), byte_code=compiled.write)
+        others = content.writers(plan, parts)
 
         def advance(amount: int) -> None:
             if ended.is_set():
                 raise CancelledError
             task.advance(amount)
 
-        def one(index: int) -> None:
-            writer = LayerWriter(lambda _: None)
+        def tell_one(index: int) -> str | Unknown:
+            layer, writer = plan.layers[index], LayerWriter(lambda _: None)
             try:
-                work[index](writer, advance)
-            except OtherContent as error:
-                untold[index] = str(error)
+                if isinstance(layer, WheelsLayer):
+                    _write_wheels(layer, installed, gathered, writer, advance)
+                else:
+                    others[recipe(layer, plan.layout)](writer, advance)
+            except (OtherContent, OSError) as error:
+                return Unknown(because=f"{_name(layer)}: {error}", hint=_HINT)
             except EnvsnapError as error:
-                untold[index] = error.why or error.what
-            else:
-                told[index], _ = writer.finish()
-                keep(index, told[index])
+                return Unknown(because=f"{_name(layer)}: {error.why or error.what}", hint=error.hint or _HINT)
+            return writer.finish()[0]
 
-        running: list[Future[None]] = [pool.submit(one, index) for index in work]
+        running = {index: pool.submit(tell_one, index) for index in sorted(missing, key=lambda index: -work[index])}
         try:
-            wait(running)
-            for future in running:
-                future.result()
+            return {index: future.result() for index, future in running.items()}
         except BaseException:
             ended.set()
             pool.shutdown(cancel_futures=True)
             raise
-    return told, untold
+
+
+def _name(layer: AnyLayer) -> str:
+    return title(layer).removeprefix("envsnap: ")
 
 
 def _system(gathered: Gathered, sources: Sources, layer: SystemLayer, writer: LayerWriter) -> None:
     sources.packages.write(layer, gathered.inventory, gathered.machine, writer)
 
 
-def _wheels(layer: WheelsLayer, installed: _Installed, gathered: Gathered, writer: LayerWriter, advance: Advance) -> None:
+def _write_wheels(layer: WheelsLayer, installed: _Installed, gathered: Gathered, writer: LayerWriter, advance: Advance) -> None:
     layout = gathered.prepared.layers.layout
     for wheel in layer.wheels:
         extra = {name: text.encode() for name, text in wheel.extra.items()}

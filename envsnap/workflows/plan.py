@@ -143,11 +143,13 @@ def write_context(
     cache: Path,
     progress: Progress,
     directory: Path | None = None,
+    offline: bool = False,
 ) -> Context:
     """Write a build context: all or nothing; the record of an earlier build stays.
 
     Args:
         directory: None for `images/NAME/`.
+        offline: the project's remote is not asked for its commit.
 
     Raises:
         EngineError: the base could not be resolved, so nothing can be pinned.
@@ -162,7 +164,7 @@ def write_context(
     with new_directory(directory) as fresh:
         manifest = None
         if lock.source is not None and not request.no_source:
-            manifest = _write_source(lock, blobs, request, fresh / "source", cache, progress)
+            manifest = _write_source(lock, blobs, request, fresh / "source", cache, progress, offline=offline)
         guest = {name: path.read_bytes() for name, path in guest_files().items() if name not in NOT_FOR_THE_CHECK}
         files = render.render(made, lock, places.copy_for_image(lock, lock_file), guest, manifest)
         _write(fresh, files)
@@ -181,12 +183,12 @@ def write_context(
 
 
 def _write_source(
-    lock: EnvLock, blobs: BlobStore, request: PlanRequest, destination: Path, cache: Path, progress: Progress
+    lock: EnvLock, blobs: BlobStore, request: PlanRequest, destination: Path, cache: Path, progress: Progress, *, offline: bool
 ) -> Sequence[tuple[str, str, str]]:
     assert lock.source is not None
     repository = None
     if lock.source.commit is not None:
-        repository = source.find_repository(lock.source, [request.project.resolve()], cache, progress)
+        repository = source.find_repository(lock.source, [request.project.resolve()], cache, progress, offline=offline)
     source.materialise(lock.source, blobs, repository, destination)  # refuses files other than those that were captured
     for path, secret in source.secrets_below(destination):
         raise InputError(

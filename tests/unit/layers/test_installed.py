@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import io
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from envsnap.errors import InputError
 from envsnap.layers.installed import InstalledMembers, OtherContent, sizes
@@ -174,3 +177,16 @@ def test_sizes_are_those_of_the_wheel() -> None:
     for torn, size in ((end[:-1], len(wheel)), (end, len(wheel) + 1), (end[1:], len(wheel))):
         with pytest.raises(InputError):
             sizes(torn, size, FILE)
+
+
+DIRECTORY = make_wheel({"pkg.py": b"12345"})[-600:]
+
+
+@given(st.lists(st.tuples(st.integers(0, len(DIRECTORY) - 1), st.integers(0, 255)), max_size=4), st.integers(0, len(DIRECTORY)))
+def test_an_end_of_any_bytes_is_read_or_refused(changes: list[tuple[int, int]], size: int) -> None:
+    data = bytearray(DIRECTORY)
+    for place, value in changes:
+        data[place] = value
+    for end in (bytes(data), bytes(data[size:])):
+        with contextlib.suppress(InputError):
+            sizes(end, 600 + size, FILE)

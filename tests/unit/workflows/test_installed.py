@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import shutil
@@ -240,3 +241,11 @@ def test_an_images_identity_hangs_on_nothing_that_only_a_wheel_can_say(ground: G
     assert ground.gathered().prepared.identity == said.identity
     ground.plan = replace(ground.plan, workdir="/elsewhere")
     assert ground.gathered().prepared.identity != said.identity
+
+
+def test_without_an_interpreter_the_way_to_one_is_told(ground: Ground, tmp_path: Path) -> None:
+    ground.sources = dataclasses.replace(ground.sources, env={"HOME": str(tmp_path), "PATH": str(tmp_path)})
+    told = ground.told()
+    assert told.config_digest is None
+    assert "byte code of Python" in told.unknown_because
+    assert "pyc" in told.hint
