@@ -31,6 +31,11 @@ def test_each_finding_is_told_and_the_answer_comes_last() -> None:
 def test_the_document_has_all_of_it() -> None:
     document = report.document(verdict(HOLDS, reasons=("r",)))
     assert (document["verdict"], document["image_digest"], document["reasons"]) == ("fail", samples.digest("image"), ["r"])
-    assert document["findings"] == [
-        {"kind": "signature", "blob": samples.digest("a"), "holds": True, "reason": "signed as localhost:5000/yolo", "type": ""}
-    ]
+    found = {"kind": "signature", "blob": samples.digest("a"), "holds": True, "reason": "signed as localhost:5000/yolo"}
+    assert document["findings"] == [found | {"type": "", "result": ""}]
+
+
+def test_where_a_verdict_is_missing_the_way_to_one_is_told() -> None:
+    lines = report.screen(verdict(HOLDS, reasons=("no statement of type … is signed with this key",))).splitlines()
+    assert any("envsnap verify localhost:5000/yolo:one --attach --sign KEY" in line for line in lines)
+    assert lines[-1].startswith("FAIL")
