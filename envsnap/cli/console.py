@@ -51,7 +51,11 @@ class Console:
         """The command's answer: the screen for a person, or the document."""
         if self.json:
             _write(json.dumps(document, indent=2) + "\n")
-        elif self.verbosity >= 0:
+        self.show(screen)
+
+    def show(self, screen: str) -> None:
+        """What a person can read of the answer before all of it is known."""
+        if not self.json and self.verbosity >= 0:
             _write(self.coloured(screen) + "\n")
 
     def error(self, error: EnvsnapError) -> None:

@@ -80,6 +80,7 @@ def command(
         look_inside=fetch or fetch_base,
         progress=console,
     )
+    console.show(report.screen(made))
     sources = assembled.Sources(
         registry=registry,
         engine=engine,
@@ -106,4 +107,4 @@ def command(
             prefix=prefix,
         )
     image = assembled.tell(made, locked, lock, request, sources, console, otherwise=otherwise)
-    console.answer(f"{report.screen(made, image)}\n\nnext: {planning.as_build()}", report.document(made, image))
+    console.answer(f"{report.image_screen(image)}\n\nnext: {planning.as_build()}", report.document(made, image))

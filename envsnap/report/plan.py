@@ -25,7 +25,8 @@ from envsnap.model.plan import (
 from envsnap.report import text
 
 
-def screen(plan: BuildPlan, image: Foretold) -> str:
+def screen(plan: BuildPlan) -> str:
+    """All that is known at once."""
     head = [("base", "pull", "Python", "CUDA", "driver ≥", "")]
     rows = [
         (
@@ -40,13 +41,15 @@ def screen(plan: BuildPlan, image: Foretold) -> str:
     ]
     lines = text.columns([("  " + head[0][0], *head[0][1:]), *rows], indent="")
     why = next((candidate.reason for candidate in plan.candidates if candidate.base == plan.base), plan.base_reason)
-    facts = [("why", why), ("steps", " · ".join(steps(plan))), *_by_docker(image), *(("note", note) for note in plan.notes), *_image(image)]
+    facts = [("why", why), ("steps", " · ".join(steps(plan))), *(("note", note) for note in plan.notes)]
     lines += ["", *text.columns(facts)]
     return "\n".join(lines)
 
 
-def _by_docker(image: Foretold) -> list[tuple[str, str]]:
-    return [("Docker", f"does {step.kind}, which needs a shell: {step.because}") for step in image.by_docker]
+def image_screen(image: Foretold) -> str:
+    """What is told of the image, which may take a while: its labels are as wide as the plan's."""
+    by_docker = [("shell", f"Docker does {step.kind}: {step.because}") for step in image.by_docker]
+    return "\n".join(text.columns([*by_docker, *_image(image)]))
 
 
 def _image(image: Foretold) -> list[tuple[str, str]]:

@@ -204,7 +204,10 @@ def _foretell(
     if isinstance(image, Image) or not (sources.fetch and sources.wheels):
         return image
     with tempfile.TemporaryDirectory(prefix="envsnap-plan-") as scratch:
-        context = write_context(lock, lock_file, made, request, cache=sources.cache, progress=progress, directory=Path(scratch, "context"))
+        place = Path(scratch, "context")
+        context = write_context(
+            lock, lock_file, made, request, cache=sources.cache, progress=progress, directory=place, offline=sources.offline
+        )
         wanted: Wanted = lambda layer: "no"  # noqa: E731, ARG005
         return assemble(gathered, context.directory, lock_file, sources, wanted=wanted, on_layer=_nobody, progress=progress)
 

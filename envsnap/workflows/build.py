@@ -73,7 +73,7 @@ def build(
         look_inside=not whole,
         progress=progress,
     )
-    context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress)
+    context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress, offline=request.offline)
     if whole:
         return by_docker.build(context, lock, request, engine, registry, cache, progress, started)
     sources = _sources(request, packages, here, registry, env, cache)

@@ -22,6 +22,7 @@ from envsnap.model.cache import CacheState, Kept
 from envsnap.progress import Progress
 from envsnap.rootless import roots
 from envsnap.storage import write_file
+from envsnap.workflows import local
 
 UNUSED_DAYS = 30
 """What was not used for so long goes where nothing else is said."""
@@ -129,7 +130,7 @@ def usual_limit(cache: Path) -> int:
 
 
 def hold_to(cache: Path, max_bytes: int, progress: Progress, *, now: float) -> int:
-    """Free what is over a size, longest unused first; returns how many bytes that were.
+    """Free what is over a size, longest unused first, and no image that is nowhere else; returns how many bytes that were.
 
     It looks once an hour, or when the size is another one, and in between costs nothing. Whatever cannot be freed stays: a build that went
     well does not fail for it.
@@ -138,12 +139,13 @@ def hold_to(cache: Path, max_bytes: int, progress: Progress, *, now: float) -> i
         return 0
     everything = list(entries(cache, by_content=False))
     excess = sum(entry.size_bytes for entry in everything) - max_bytes
+    only_here = local.only_here(cache)
     freed = 0
     with progress.task("free the cache", unit="bytes") as task:
         for entry in sorted(everything, key=lambda entry: (entry.used, entry.path)):
             if freed >= excess or now - entry.used < _IN_USE_S:
                 break
-            if entry.size_bytes >= _SMALL_BYTES and _is_as_it_was(entry) and _remove(entry):
+            if entry.size_bytes >= _SMALL_BYTES and entry.path not in only_here and _is_as_it_was(entry) and _remove(entry):
                 freed += entry.size_bytes
                 task.advance(entry.size_bytes)
     with contextlib.suppress(TargetError):

@@ -24,10 +24,11 @@ FOLDER = "images"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """Attributes: name: as it was given."""
+    """Attributes: name: as it was given. only_here: when it was given, no registry and no engine had the image."""
 
     name: str
     image: Image
+    only_here: bool = False
 
 
 class _Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,6 +48,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     base_manifest: str | None
     base_reference: str
     layers: tuple[_Layer, ...]
+    only_here: bool = False
 
 
 def blobs(cache: Path) -> BlobStore:
@@ -54,8 +56,11 @@ def blobs(cache: Path) -> BlobStore:
     return BlobStore(cache / "blobs")
 
 
-def remember(image: Image, names: Sequence[str], cache: Path) -> None:
+def remember(image: Image, names: Sequence[str], cache: Path, *, only_here: bool = False) -> None:
     """Have an image found under each of `names`, whatever was under them before. Its layers count as used just now.
+
+    Args:
+        only_here: no registry and no engine has it.
 
     Raises:
         UsageError: a name is none.
@@ -73,6 +78,7 @@ def remember(image: Image, names: Sequence[str], cache: Path) -> None:
             layers=tuple(
                 _Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, made_by=one.made_by) for one in image.layers
             ),
+            only_here=only_here,
         )
         write_file(_place(name, cache), msgspec.json.encode(document))
 
@@ -116,10 +122,26 @@ def _find(name: str, cache: Path) -> Image | None:
     return found.image if found is not None else None
 
 
+def only_here(cache: Path) -> set[Path]:
+    """Where the layers lie of images that are nowhere else: under no name were they ever sent to a registry or an engine."""
+    images: dict[str, Image] = {}
+    elsewhere = set[str]()
+    for named in everything(cache):
+        images[named.image.config.digest] = named.image
+        if not named.only_here:
+            elsewhere.add(named.image.config.digest)
+    return {blobs(cache).path(layer) for config, image in images.items() if config not in elsewhere for layer in _layers(image)}
+
+
 def _use(image: Image, cache: Path) -> None:
-    below = image.base.manifest.layers if image.base.manifest is not None else ()
-    for digest in (*(layer.digest for layer in below), *(layer.digest for layer in image.layers)):
+    for digest in _layers(image):
         blobs(cache).touch(digest)
+
+
+def _layers(image: Image) -> Iterator[str]:
+    """Digests of all, the base's first."""
+    yield from (layer.digest for layer in (image.base.manifest.layers if image.base.manifest is not None else ()))
+    yield from (layer.digest for layer in image.layers)
 
 
 def forget(name: str, cache: Path) -> None:
@@ -151,7 +173,8 @@ def _read(path: Path) -> Named | None:
         return None
     layers = tuple(Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, made_by=one.made_by) for one in document.layers)
     base = BaseImage(config=base_config, manifest=base_manifest, reference=document.base_reference)
-    return Named(name=document.name, image=Image(config=config, manifest=manifest, base=base, layers=layers))
+    image = Image(config=config, manifest=manifest, base=base, layers=layers)
+    return Named(name=document.name, image=image, only_here=document.only_here)
 
 
 def _parsed(config: str, manifest: str | None) -> tuple[Config, Manifest | None]:

@@ -12,7 +12,7 @@ from envsnap.model.image import Foretold
 from envsnap.model.layers import ShellStep
 from envsnap.model.plan import BuildPlan
 from envsnap.report import text
-from envsnap.report.plan import document, rendered_screen, screen
+from envsnap.report.plan import document, image_screen, rendered_screen, screen
 from tests import samples
 
 DIGEST = samples.digest("b")
@@ -33,18 +33,18 @@ def planned(**changes: Any) -> BuildPlan:
 
 
 def test_what_the_engine_has_is_here_and_is_not_pulled() -> None:
-    assert "9.8 GB" in screen(planned(), UNKNOWN)
+    assert "9.8 GB" in screen(planned())
     made = planned(in_engine=True)
-    assert "  here  " in screen(made, UNKNOWN) and "9.8 GB" not in screen(made, UNKNOWN)
+    assert "  here  " in screen(made) and "9.8 GB" not in screen(made)
     assert document(made, UNKNOWN)["candidates"][0]["pull_bytes"] == 0
 
 
 def test_of_an_image_that_is_not_known_yet_the_reason_and_the_way_are_told() -> None:
-    said = screen(planned(), UNKNOWN)
+    said = image_screen(UNKNOWN)
     rows = [line.split(maxsplit=1) for line in said.splitlines()[-2:]]
     assert rows == [["image", "not known yet: 3 of 9 wheels were never seen here"], ["try", "--fetch fetches them"]]
     assert "adds" not in said
-    assert "try" not in screen(planned(), replace(UNKNOWN, hint=""))
+    assert "try" not in image_screen(replace(UNKNOWN, hint=""))
     read = document(planned(), UNKNOWN)
     assert read["estimated_bytes"] is None
     unknown = "3 of 9 wheels were never seen here"
@@ -52,7 +52,7 @@ def test_of_an_image_that_is_not_known_yet_the_reason_and_the_way_are_told() -> 
 
 
 def test_an_image_that_is_known_is_told_before_it_is_built() -> None:
-    assert screen(planned(), KNOWN).splitlines()[-1] == f"  image  {text.short(samples.digest('c'))} (known before the build, adds 2.8 GB)"
+    assert image_screen(KNOWN).splitlines()[-1] == f"  image  {text.short(samples.digest('c'))} (known before the build, adds 2.8 GB)"
     read = document(planned(), KNOWN)
     assert read["estimated_bytes"] == 2_810_000_000
     both = {"manifest_digest": samples.digest("d"), "config_digest": samples.digest("c")}
@@ -61,13 +61,13 @@ def test_an_image_that_is_known_is_told_before_it_is_built() -> None:
 
 def test_an_image_that_was_told_from_installed_files_says_so() -> None:
     image = replace(KNOWN, manifest_digest=None, added_bytes=None, told_from="installed files", unknown_because="no wheel was fetched")
-    assert screen(planned(), image).splitlines()[-1].endswith("(known before the build, from the installed files)")
+    assert image_screen(image).splitlines()[-1].endswith("(known before the build, from the installed files)")
     assert document(planned(), image)["image"]["told_from"] == "installed files"
 
 
 def test_an_image_on_a_base_that_only_an_engine_has_is_known_without_its_manifest() -> None:
     image = replace(KNOWN, manifest_digest=None, unknown_because="what the base's layers are in a registry is not known")
-    assert "(known before the build" in screen(planned(), image)
+    assert "(known before the build" in image_screen(image)
     read = document(planned(), image)["image"]
     assert (read["manifest_digest"], read["config_digest"]) == (None, samples.digest("c")) and "registry" in read["unknown_because"]
 
@@ -83,12 +83,12 @@ def test_the_captured_driver_is_told_on_the_screen() -> None:
     lock = samples.lock(device="cuda", python=replace(samples.lock().python, version="3.12.3"))
     (base,) = plan.candidate_references(lock, known, None)
     made = plan.make_plan(lock, known, [base])
-    assert "driver 580.159.04" in screen(made, UNKNOWN) and "580.159.04" not in made.base_reason
+    assert "driver 580.159.04" in screen(made) and "580.159.04" not in made.base_reason
 
 
 def test_what_docker_does_is_told_with_its_reason() -> None:
     step = ShellStep(kind="apt-install", because="fontconfig-config: its postinst asks")
-    (row,) = [line.split(maxsplit=1) for line in screen(planned(), replace(UNKNOWN, by_docker=(step,))).splitlines() if "Docker" in line]
-    assert row == ["Docker", "does apt-install, which needs a shell: fontconfig-config: its postinst asks"]
+    (row,) = [line.split(maxsplit=1) for line in image_screen(replace(UNKNOWN, by_docker=(step,))).splitlines() if "shell" in line]
+    assert row == ["shell", "Docker does apt-install: fontconfig-config: its postinst asks"]
     assert document(planned(), replace(UNKNOWN, by_docker=(step,)))["by_docker"] == [{"kind": "apt-install", "because": step.because}]
-    assert "Docker" not in screen(planned(), UNKNOWN) and document(planned(), UNKNOWN)["by_docker"] == []
+    assert "shell" not in image_screen(UNKNOWN) and document(planned(), UNKNOWN)["by_docker"] == []

@@ -20,7 +20,8 @@ from envsnap.publish.content import Stored
 from envsnap.rootless import roots
 from envsnap.storage import BlobStore, write_file
 from envsnap.workflows import cache as workflow
-from tests.fakes import tars
+from envsnap.workflows import local
+from tests.fakes import layered, tars
 
 NOW = time.time()
 DAY = 24 * 3600.0
@@ -229,3 +230,24 @@ def test_the_usual_limit_is_what_the_disk_has_room_for(tmp_path: Path, monkeypat
     for total, limit in ((10**12, 100 * 10**9), (10**11, 5 * 10**10)):
         monkeypatch.setattr("shutil.disk_usage", lambda _, total=total: SimpleNamespace(total=total))
         assert workflow.usual_limit(tmp_path / "not/yet/there") == limit
+
+
+def test_an_image_that_is_nowhere_else_is_not_freed_until_it_is_pushed(tmp_path: Path) -> None:
+    image, _, _ = layered.make_image(tmp_path / "blobs")
+    store = BlobStore(tmp_path / "blobs")
+    layers = [store.path(layer.digest) for layer in image.layers]
+    other = aged(store.path(store.put(b"o" * 100_000)), 50)
+
+    def hold() -> None:
+        for layer in layers:
+            layer.write_bytes(b"l" * 100_000)
+            aged(layer, 100)
+        (tmp_path / ".bounded").unlink(missing_ok=True)
+        workflow.hold_to(tmp_path, 0, SILENT, now=NOW)
+
+    local.remember(image, ["yolo:1", "yolo:2"], tmp_path, only_here=True)
+    hold()
+    assert all(layer.exists() for layer in layers) and not other.exists()
+    local.remember(image, ["registry.example.com/yolo:1"], tmp_path)
+    hold()
+    assert not any(layer.exists() for layer in layers)

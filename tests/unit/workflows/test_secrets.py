@@ -93,7 +93,7 @@ def test_the_rendered_project_has_none_and_a_committed_one_stops_it(root: Path) 
         run(root, "capture", "--python", str(root / "env"), "--offline", "--name", name)
         file = project / f"lockfiles/{name}.yaml"
         lock, request = places.read_lock(file), PlanRequest(project=project)
-        _write_source(lock, places.blobs_of(file), request, context / name, root / "cache", SILENT)
+        _write_source(lock, places.blobs_of(file), request, context / name, root / "cache", SILENT, offline=True)
 
     render("clean")
     assert (context / "clean/fine.py").exists() and below(context) == {}
