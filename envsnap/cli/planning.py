@@ -151,7 +151,7 @@ def _words(parameter: click.Parameter, value: Any) -> list[str]:
     if isinstance(parameter, click.Argument):
         return [str(value)]
     if isinstance(parameter, click.Option) and parameter.is_flag:
-        return [(parameter.opts if value else parameter.secondary_opts)[0]]
+        return (parameter.opts if value else parameter.secondary_opts)[:1]  # a flag without a --no- is left out where it is false
     values = value if isinstance(value, tuple) else (value,)
     return [word for one in values for word in (parameter.opts[0], redaction.text(str(one)))]
 
