@@ -58,9 +58,9 @@ def _given(name: str) -> bool:
 
 
 def _size(context: click.Context, _: click.Parameter, value: str) -> int | None:
-    """Of `prune`, which frees by size only where somebody said one."""
+    """Of `prune`, which frees by size only where that was typed: the setting is what builds hold the cache to."""
     limit = _bytes(value, hint="--max-size")
-    return limit if context.get_parameter_source("max_size") is not click.core.ParameterSource.DEFAULT else None
+    return limit if context.get_parameter_source("max_size") is click.core.ParameterSource.COMMANDLINE else None
 
 
 def _bytes(text: str, *, hint: str) -> int | None:

@@ -113,11 +113,25 @@ def test_the_cache_is_shown_and_freed(home: Path, capsys: pytest.CaptureFixture[
     assert {kind["kind"] for kind in freed["kinds"]} == {"names of images"}
 
 
-def test_what_a_settings_file_says_of_prune_is_no_word_about_show(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (home / "envsnap.toml").write_text('[cache]\nmax-size = "0"\n')
-    assert run(capsys, "cache", "show")[0] == 0
+@pytest.mark.parametrize("by", ["file", "variable"])
+@pytest.mark.parametrize("size", ["0", "1TB"])
+def test_the_setting_is_no_word_about_show_and_prune(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, by: str, size: str
+) -> None:
+    """However large or small it is: `prune` frees what was not used for long, or what it is told to."""
+    if by == "file":
+        (home / "envsnap.toml").write_text(f'[cache]\nmax-size = "{size}"\n')
+    else:
+        monkeypatch.setenv("ENVSNAP_CACHE_MAX_SIZE", size)
+    code, shown = run(capsys, "cache", "show")
+    assert code == 0 and shown["bytes"] > 0
+    old = next((home / "cache/blobs/sha256").iterdir())
+    os.utime(old, (time.time() - 5 * WEEK_S, time.time() - 5 * WEEK_S))
     _, freed = run(capsys, "cache", "prune")
-    assert freed["bytes"] == 0
+    assert [kind["entries"] for kind in freed["freed"]] == [1] and not old.exists()
+    _, freed = run(capsys, "cache", "prune", "--layers")
+    assert {kind["kind"] for kind in freed["kinds"]} == {"names of images"}
+    assert run(capsys, "cache", "prune", "--max-size", "0")[1]["bytes"] == 0
 
 
 @pytest.mark.parametrize(
