@@ -192,6 +192,7 @@ class Compiler:
         kept = read_note(place, _KeptChunk)
         try:
             if kept is not None and kept.piece is not None:
+                self._store.touch(kept.piece)
                 self._store.read(kept.piece)
         except InputError:
             return None
