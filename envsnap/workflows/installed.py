@@ -45,16 +45,26 @@ _HINT = "plan --fetch tells it from the wheels; --python P names another environ
 
 
 def captured_here(lock: EnvLock) -> Path | None:
-    """Prefix of the captured environment, where the lock says that it is one of this host."""
+    """Prefix of the captured environment, where the lock says that it is one of this host; None where this user may not look there."""
     kind, _, python = lock.capture.target.partition(" ")
     if kind != "python" or lock.capture.host != platform.node() or not python.startswith("/"):
         return None
-    return prefix_of(Path(python))
+    try:
+        return prefix_of(Path(python))
+    except InputError:
+        return None
 
 
 def prefix_of(place: Path) -> Path:
-    """Of an environment that is named by its directory or its interpreter, of which nothing is run."""
-    return place.absolute() if place.is_dir() else place.absolute().parent.parent
+    """Of an environment that is named by its directory or its interpreter, of which nothing is run.
+
+    Raises:
+        InputError: this user may not look there.
+    """
+    try:
+        return place.absolute() if place.is_dir() else place.absolute().parent.parent
+    except OSError as error:
+        raise InputError(f"cannot look at the environment {place}", why=error.strerror or str(error), hint="name one of your own") from error
 
 
 def tell(

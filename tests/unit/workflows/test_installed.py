@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap import lockfile
-from envsnap.errors import EngineError
+from envsnap.errors import EngineError, InputError
 from envsnap.model.base import Base, BaseInventory
 from envsnap.model.image import Foretold
 from envsnap.model.lock import EnvLock
@@ -153,6 +153,17 @@ def test_the_lock_names_the_environment_and_its_host(ground: Ground) -> None:
     elsewhere = replace(ground.lock, capture=replace(ground.lock.capture, host="another.example.com"))
     in_a_container = replace(ground.lock, capture=replace(ground.lock.capture, target="container yolo"))
     assert installed.captured_here(elsewhere) is None and installed.captured_here(in_a_container) is None
+
+
+def test_an_environment_of_somebody_else_is_not_looked_at(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", forbidden)  # as below a home that its owner alone may enter
+    assert installed.captured_here(ground.lock) is None
+    with pytest.raises(InputError) as refused:
+        installed.prefix_of(ground.environment)
+    assert (refused.value.why, str(ground.environment) in refused.value.what) == ("Permission denied", True)
 
 
 def copied(ground: Ground, place: Path) -> Path:
