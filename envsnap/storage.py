@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
 import msgspec
 
 from envsnap.errors import InputError, TargetError
-from envsnap.model.kinds import DIGEST
+from envsnap.oci.digest import DIGEST
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -18,10 +18,10 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
     "redaction": {"guest"},  # rules that hold on both sides are written where both can read them
-    "model": {"errors"},
-    "oci": {"errors", "model"},
+    "model": {"errors", "oci"},
+    "oci": {"errors"},
     "process": {"errors"},
-    "storage": {"errors", "model"},
+    "storage": {"errors", "oci"},
     "target": {"process"},
     "archive": {"errors", "storage"},
     "carry": {"errors", "archive", "target"},

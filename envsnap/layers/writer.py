@@ -27,6 +27,7 @@ SMALL_BYTES = 256 << 10
 _TRAILER = struct.Struct("<II")
 _WINDOW = 1 << 20  # bytes of content between two headers of our own stored members
 _OUT = 256 << 10
+_WHOLE = 64 << 10  # what is as large is worth no copy, to be one piece with its neighbours
 _UNSAFE = re.compile(r"(?:\A|/)(?:\.{0,2}|\.wh\.[^/]*)(?:/|\Z)|\0")
 
 
@@ -41,7 +42,7 @@ class LayerWriter:
         mtime: of every entry, seconds since 1970.
     """
 
-    def __init__(self, write: Callable[[bytes], object], *, mtime: int = EPOCH) -> None:
+    def __init__(self, write: Callable[[bytes | memoryview], object], *, mtime: int = EPOCH) -> None:
         self._write = write
         self._mtime = mtime
         self._diff = hashlib.sha256()
@@ -210,6 +211,10 @@ class LayerWriter:
         self._size += len(data)
 
     def _emit(self, data: bytes | memoryview) -> None:
+        if len(data) >= _WHOLE:
+            self._flush()
+            self._write(data)
+            return
         self._out.append(data)
         self._out_bytes += len(data)
         if self._out_bytes >= _OUT:

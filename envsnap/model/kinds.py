@@ -6,7 +6,6 @@ carry white space, quotes, shell syntax or control characters into a Dockerfile,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, TypeAlias
@@ -14,8 +13,9 @@ from typing import Annotated, Any, TypeAlias
 from msgspec import NODEFAULT, Meta, Struct
 from msgspec.structs import FieldInfo, fields
 
+from envsnap.oci.digest import DIGEST
+
 Hex64: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="SHA-256, 64 lower-case hex digits")]
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 Digest: TypeAlias = Annotated[str, Meta(pattern=f"^{DIGEST.pattern}", description="sha256:<64 hex digits>")]
 Commit: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{40}(?:[0-9a-f]{24})?\Z", description="full git object name")]
 LockName: TypeAlias = Annotated[

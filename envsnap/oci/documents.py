@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from envsnap.errors import EngineError
-from envsnap.model.kinds import DIGEST
+from envsnap.oci.digest import DIGEST
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"

@@ -18,7 +18,7 @@ from packaging.tags import Tag, parse_tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from envsnap.model.kinds import DIGEST
+from envsnap.oci.digest import DIGEST
 from envsnap.probes.pages import ListedFile, Location, NoProject, Pages, Unanswered, index_label
 from envsnap.probes.tree import hash_file
 from envsnap.probes.wheel_ends import WheelEnds

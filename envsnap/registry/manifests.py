@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envsnap.errors import EngineError
-from envsnap.model.kinds import DIGEST
+from envsnap.oci.digest import DIGEST
 from envsnap.oci.documents import INDEXES, MANIFESTS, Config, Descriptor, Index, Manifest, digest_of, read_config, read_manifest
 from envsnap.registry.host import Place
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from envsnap.errors import TargetError
-from envsnap.model.kinds import DIGEST
+from envsnap.oci.digest import DIGEST
 from envsnap.oci.documents import Config
 from envsnap.progress import Progress
 from envsnap.rootless import inside

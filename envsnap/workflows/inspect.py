@@ -9,7 +9,7 @@ from envsnap import catalog
 from envsnap.errors import EngineError
 from envsnap.inventory import remembered
 from envsnap.model.base import Inspected, Release, Remembered
-from envsnap.model.kinds import DIGEST
+from envsnap.oci.digest import DIGEST
 from envsnap.oci.image import BaseImage, Image
 from envsnap.oci.reference import is_id, parse_reference, with_digest
 from envsnap.progress import Progress
