@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from envsnap.engines.docker import DockerEngine
-from envsnap.errors import EngineError, InputError
+from envsnap.errors import InputError
 from envsnap.model.base import BaseInventory
 from envsnap.model.image import Foretold
 from envsnap.model.layers import ShellSteps, TreeLayer
@@ -240,7 +240,7 @@ def assemble(
     Raises:
         EngineError: it is not the image that was foretold. InputError: a wheel is not what the lock says.
     """
-    prepared, foretold = gathered.prepared, predicted(gathered, sources)
+    prepared = gathered.prepared
     for layer in prepared.below:
         if wanted(layer) == "elsewhere" and sources.store.drop_damaged(layer.digest):
             what = "what the cache kept of the layers that Docker made was damaged"
@@ -265,9 +265,6 @@ def assemble(
         )
         layers = make_layers(prepared.layers, shop, wanted=wanted, on_layer=on_layer, progress=progress)
     image = put_together(prepared.base, (*prepared.below, *layers), prepared.change)
-    if foretold is not None and foretold.config.digest != image.config.digest:
-        why = f"{image.config.digest[:19]} was made, {foretold.config.digest[:19]} was foretold"
-        raise EngineError("the image is not the one that was foretold", why=why, hint="a fault of envsnap's: please report it")
     foretelling.hold(prepared, image, sources.cache)
     return image
 
