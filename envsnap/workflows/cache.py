@@ -10,6 +10,7 @@ What is used is touched (`BlobStore.touch`), so that the time of a file's last c
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import stat
 import tempfile
@@ -39,7 +40,7 @@ _LOOKED = ".bounded"
 
 LAYERS, WHEELS = "layers", "wheels"
 _UNFINISHED, _UNFINISHED_S = "unfinished", 24 * 3600  # a temporary file of today may be somebody's work
-_KINDS = {  # folder of the cache -> kind; any other folder is a kind by its own name
+_KINDS = {  # folder of the cache -> kind; whatever else lies there is somebody else's
     "layers": LAYERS,
     "wheels": WHEELS,
     "project-pages": "index pages",
@@ -53,9 +54,14 @@ _KINDS = {  # folder of the cache -> kind; any other folder is a kind by its own
     "foretold": "foretold images",
     "debian": "indexes of distributions",
     "records": "records of wheels",
+    "inventories": "inventories of bases",
     roots.FOLDER: "unpacked images",
 }
 _BLOBS = Path("blobs", "sha256")
+_OWN = re.compile(r"[0-9a-f]{24}|\.([0-9a-f]{12}|(blob|take|adopt|gone)\.)")
+"""How the names of entries begin: with a hash, or, of what is not finished, with a dot and a hash or what the store calls it.
+
+The folders have plain names, and where ENVSNAP_CACHE names a directory with other things in it, an `images/` may be somebody's pictures."""
 _CONTENT = ((b"\x1f\x8b", LAYERS), (b"PK\x03\x04", WHEELS), (b"!<arch>\n", "system packages"), (b"{", "manifests and configs"))
 
 
@@ -167,23 +173,26 @@ def _is_as_it_was(entry: Entry) -> bool:
 
 
 def entries(cache: Path, *, by_content: bool = True) -> Iterator[Entry]:
-    """Everything that the cache keeps. What goes while this looks is left out.
+    """Everything that the cache keeps, and nothing that envsnap did not make. What goes while this looks is left out.
 
     Args:
         by_content: look into blobs, to tell their kinds apart.
     """
-    for folder in _children(cache):
-        if not _is_directory(folder):
-            kinds: Iterable[tuple[str, Path]] = [(folder.name, folder)] if folder.name != _LOOKED else []
-        elif folder.name == _BLOBS.parts[0]:
-            kinds = ((_kind_of_blob(path) if by_content else "blobs", path) for path in _children(cache / _BLOBS))
-        else:
-            kinds = ((_KINDS.get(folder.name, folder.name), path) for path in _children(folder))
-        for kind, path in kinds:
-            found = _measure(path) if path.name != roots.LOCK else None
-            if found is not None:
-                size, used = found
-                yield Entry(kind=_UNFINISHED if path.name.startswith(".") else kind, path=path, size_bytes=size, used=used)
+    for path in _own(cache / _BLOBS):
+        yield from _entry(_kind_of_blob(path) if by_content else "blobs", path)
+    for folder, kind in _KINDS.items():
+        for path in _own(cache / folder):
+            yield from _entry(kind, path)
+
+
+def _entry(kind: str, path: Path) -> Iterator[Entry]:
+    if (found := _measure(path)) is not None:
+        size, used = found
+        yield Entry(kind=_UNFINISHED if path.name.startswith(".") else kind, path=path, size_bytes=size, used=used)
+
+
+def _own(folder: Path) -> list[Path]:
+    return [path for path in _children(folder) if _OWN.match(path.name)] if _is_directory(folder) else []
 
 
 def _children(folder: Path) -> list[Path]:

@@ -64,7 +64,9 @@ def prefix_of(place: Path) -> Path:
     try:
         return place.absolute() if place.is_dir() else place.absolute().parent.parent
     except OSError as error:
-        raise InputError(f"cannot look at the environment {place}", why=error.strerror or str(error), hint="name one of your own") from error
+        raise InputError(
+            f"cannot look at the environment {place}", why=error.strerror or str(error), hint="name one of your own"
+        ) from error
 
 
 def tell(

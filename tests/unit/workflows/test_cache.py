@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from envsnap.workflows import local
 from tests.fakes import layered, tars
 
 NOW = time.time()
+FACT = f"layers/{'f' * 64}.json"
+REPOSITORY = f"git/{'a' * 24}"
 DAY = 24 * 3600.0
 
 
@@ -40,11 +43,12 @@ def cache(tmp_path: Path) -> Path:
     for data, days in ((b"\x1f\x8b" + b"n" * 30_000, 1.0), (b"\x1f\x8b" + b"o" * 60_000, 100), (b"PK\x03\x04" + b"w" * 20_000, 50)):
         aged(store.path(store.put(data)), days)
     aged(store.path(store.put(b"{}")), 1)
-    write_file(root / "layers/fact.json", b"{}")
-    aged(root / "layers/fact.json", 1)
-    (root / "git/abc/objects").mkdir(parents=True)
-    (root / "git/abc/objects/pack").write_bytes(b"p" * 10_000)
-    for path in (root / "git/abc/objects/pack", root / "git/abc/objects", root / "git/abc"):
+    write_file(root / FACT, b"{}")
+    aged(root / FACT, 1)
+    repository = root / REPOSITORY
+    (repository / "objects").mkdir(parents=True)
+    (repository / "objects/pack").write_bytes(b"p" * 10_000)
+    for path in (repository / "objects/pack", repository / "objects", repository):
         aged(path, 10)
     for name, days in ((".blob.old", 3.0), (".blob.new", 0.1)):
         (root / "blobs/sha256" / name).write_bytes(b"half")
@@ -121,7 +125,7 @@ def test_builds_and_prunings_at_once_end_without_an_error(cache: Path) -> None:
         for number in range(60):
             data = b"\x1f\x8b" + bytes([number]) * 5000
             assert digest_of(data) == store.put(data)
-            write_file(cache / f"layers/{number}.json", b"{}")
+            write_file(cache / f"layers/{number:064x}.json", b"{}")
 
     def prune() -> None:
         while not stop.is_set():
@@ -154,6 +158,39 @@ def test_an_unpacked_image_goes_unless_something_runs_in_it(tmp_path: Path) -> N
     assert not root.path.exists()
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["model.pt", "data/train.bin", "images/cat.jpg", "images/yolo/Dockerfile", "git/app/.git/HEAD", "records/.hidden", "blobs/a"],
+)
+def test_what_is_not_envsnaps_is_neither_shown_nor_freed(tmp_path: Path, name: str) -> None:
+    """Where somebody has the cache in a directory with other things in it."""
+    theirs = tmp_path / name
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+    theirs.write_bytes(b"t" * 100_000)
+    for path in (theirs, *theirs.parents):
+        if path.is_relative_to(tmp_path):
+            aged(path, 400)
+    ours = big(tmp_path, 1, 100)
+    aged(theirs.parent, 400)
+    assert kinds(workflow.show(tmp_path)) == {"layers": 1}
+    assert workflow.hold_to(tmp_path, 0, SILENT, now=NOW) >= 100_000 and not ours.exists()
+    workflow.prune(tmp_path, SILENT, now=NOW)
+    workflow.prune(tmp_path, SILENT, now=NOW, max_bytes=0)
+    assert theirs.exists()
+
+
+def test_every_folder_that_the_code_makes_in_the_cache_is_known_here() -> None:
+    """And nothing is known that it does not make."""
+    named = re.compile(r"""cache / (?:"([^"/]+)"|FOLDER\b)""")
+    folders = set[str]()
+    for path in Path(workflow.__file__).parents[1].rglob("*.py"):
+        text = path.read_text()
+        if found := [match[1] for match in named.finditer(text)]:
+            constant = re.search(r'^FOLDER = "(\w+)"$', text, re.MULTILINE)
+            folders |= {name or (constant[1] if constant else "FOLDER") for name in found}
+    assert folders == {*workflow._KINDS, "blobs"}
+
+
 # -- holding it to a size ---------------------------------------------------------------------------------------------------
 
 
@@ -164,7 +201,7 @@ def big(cache: Path, number: int, days: float) -> Path:
 
 def test_a_cache_is_held_to_a_size_by_freeing_what_was_not_used_for_longest(cache: Path) -> None:
     """What is small stays, however old it is."""
-    aged(cache / "layers/fact.json", 400)
+    aged(cache / FACT, 400)
     small = kinds(workflow.show(cache))
     old, older = big(cache, 1, 100), big(cache, 2, 300)
     whole = workflow.show(cache).bytes
