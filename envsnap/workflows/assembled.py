@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import InputError
 from envsnap.model.base import BaseInventory
+from envsnap.model.debian import SystemPlan
 from envsnap.model.image import Foretold
 from envsnap.model.layers import ShellSteps, TreeLayer
 from envsnap.model.lock import EnvLock
@@ -32,6 +33,7 @@ from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers, r
 from envsnap.workflows.byte_code import byte_code
 from envsnap.workflows.plan import PlanRequest, write_context
 from envsnap.workflows.prepare import Prepared
+from envsnap.workflows.shell import Done
 from envsnap.workflows.system import Packages
 from envsnap.workflows.unknown import Unknown
 
@@ -67,15 +69,42 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What the layers of a plan lie on.
+
+    Attributes:
+        machine: as the lock names it.
+        base_inventory: of the base alone.
+        system: what the plan's system packages come down to; None where it has none.
+        shell: steps that an engine does; None where none is needed.
+        done: what it made of them; None where there are none, or they are `pending`.
+    """
+
+    machine: str
+    base: BaseImage
+    base_inventory: BaseInventory
+    system: SystemPlan | None
+    shell: ShellSteps | None = None
+    done: Done | None = None
+
+    @property
+    def pending(self) -> bool:
+        """An engine has yet to do its steps."""
+        return self.shell is not None and self.done is None
+
+    @property
+    def inventory(self) -> BaseInventory:
+        """Of the base, with what an engine made on it."""
+        return self.base_inventory if self.done is None else self.done.inventory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
     """All that an image is made from.
 
     Attributes:
-        machine: as the lock names it.
+        machine, inventory, shell: as in `Ground`.
         pinned: those of `wheels` that indexes have.
-        inventory: of the base, with what an engine made on it.
-        shell: steps that an engine does; None where none is needed.
-        pending: it has not done them yet: then `prepared` is as if they changed nothing.
     """
 
     machine: str
@@ -84,19 +113,13 @@ class Gathered:
     pinned: tuple[PinnedWheel, ...]
     inventory: BaseInventory
     shell: ShellSteps | None = None
-    pending: bool = False
 
 
-def gather(
-    made: BuildPlan, lock: EnvLock, lock_file: Path, sources: Sources, progress: Progress, *, ends: WheelEnds | None = None
-) -> Gathered | Unknown:
-    """All that decides the image; wheels that were never seen here are fetched where that was asked for.
-
-    Args:
-        ends: what was said of other wheels will do for them: something is foretold from it, and nothing may be made.
+def find_ground(made: BuildPlan, lock: EnvLock, sources: Sources, progress: Progress) -> Ground | Unknown:
+    """What a plan's layers lie on, and which of its steps an engine does; with what that made of them, where it did them before.
 
     Raises:
-        EngineError: something cannot be had. PlanError: the base leaves no room, or lacks what is needed.
+        EngineError: something cannot be had. PlanError: the base lacks what is needed.
     """
     machine = lock.python.interpreter.machine
     base = base_images.find(made.base, machine, sources.registry if not sources.offline else None, sources.store, sources.cache)
@@ -110,6 +133,29 @@ def gather(
         return system
     steps = shell_steps(made, system, base.config.digest)
     done = shell.recall(steps, sources.cache) if steps is not None else None
+    return Ground(machine=machine, base=base, base_inventory=inventory, system=system, shell=steps, done=done)
+
+
+def gather(
+    ground: Ground,
+    made: BuildPlan,
+    lock: EnvLock,
+    lock_file: Path,
+    sources: Sources,
+    progress: Progress,
+    *,
+    ends: WheelEnds | None = None,
+) -> Gathered | Unknown:
+    """All that decides the image; wheels that were never seen here are fetched where that was asked for.
+
+    Args:
+        ground: where steps are pending, what comes of this is as if they changed nothing: good for counting, and for no image.
+        ends: what was said of other wheels will do for them: something is foretold from it, and nothing may be made.
+
+    Raises:
+        EngineError: something cannot be had. PlanError: the base leaves no room.
+    """
+    steps, done, system = ground.shell, ground.done, ground.system
     blobs = places.blobs_of(lock_file)
     config = partial(pip_config, sys.executable, sources.pip_conf, sources.env)
     wheels = Wheels(sources.store, config, also=blobs, cache=sources.cache, offline=sources.offline, ca_bundle=sources.ca_bundle)
@@ -126,41 +172,31 @@ def gather(
         made,
         lock,
         places.copy_for_image(lock, lock_file),
-        base=base,
-        inventory=inventory if done is None else done.inventory,
+        base=ground.base,
+        inventory=ground.inventory,
         wheels=facts,
         system=system.packages if system is not None and (steps is None or steps.system is None) else (),
         below=done.layers if done is not None else (),
         onto=done.config if done is not None else None,
     )
-    return Gathered(
-        machine=machine,
-        prepared=prepared,
-        wheels=wheels,
-        pinned=pinned,
-        inventory=inventory if done is None else done.inventory,
-        shell=steps,
-        pending=steps is not None and done is None,
-    )
+    return Gathered(machine=ground.machine, prepared=prepared, wheels=wheels, pinned=pinned, inventory=ground.inventory, shell=steps)
 
 
 def predicted(gathered: Gathered, sources: Sources) -> Image | None:
     """The image, if all of its layers were made before."""
-    if gathered.pending:
-        return None
     found = prepare.predict(gathered.prepared, sources.cache)
     return found if isinstance(found, Image) else None
 
 
 def foretell(
-    made: BuildPlan, lock: EnvLock, lock_file: Path, request: PlanRequest, sources: Sources, progress: Progress
+    ground: Ground, made: BuildPlan, lock: EnvLock, lock_file: Path, request: PlanRequest, sources: Sources, progress: Progress
 ) -> Image | Unknown:
     """The image of a plan, if it is known; with `sources.fetch`, the layers that nobody has made are made so that it is.
 
     Raises:
         as `gather` and `assemble`.
     """
-    gathered = gather(made, lock, lock_file, sources, progress)
+    gathered = gather(ground, made, lock, lock_file, sources, progress)
     return gathered if isinstance(gathered, Unknown) else _foretell(gathered, made, lock, lock_file, request, sources, progress)
 
 
@@ -180,26 +216,34 @@ def tell(
         otherwise: tells it where not all of its layers were made.
 
     Raises:
-        as `foretell`.
+        as `find_ground` and `foretell`.
     """
-    gathered = gather(made, lock, lock_file, sources, progress, ends=WheelEnds(sources.cache))
+    ground = find_ground(made, lock, sources, progress)
+    if isinstance(ground, Unknown):
+        return replace(foretold(ground), by_docker=reasons(made, None))  # those that need it whatever the rest comes down to
+    by_docker = ground.shell.steps if ground.shell is not None else ()
+    gathered = gather(ground, made, lock, lock_file, sources, progress, ends=WheelEnds(sources.cache))
     if isinstance(gathered, Unknown):
-        return replace(foretold(gathered), by_docker=reasons(made, None))  # those that need it whatever the rest comes down to
+        return replace(foretold(gathered), by_docker=by_docker)
+    if ground.pending:
+        return replace(foretold(_not_before_it_is_done(gathered, sources)), by_docker=by_docker)
     told = foretold(_foretell(gathered, made, lock, lock_file, request, sources, progress))
-    if told.config_digest is None and otherwise is not None and not gathered.pending:
+    if told.config_digest is None and otherwise is not None:
         told = otherwise(gathered)
     if told.config_digest is not None and told.told_from:
         foretelling.keep(gathered.prepared, told.config_digest, told.told_from, sources.cache)
-    return replace(told, by_docker=gathered.shell.steps if gathered.shell is not None else ())
+    return replace(told, by_docker=by_docker)
+
+
+def _not_before_it_is_done(gathered: Gathered, sources: Sources) -> Unknown:
+    above = recall(gathered.prepared.layers, sources.cache)
+    told = f"{sum(layer is not None for layer in above)} of the {len(above)} above them are known"
+    return Unknown(because=f"Docker makes its lowest layers, and no two such are the same; {told}")
 
 
 def _foretell(
     gathered: Gathered, made: BuildPlan, lock: EnvLock, lock_file: Path, request: PlanRequest, sources: Sources, progress: Progress
 ) -> Image | Unknown:
-    if gathered.pending:
-        above = recall(gathered.prepared.layers, sources.cache)
-        told = f"{sum(layer is not None for layer in above)} of the {len(above)} above them are known"
-        return Unknown(because=f"Docker makes its lowest layers, and no two such are the same; {told}")
     image = prepare.predict(gathered.prepared, sources.cache)
     if isinstance(image, Image) or not (sources.fetch and sources.wheels):
         return image

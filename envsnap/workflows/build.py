@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,15 +11,15 @@ from pathlib import Path
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, PlanError, UsageError
 from envsnap.model.image import ImageRecord
-from envsnap.model.layers import ShellSteps
 from envsnap.model.lock import EnvLock
-from envsnap.oci.image import BaseImage, Image, Layer
+from envsnap.model.plan import BuildPlan
+from envsnap.oci.image import Image, Layer
 from envsnap.oci.reference import require_tag
 from envsnap.plan import shell as needs_shell
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry
 from envsnap.workflows import assembled, by_docker, places, plan, shell
-from envsnap.workflows.assembled import Gathered, Sources
+from envsnap.workflows.assembled import Gathered, Ground, Sources
 from envsnap.workflows.build_request import BuildRequest, Built
 from envsnap.workflows.delivery import Delivery
 from envsnap.workflows.plan import Context
@@ -77,20 +79,21 @@ def build(
     if whole:
         return by_docker.build(context, lock, request, engine, registry, cache, progress, started)
     sources = _sources(request, packages, here, registry, env, cache)
-    gathered = assembled.gather(made, lock, lock_file, sources, progress)
-    if isinstance(gathered, Unknown):
-        _no_assembling(gathered.because, request, progress)
+    ground = assembled.find_ground(made, lock, sources, progress)
+    if isinstance(ground, Unknown):
+        _no_assembling(ground.because, request, progress)
         engine.require(build=True)
         return by_docker.build(context, lock, request, engine, registry, cache, progress, started)
-    if gathered.shell is not None and request.engine == "oci":
-        raise _not_by_layers_alone(needs_shell.said(gathered.shell.steps))
-    if gathered.shell is None or not gathered.pending:
-        return _assemble(gathered, context, lock, lock_file, request, sources, progress, started)
-    with shell.named(lock, engine) as tag:
-        gathered = _with_shell(
-            gathered.shell, gathered.prepared.base, context, lock, lock_file, request, engine, sources, progress, tag=tag
-        )
-        return _assemble(gathered, context, lock, lock_file, request, sources, progress, started, fresh=True)
+    if ground.shell is not None and request.engine == "oci":
+        raise _not_by_layers_alone(needs_shell.said(ground.shell.steps))
+    fresh = ground.pending
+    with shell.named(lock, engine) if fresh else contextlib.nullcontext("") as tag:
+        if fresh:
+            ground = _with_shell(ground, made, lock, request, engine, sources, progress, tag=tag)
+        gathered = assembled.gather(ground, made, lock, lock_file, sources, progress)
+        if isinstance(gathered, Unknown):
+            raise EngineError("this image cannot be assembled", why=gathered.because, hint="envsnap build without --offline fetches them")
+        return _assemble(gathered, context, lock, lock_file, request, sources, progress, started, fresh=fresh)
 
 
 def _no_assembling(why: str, request: BuildRequest, progress: Progress) -> None:
@@ -111,35 +114,31 @@ def _not_by_layers_alone(why: str) -> PlanError:
 
 
 def _with_shell(
-    steps: ShellSteps,
-    base: BaseImage,
-    context: Context,
+    ground: Ground,
+    made: BuildPlan,
     lock: EnvLock,
-    lock_file: Path,
     request: BuildRequest,
     engine: DockerEngine,
     sources: Sources,
     progress: Progress,
     *,
     tag: str,
-) -> Gathered:
-    """All that the image is made from, once Docker did the steps that need a shell.
+) -> Ground:
+    """The same ground, once Docker did the steps that need a shell. Args: ground: they are pending.
 
     Raises:
         EngineError: no Docker answers, a step fails, or what came of it is not all there.
     """
+    steps = ground.shell
+    assert steps is not None
     why = needs_shell.said(steps.steps)
     try:
         engine.require(build=True)
     except EngineError as error:
         raise EngineError(error.what, why=f"{error.why}; Docker is needed for {why}", hint=error.hint) from error
     progress.note(f"Docker does what needs a shell, and all else is assembled upon it: {why}")
-    shell.do(steps, context.plan, lock, base, request, engine, sources.packages, sources.cache, progress, tag=tag)
-    found = assembled.gather(context.plan, lock, lock_file, sources, progress)
-    if isinstance(found, Unknown) or found.pending:
-        because = found.because if isinstance(found, Unknown) else "the cache lost it meanwhile"
-        raise EngineError("cannot assemble upon what Docker made", why=because, hint="run it again")
-    return found
+    done = shell.do(steps, made, lock, ground.base, request, engine, sources.packages, sources.cache, progress, tag=tag)
+    return dataclasses.replace(ground, done=done)
 
 
 def _sources(

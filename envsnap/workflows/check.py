@@ -112,7 +112,12 @@ def _again(config: Config, lock: EnvLock, lock_file: Path, project: Path, source
         look_inside=sources.fetch,
         progress=progress,
     )
-    return assembled.foretell(made, lock, lock_file, request, sources, progress)
+    ground = assembled.find_ground(made, lock, sources, progress)
+    if isinstance(ground, Unknown):
+        return ground
+    if ground.pending:
+        return Unknown(because="Docker makes its lowest layers, and no two such are the same", hint="envsnap verify judges what is in it")
+    return assembled.foretell(ground, made, lock, lock_file, request, sources, progress)
 
 
 def _base(manifest: Manifest, image: Image) -> CheckReason:

@@ -92,7 +92,7 @@ def do(
     progress: Progress,
     *,
     tag: str,
-) -> None:
+) -> Done:
     """Have the engine do the steps, and take over what it made; `recall` has it afterwards.
 
     Args:
@@ -117,9 +117,10 @@ def do(
         image = engine.build(context, inputs, progress)
     layers = _layers(steps, image, base, engine, cache, progress)
     name = f"{made.base.name} with what Docker made on it"
-    inventories.of_engine(image.image_id, engine=engine, cache=cache, progress=progress, name=name)
+    inventory = inventories.of_engine(image.image_id, engine=engine, cache=cache, progress=progress, name=name)
     found = tuple(_Layer(digest=layer.digest, diff_id=layer.diff_id, size_bytes=layer.size_bytes) for layer in layers)
     write_note(_place(steps, cache), _Remembered(config=image.config_digest, layers=found))
+    return Done(config=image.config_digest, layers=layers, inventory=inventory)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from envsnap.plan.shell import shell_steps
 from envsnap.progress import SILENT, Progress
 from envsnap.storage import BlobStore
 from envsnap.workflows import build, shell
+from envsnap.workflows.assembled import Ground
 from envsnap.workflows.build_request import BuildRequest
 from envsnap.workflows.plan import PlanRequest
 from envsnap.workflows.system import Packages
@@ -31,7 +32,7 @@ from tests import samples
 from tests.fakes.layered import tar_of
 from tests.unit.inventory.conftest import layer as tar_with
 from tests.unit.inventory.test_read import system
-from tests.unit.plan.test_layers import made_plan
+from tests.unit.plan.test_layers import INVENTORY, made_plan
 from tests.unit.plan.test_shell import SCRIPTED, of_conda
 from tests.unit.workflows.test_engine_layers import archive, blob_name
 from tests.unit.workflows.test_inventories import LAYERS, image
@@ -101,12 +102,17 @@ def steps_of(made: BuildPlan) -> ShellSteps:
     return steps
 
 
+def ground() -> Ground:
+    return Ground(machine="x86_64", base=BASE, base_inventory=INVENTORY, system=SCRIPTED, shell=steps_of(made_plan()))
+
+
 def do(engine: FakeEngine, cache: Path, made: BuildPlan | None = None) -> ShellSteps:
     made = made or made_plan()
     steps, packages = steps_of(made), cast("Packages", FakePackages())
     with shell.named(LOCK, cast("DockerEngine", engine)) as tag:
-        shell.do(steps, made, LOCK, BASE, REQUEST, cast("DockerEngine", engine), packages, cache, SILENT, tag=tag)
+        done = shell.do(steps, made, LOCK, BASE, REQUEST, cast("DockerEngine", engine), packages, cache, SILENT, tag=tag)
         assert engine.names == {tag} and tag.startswith(f"envsnap/{LOCK.name}:steps-")
+        assert done == shell.recall(steps, cache)
     return steps
 
 
@@ -201,7 +207,7 @@ class Said:
 def test_where_no_engine_answers_it_is_said_what_for(tmp_path: Path) -> None:
     engine, said, nobody = FakeEngine(answers=False), cast("Any", Said()), cast("Any", None)
     with pytest.raises(EngineError, match="cannot reach a Docker engine") as caught:
-        build._with_shell(steps_of(made_plan()), BASE, nobody, LOCK, tmp_path, REQUEST, cast("DockerEngine", engine), nobody, said, tag="")
+        build._with_shell(ground(), made_plan(), LOCK, REQUEST, cast("DockerEngine", engine), nobody, said, tag="")
     assert "apt-install (fontconfig-config: its postinst asks)" in caught.value.why
     assert caught.value.hint == "sudo systemctl start docker"
     assert said.notes == []

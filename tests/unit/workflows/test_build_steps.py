@@ -1,0 +1,113 @@
+"""How a build goes about steps that need a shell: who is asked for what, in which order, and how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from msgspec.structs import replace
+
+from envsnap import lockfile
+from envsnap.engines.docker import DockerEngine
+from envsnap.engines.interface import Ability
+from envsnap.inventory.remembered import remember
+from envsnap.model.debian import SystemPlan
+from envsnap.model.plan import BuildPlan
+from envsnap.oci.image import BaseImage
+from envsnap.progress import SILENT
+from envsnap.registry.client import Registry
+from envsnap.workflows import assembled, base_images, build, plan
+from envsnap.workflows.assembled import Ground
+from envsnap.workflows.build_request import BuildRequest
+from envsnap.workflows.plan import Context, PlanRequest
+from envsnap.workflows.system import Packages
+from envsnap.workflows.unknown import Unknown
+from tests import samples
+from tests.unit.plan.test_layers import INVENTORY, made_plan
+from tests.unit.plan.test_shell import SCRIPTED, package
+from tests.unit.workflows.test_shell import BASE, FakeEngine, FakePackages
+
+
+class Engine(FakeEngine):
+    def abilities(self) -> tuple[Ability, ...]:
+        return (Ability(name="engine", state="ok" if self.answers else "missing", found=""),)
+
+
+class MovingPackages(FakePackages):
+    """Of a distribution whose index moves each time that it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def resolve(self, *_: object) -> SystemPlan:
+        self.asked += 1
+        return SCRIPTED if self.asked == 1 else replace(SCRIPTED, packages=(*SCRIPTED.packages, package(f"new{self.asked}")))
+
+
+@dataclass
+class Grounds:
+    """A lock whose base lacks packages with scripts, and what a build of it does.
+
+    Attributes:
+        grounds: those that images were assembled on.
+        looked_inside: whether the plan was to read its base.
+    """
+
+    root: Path
+    made: BuildPlan = field(default_factory=made_plan)
+    base: BaseImage | Unknown = BASE
+    engine: Engine = field(default_factory=Engine)
+    packages: MovingPackages = field(default_factory=MovingPackages)
+    grounds: list[Ground] = field(default_factory=list)
+    looked_inside: list[bool] = field(default_factory=list)
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    def build(self, lock: Any = None, **options: Any) -> None:
+        lock_file = self.root / "demo.yaml"
+        lock_file.write_bytes(lockfile.dumps(lock or samples.lock()))
+        build.build(
+            lock_file,
+            BuildRequest(plan=PlanRequest(), **options),
+            cast("DockerEngine", self.engine),
+            cast("Registry", None),
+            packages=cast("Packages", self.packages),
+            env={},
+            cache=self.cache,
+            progress=SILENT,
+        )
+
+
+@pytest.fixture
+def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grounds:
+    found = Grounds(tmp_path)
+
+    def make_plan(*_: object, look_inside: bool, **__: object) -> BuildPlan:
+        found.looked_inside.append(look_inside)
+        return found.made
+
+    def gather(ground: Ground, *_: object) -> Any:
+        found.grounds.append(ground)
+        return "gathered"
+
+    remember(INVENTORY, config=BASE.config.digest, reference="base", cache=found.cache)
+    monkeypatch.setattr(plan, "make_plan", make_plan)
+    monkeypatch.setattr(
+        plan, "write_context", lambda *_, **__: Context(directory=tmp_path, digest=samples.digest("context"), plan=found.made)
+    )
+    monkeypatch.setattr(base_images, "find", lambda *_: found.base)
+    monkeypatch.setattr(assembled, "gather", gather)
+    monkeypatch.setattr(build, "_assemble", lambda *_, **__: None)
+    return found
+
+
+def test_the_distribution_is_asked_once_so_that_its_index_cannot_move_meanwhile(ground: Grounds) -> None:
+    ground.build()
+    assert ground.packages.asked == 1 and len(ground.engine.given) == 1
+    (on,) = ground.grounds
+    assert on.done is not None and on.system == SCRIPTED
+    assert on.inventory == on.done.inventory != on.base_inventory
