@@ -14,11 +14,12 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from envsnap.errors import TargetError
+from envsnap.inventory import remembered
 from envsnap.model.cache import CacheState, Kept
 from envsnap.progress import Progress
 from envsnap.rootless import roots
@@ -33,7 +34,7 @@ MOST_BYTES = 100 * 10**9
 _IN_USE_S = 24 * 3600
 """What was used so lately stays, however large the cache is: a build that still runs may need it again."""
 _SMALL_BYTES = 1 << 16
-"""What is smaller stays: it takes no room, and what is told without a network is told from it."""
+"""What is smaller stays: it takes no room."""
 _LOOK_S = 3600
 _LOOKED = ".bounded"
 """A file of the cache: the size that it was last held to, and when."""
@@ -57,12 +58,15 @@ _KINDS = {  # folder of the cache -> kind; whatever else lies there is somebody 
     "inventories": "inventories of bases",
     roots.FOLDER: "unpacked images",
 }
+_FACTS = frozenset({"layers", "wheels", "images", "bases", "bytecode", "modules", "foretold", "records", "inventories"})
+"""Folders of what was found out once: an image is told from it without a network, and it names what is in the store."""
 _BLOBS = Path("blobs", "sha256")
 _OWN = re.compile(r"[0-9a-f]{24}|\.([0-9a-f]{12}|(blob|take|adopt|gone)\.)")
 """How the names of entries begin: with a hash, or, of what is not finished, with a dot and a hash or what the store calls it.
 
 The folders have plain names, and where ENVSNAP_CACHE names a directory with other things in it, an `images/` may be somebody's pictures."""
-_CONTENT = ((b"\x1f\x8b", LAYERS), (b"PK\x03\x04", WHEELS), (b"!<arch>\n", "system packages"), (b"{", "manifests and configs"))
+_PACKAGES = "system packages"
+_CONTENT = ((b"\x1f\x8b", LAYERS), (b"PK\x03\x04", WHEELS), (b"!<arch>\n", _PACKAGES), (b"{", "manifests and configs"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +140,7 @@ def usual_limit(cache: Path) -> int:
 
 
 def hold_to(cache: Path, max_bytes: int, progress: Progress, *, now: float) -> int:
-    """Free what is over a size, longest unused first, and no image that is nowhere else; returns how many bytes that were.
+    """Free what is over a size, longest unused first, and nothing that `_kept` names; returns how many bytes that were.
 
     It looks once an hour, or when the size is another one, and in between costs nothing. Whatever cannot be freed stays: a build that went
     well does not fail for it.
@@ -145,18 +149,40 @@ def hold_to(cache: Path, max_bytes: int, progress: Progress, *, now: float) -> i
         return 0
     everything = list(entries(cache, by_content=False))
     excess = sum(entry.size_bytes for entry in everything) - max_bytes
-    only_here = local.only_here(cache)
+    stays = _kept(cache)
     freed = 0
     with progress.task("free the cache", unit="bytes") as task:
         for entry in sorted(everything, key=lambda entry: (entry.used, entry.path)):
             if freed >= excess or now - entry.used < _IN_USE_S:
                 break
-            if entry.size_bytes >= _SMALL_BYTES and entry.path not in only_here and _is_as_it_was(entry) and _remove(entry):
+            if not stays(entry) and _is_as_it_was(entry) and _remove(entry):
                 freed += entry.size_bytes
                 task.advance(entry.size_bytes)
     with contextlib.suppress(TargetError):
         write_file(cache / _LOOKED, str(max_bytes).encode(), durable=False)
     return freed
+
+
+def _kept(cache: Path) -> Callable[[Entry], bool]:
+    """Says what is not freed unasked: what is small, and what cannot be had again, or only by reading a whole base again.
+
+    That is the layers of an image that is nowhere else; packages of distributions, of which mirrors keep the last version while a plan
+    names another; what was found out of wheels, layers and bases; and the blobs that inventories name.
+    """
+    named = local.only_here(cache)
+    for base in remembered.all_of(cache):
+        named |= {local.blobs(cache).path(digest) for digest in remembered.blobs_of(base.inventory)}
+
+    def stays(entry: Entry) -> bool:
+        folder = entry.path.parent
+        return (
+            entry.size_bytes < _SMALL_BYTES
+            or entry.path in named
+            or (folder.name in _FACTS and entry.kind != _UNFINISHED)
+            or (folder == cache / _BLOBS and _kind_of_blob(entry.path) == _PACKAGES)
+        )
+
+    return stays
 
 
 def _is_time_to_look(mark: Path, max_bytes: int, now: float) -> bool:

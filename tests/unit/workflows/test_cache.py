@@ -14,6 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from envsnap.errors import InputError
+from envsnap.inventory import remembered
+from envsnap.model.base import BaseInventory
 from envsnap.model.cache import CacheState
 from envsnap.oci.documents import Descriptor, digest_of
 from envsnap.progress import SILENT
@@ -288,3 +290,24 @@ def test_an_image_that_is_nowhere_else_is_not_freed_until_it_is_pushed(tmp_path:
     local.remember(image, ["registry.example.com/yolo:1"], tmp_path)
     hold()
     assert not any(layer.exists() for layer in layers)
+
+
+def test_what_cannot_be_had_again_is_not_freed_unasked(tmp_path: Path) -> None:
+    """Mirrors drop a package's old versions, a base of 20 GB is not read again for what its inventory names; prune takes them when told."""
+    store = BlobStore(tmp_path / "blobs")
+    status, interpreter, package, wheel = (
+        store.put(start + b"s" * 100_000) for start in (b"Package: dpkg", b"python3", b"!<arch>\ndebian-binary", b"PK\x03\x04")
+    )
+    base = BaseInventory(distribution="debian 12", complete=True, dpkg_status=status, interpreter=interpreter)
+    remembered.remember(base, config=digest_of(b"config"), reference="debian:bookworm", cache=tmp_path)
+    facts = [tmp_path / folder / f"{'e' * 64}{end}" for folder, end in (("records", ".end"), ("inventories", ".json"), ("layers", ".json"))]
+    again = [tmp_path / folder / ("d" * 64) for folder in ("project-pages", "debian")]
+    for path in (*facts, *again):
+        write_file(path, os.urandom(100_000))
+    for path in (*facts, *again, *map(store.path, (status, interpreter, package, wheel))):
+        aged(path, 400)
+    workflow.hold_to(tmp_path, 0, SILENT, now=NOW)
+    assert all(path.exists() for path in (*facts, *map(store.path, (status, interpreter, package))))
+    assert not any(path.exists() for path in (*again, store.path(wheel)))
+    workflow.prune(tmp_path, SILENT, now=NOW, unused_s=30 * DAY)
+    assert not any(path.exists() for path in (*facts, *map(store.path, (status, interpreter, package))))
