@@ -218,8 +218,13 @@ class BlobStore:
     def put(self, data: bytes) -> str:
         """Keep `data`, in place of a damaged copy of it, too; returns its digest."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        if not (self.has(digest) and self.path(digest).read_bytes() == data):
-            write_file(self.path(digest), data)
+        path = self.path(digest)
+        try:
+            kept = path.read_bytes()
+        except OSError:  # not there, or gone just now
+            kept = None
+        if kept != data:
+            write_file(path, data)
         return digest
 
     @contextmanager

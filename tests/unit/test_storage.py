@@ -229,6 +229,21 @@ def test_blobs_are_kept_under_their_digest(tmp_path: Path) -> None:
     assert store.read(digest) == b"bytes"
 
 
+def test_a_blob_that_is_freed_while_it_is_put_is_put_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = BlobStore(tmp_path)
+    digest = store.put(b"bytes")
+    read = Path.read_bytes
+
+    def freed(path: Path) -> bytes:
+        path.unlink()
+        return read(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", freed)
+        assert store.put(b"bytes") == digest
+    assert store.read(digest) == b"bytes"
+
+
 def test_a_changed_blob_is_refused(tmp_path: Path) -> None:
     store = BlobStore(tmp_path)
     digest = store.put(b"bytes")
