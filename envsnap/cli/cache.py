@@ -91,7 +91,10 @@ def _bytes(text: str, *, hint: str) -> int | None:
 )
 @main.shared_options
 def command(console: Console, action: str, layers: bool, wheels: bool, older: int | None, max_size: int | None) -> None:
-    """Show what is kept for later builds, or free it. `prune` alone frees what was not used for 30 days, images that are nowhere else too."""
+    """Show what is kept for later builds, or free it.
+
+    `prune` alone frees what was not used for 30 days, images that are nowhere else, too.
+    """
     from envsnap.report import cache as report
     from envsnap.workflows import cache as workflow
 
