@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from envsnap.engines.docker import DockerEngine
@@ -43,7 +44,7 @@ def build(
 
     Raises:
         UsageError: a tag that no image can have, or nothing to push.
-        EngineError: the engine is needed and does not answer (said before anything is asked of the base), or the build failed.
+        EngineError: the engine is needed and does not answer (said before a base is read or a wheel fetched), or the build failed.
         PlanError, InputError: as `make_plan`, `write_context` and `gather`.
     """
     for tag in request.tags:
@@ -59,10 +60,12 @@ def build(
     always = needs_shell.of_lock(lock)
     if always and request.engine == "oci":
         raise _not_by_layers_alone(always)
-    if whole or always:
+    if whole:
         engine.require(build=True)
     started = time.monotonic()
     here = engine if whole or engine.abilities()[0].state == "ok" else None
+    # Where none answers, and is needed unless it did its steps before, nothing long is begun: that would end for want of it.
+    in_vain = bool(always) and here is None
     made = plan.make_plan(
         lock,
         request.plan,
@@ -72,20 +75,25 @@ def build(
         cache=cache,
         pull=whole,
         offline=request.offline,
-        look_inside=not whole,
+        look_inside=not whole and not in_vain,
         progress=progress,
     )
-    context = plan.write_context(lock, lock_file, made, request.plan, cache=cache, progress=progress, offline=request.offline)
+    write_context = partial(
+        plan.write_context, lock, lock_file, made, request.plan, cache=cache, progress=progress, offline=request.offline
+    )
     if whole:
-        return by_docker.build(context, lock, request, engine, registry, cache, progress, started)
+        return by_docker.build(write_context(), lock, request, engine, registry, cache, progress, started)
     sources = _sources(request, packages, here, registry, env, cache)
-    ground = assembled.find_ground(made, lock, sources, progress)
+    ground = assembled.find_ground(made, lock, dataclasses.replace(sources, fetch=sources.fetch and not in_vain), progress)
+    if in_vain and (isinstance(ground, Unknown) or ground.pending):
+        _require(engine, always)
+    if isinstance(ground, Ground) and ground.shell is not None and request.engine == "oci":
+        raise _not_by_layers_alone(needs_shell.said(ground.shell.steps))
+    context = write_context()
     if isinstance(ground, Unknown):
         _no_assembling(ground.because, request, progress)
         engine.require(build=True)
         return by_docker.build(context, lock, request, engine, registry, cache, progress, started)
-    if ground.shell is not None and request.engine == "oci":
-        raise _not_by_layers_alone(needs_shell.said(ground.shell.steps))
     fresh = ground.pending
     with shell.named(lock, engine) if fresh else contextlib.nullcontext("") as tag:
         if fresh:
@@ -113,6 +121,14 @@ def _not_by_layers_alone(why: str) -> PlanError:
     )
 
 
+def _require(engine: DockerEngine, why: str) -> None:
+    """Raises EngineError: it does not answer, or cannot build; and what it is needed for."""
+    try:
+        engine.require(build=True)
+    except EngineError as error:
+        raise EngineError(error.what, why=f"{error.why}; Docker is needed for {why}", hint=error.hint) from error
+
+
 def _with_shell(
     ground: Ground,
     made: BuildPlan,
@@ -132,10 +148,7 @@ def _with_shell(
     steps = ground.shell
     assert steps is not None
     why = needs_shell.said(steps.steps)
-    try:
-        engine.require(build=True)
-    except EngineError as error:
-        raise EngineError(error.what, why=f"{error.why}; Docker is needed for {why}", hint=error.hint) from error
+    _require(engine, why)
     progress.note(f"Docker does what needs a shell, and all else is assembled upon it: {why}")
     done = shell.do(steps, made, lock, ground.base, request, engine, sources.packages, sources.cache, progress, tag=tag)
     return dataclasses.replace(ground, done=done)

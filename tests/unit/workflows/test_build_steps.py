@@ -11,9 +11,11 @@ from msgspec.structs import replace
 
 from envsnap import lockfile
 from envsnap.engines.docker import DockerEngine
-from envsnap.engines.interface import Ability
+from envsnap.errors import EngineError
 from envsnap.inventory.remembered import remember
 from envsnap.model.debian import SystemPlan
+from envsnap.model.host import Ability
+from envsnap.model.lock import EnvLock, LockedConda
 from envsnap.model.plan import BuildPlan
 from envsnap.oci.image import BaseImage
 from envsnap.progress import SILENT
@@ -26,13 +28,16 @@ from envsnap.workflows.system import Packages
 from envsnap.workflows.unknown import Unknown
 from tests import samples
 from tests.unit.plan.test_layers import INVENTORY, made_plan
-from tests.unit.plan.test_shell import SCRIPTED, package
+from tests.unit.plan.test_shell import SCRIPTED, of_conda, package
 from tests.unit.workflows.test_shell import BASE, FakeEngine, FakePackages
 
 
 class Engine(FakeEngine):
     def abilities(self) -> tuple[Ability, ...]:
         return (Ability(name="engine", state="ok" if self.answers else "missing", found=""),)
+
+    def untag(self, reference: str) -> None:
+        self.names.discard(reference)
 
 
 class MovingPackages(FakePackages):
@@ -52,7 +57,7 @@ class Grounds:
 
     Attributes:
         grounds: those that images were assembled on.
-        looked_inside: whether the plan was to read its base.
+        looked_inside: whether the plan was to read its base. contexts: how many were written.
     """
 
     root: Path
@@ -62,6 +67,7 @@ class Grounds:
     packages: MovingPackages = field(default_factory=MovingPackages)
     grounds: list[Ground] = field(default_factory=list)
     looked_inside: list[bool] = field(default_factory=list)
+    contexts: int = 0
 
     @property
     def cache(self) -> Path:
@@ -94,11 +100,13 @@ def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grounds:
         found.grounds.append(ground)
         return "gathered"
 
+    def write_context(*_: object, **__: object) -> Context:
+        found.contexts += 1
+        return Context(directory=tmp_path, digest=samples.digest("context"), plan=found.made)
+
     remember(INVENTORY, config=BASE.config.digest, reference="base", cache=found.cache)
     monkeypatch.setattr(plan, "make_plan", make_plan)
-    monkeypatch.setattr(
-        plan, "write_context", lambda *_, **__: Context(directory=tmp_path, digest=samples.digest("context"), plan=found.made)
-    )
+    monkeypatch.setattr(plan, "write_context", write_context)
     monkeypatch.setattr(base_images, "find", lambda *_: found.base)
     monkeypatch.setattr(assembled, "gather", gather)
     monkeypatch.setattr(build, "_assemble", lambda *_, **__: None)
@@ -111,3 +119,38 @@ def test_the_distribution_is_asked_once_so_that_its_index_cannot_move_meanwhile(
     (on,) = ground.grounds
     assert on.done is not None and on.system == SCRIPTED
     assert on.inventory == on.done.inventory != on.base_inventory
+
+
+# Where no engine answers
+
+
+def conda_lock() -> EnvLock:
+    lock = samples.lock()
+    return lockfile.seal(replace(lock, python=replace(lock.python, conda=LockedConda(packages=()))))
+
+
+def test_what_docker_did_before_needs_no_engine(ground: Grounds) -> None:
+    ground.made = of_conda()
+    ground.build(conda_lock())
+    ground.engine.answers, ground.packages.asked = False, 0
+    ground.build(conda_lock())
+    assert len(ground.engine.given) == 1 and ground.grounds[1].done == ground.grounds[0].done
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["pending", "base unknown"])
+def test_what_only_docker_can_do_is_said_before_a_base_is_read(ground: Grounds, known: bool) -> None:
+    ground.made, ground.engine.answers = of_conda(), False
+    if not known:
+        ground.base = Unknown(because="it was never looked up")
+    with pytest.raises(EngineError, match="cannot reach a Docker engine") as caught:
+        ground.build(conda_lock())
+    assert "Docker is needed for conda's packages are fetched" in caught.value.why and caught.value.hint
+    assert (ground.looked_inside, ground.grounds, ground.contexts) == ([False], [], 0)
+
+
+def test_packages_that_need_it_are_said_before_a_wheel_is_fetched(ground: Grounds) -> None:
+    ground.engine.answers = False
+    with pytest.raises(EngineError, match="cannot reach a Docker engine") as caught:
+        ground.build()
+    assert "Docker is needed for apt-install (fontconfig-config: " in caught.value.why
+    assert ground.grounds == []
