@@ -12,6 +12,7 @@ from pathlib import Path
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, PlanError, UsageError
 from envsnap.model.image import ImageRecord
+from envsnap.model.layers import ShellSteps
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan
 from envsnap.oci.image import Image, Layer
@@ -27,6 +28,8 @@ from envsnap.workflows.plan import Context
 from envsnap.workflows.records import base_name, keep_record, now, own_tag, publish
 from envsnap.workflows.system import Packages
 from envsnap.workflows.unknown import Unknown
+
+_ONCE_ONLINE = "build it once without --offline: what is fetched then is kept"
 
 
 def build(
@@ -73,7 +76,7 @@ def build(
         engine=here,
         registry=registry,
         cache=cache,
-        pull=whole,
+        pull=whole and not request.offline,
         offline=request.offline,
         look_inside=not whole and not in_vain,
         progress=progress,
@@ -100,12 +103,18 @@ def build(
             ground = _with_shell(ground, made, lock, request, engine, sources, progress, tag=tag)
         gathered = assembled.gather(ground, made, lock, lock_file, sources, progress)
         if isinstance(gathered, Unknown):
-            raise EngineError("this image cannot be assembled", why=gathered.because, hint="envsnap build without --offline fetches them")
+            raise EngineError("the image cannot be assembled", why=gathered.because, hint=_ONCE_ONLINE)
         return _assemble(gathered, context, lock, lock_file, request, sources, progress, started, fresh=fresh)
 
 
 def _no_assembling(why: str, request: BuildRequest, progress: Progress) -> None:
-    """Docker builds the whole then, where that was left open. Raises PlanError: it was not."""
+    """Docker builds the whole then, where that was left open.
+
+    Raises:
+        PlanError: it was not. EngineError: nobody may be asked, and Docker's pip and apt ask the network.
+    """
+    if request.offline:
+        raise EngineError("the image cannot be assembled offline", why=why, hint=_ONCE_ONLINE)
     if request.engine == "oci":
         raise PlanError("this image cannot be assembled", why=why, hint="--engine docker builds it")
     progress.note(f"built by Docker: {why}")
@@ -129,6 +138,20 @@ def _require(engine: DockerEngine, why: str) -> None:
         raise EngineError(error.what, why=f"{error.why}; Docker is needed for {why}", hint=error.hint) from error
 
 
+def _require_at_hand(steps: ShellSteps, made: BuildPlan, engine: DockerEngine) -> None:
+    """Offline, what Docker does is done with what is here; packages that are not are named when they are laid out.
+
+    Raises:
+        EngineError: it would pull the base, or have a client of conda fetch packages.
+    """
+    if steps.explicit:
+        hint = f"{_ONCE_ONLINE}; or capture --rescue conda keeps the packages with the lock"
+        raise EngineError("conda's packages are not here", why="offline, and a conda client of the base would fetch them", hint=hint)
+    base = made.base.pinned
+    if not made.base.is_made_here and engine.image(base) is None:
+        raise EngineError(f"the base {base} is not in the engine", why="offline, and Docker would pull it", hint=f"docker pull {base}")
+
+
 def _with_shell(
     ground: Ground,
     made: BuildPlan,
@@ -149,6 +172,8 @@ def _with_shell(
     assert steps is not None
     why = needs_shell.said(steps.steps)
     _require(engine, why)
+    if request.offline:
+        _require_at_hand(steps, made, engine)
     progress.note(f"Docker does what needs a shell, and all else is assembled upon it: {why}")
     done = shell.do(steps, made, lock, ground.base, request, engine, sources.packages, sources.cache, progress, tag=tag)
     return dataclasses.replace(ground, done=done)

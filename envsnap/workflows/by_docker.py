@@ -43,17 +43,21 @@ def build(
         started: `time.monotonic()` when the work began.
 
     Raises:
-        EngineError: the base is one that was made here and is gone, or the build or a push failed.
+        EngineError: the base is one that was made here and is gone, or the build or a push failed; or nobody may be asked, and it is not
+            built yet.
     """
-    if context.plan.base.is_made_here:
-        have_base(context.plan.base, engine, cache, progress)
     tags = tuple(dict.fromkeys((*request.tags, own_tag(lock))))
     earlier = _still_there(context, lock, engine)
     if earlier is not None:
         record = msgspec.structs.replace(earlier, reference=tags[0], tags=tuple(dict.fromkeys((*tags, *earlier.tags))))
         for tag in tags:
             engine.tag(own_tag(lock), tag)
+    elif request.offline:
+        why = "its pip and apt ask the network, whatever is kept here"
+        raise EngineError("Docker cannot build the whole image offline", why=why, hint="without --engine docker, what is kept is assembled")
     else:
+        if context.plan.base.is_made_here:
+            have_base(context.plan.base, engine, cache, progress)
         image = engine.build(context.directory, _inputs(lock, tags, request), progress)
         record = _record(image, tags, lock, context, seconds=time.monotonic() - started)
     pushed = [engine.push(tag, progress) for tag in request.tags] if request.push else []

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from envsnap import lockfile
 from envsnap.engines.docker import DockerEngine
+from envsnap.engines.interface import EngineImage
 from envsnap.errors import EngineError
 from envsnap.inventory.remembered import remember
 from envsnap.model.debian import SystemPlan
@@ -36,6 +37,11 @@ class Engine(FakeEngine):
     def abilities(self) -> tuple[Ability, ...]:
         return (Ability(name="engine", state="ok" if self.answers else "missing", found=""),)
 
+    has_base: bool = True
+
+    def image(self, reference: str) -> EngineImage | None:  # type: ignore[override]
+        return super().image(reference) if self.has_base or "debian" not in reference else None
+
     def untag(self, reference: str) -> None:
         self.names.discard(reference)
 
@@ -58,6 +64,7 @@ class Grounds:
     Attributes:
         grounds: those that images were assembled on.
         looked_inside: whether the plan was to read its base. contexts: how many were written.
+        pulled: whether the plan was to have the engine pull its base.
     """
 
     root: Path
@@ -68,12 +75,14 @@ class Grounds:
     grounds: list[Ground] = field(default_factory=list)
     looked_inside: list[bool] = field(default_factory=list)
     contexts: int = 0
+    pulled: list[bool] = field(default_factory=list)
 
     @property
     def cache(self) -> Path:
         return self.root / "cache"
 
     def build(self, lock: Any = None, **options: Any) -> None:
+        self.packages.asked = 0
         lock_file = self.root / "demo.yaml"
         lock_file.write_bytes(lockfile.dumps(lock or samples.lock()))
         build.build(
@@ -92,7 +101,8 @@ class Grounds:
 def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grounds:
     found = Grounds(tmp_path)
 
-    def make_plan(*_: object, look_inside: bool, **__: object) -> BuildPlan:
+    def make_plan(*_: object, look_inside: bool, pull: bool, **__: object) -> BuildPlan:
+        found.pulled.append(pull)
         found.looked_inside.append(look_inside)
         return found.made
 
@@ -132,7 +142,7 @@ def conda_lock() -> EnvLock:
 def test_what_docker_did_before_needs_no_engine(ground: Grounds) -> None:
     ground.made = of_conda()
     ground.build(conda_lock())
-    ground.engine.answers, ground.packages.asked = False, 0
+    ground.engine.answers = False
     ground.build(conda_lock())
     assert len(ground.engine.given) == 1 and ground.grounds[1].done == ground.grounds[0].done
 
@@ -154,3 +164,44 @@ def test_packages_that_need_it_are_said_before_a_wheel_is_fetched(ground: Ground
         ground.build()
     assert "Docker is needed for apt-install (fontconfig-config: " in caught.value.why
     assert ground.grounds == []
+
+
+# Offline
+
+
+def test_conda_is_not_let_to_fetch(ground: Grounds) -> None:
+    ground.made = of_conda()
+    with pytest.raises(EngineError, match="conda's packages are not here") as caught:
+        ground.build(conda_lock(), offline=True)
+    assert "without --offline" in caught.value.hint and "--rescue conda" in caught.value.hint
+    assert ground.engine.given == []
+    ground.build(conda_lock())
+    ground.build(conda_lock(), offline=True)  # what it fetched is in the layers that are kept
+    assert len(ground.engine.given) == 1 and len(ground.grounds) == 2
+
+
+@pytest.mark.parametrize("choice", ["auto", "oci"])
+def test_docker_is_not_let_to_build_the_whole_from_the_network(ground: Grounds, choice: str) -> None:
+    ground.base = Unknown(because="the base was never looked up")
+    with pytest.raises(EngineError, match="cannot be assembled offline") as caught:
+        ground.build(offline=True, engine=choice)
+    assert (caught.value.why, "without --offline" in caught.value.hint) == ("the base was never looked up", True)
+    assert ground.engine.given == []
+
+
+def test_docker_is_not_let_to_pull_the_base(ground: Grounds) -> None:
+    ground.engine.has_base = False
+    with pytest.raises(EngineError, match="is not in the engine") as caught:
+        ground.build(offline=True)
+    assert caught.value.hint == f"docker pull {ground.made.base.pinned}"
+    assert ground.engine.given == []
+    ground.engine.has_base = True
+    ground.build(offline=True)
+    assert len(ground.engine.given) == len(ground.grounds) == 1
+
+
+def test_whoever_wants_docker_to_build_is_told_that_it_asks_the_network(ground: Grounds) -> None:
+    with pytest.raises(EngineError, match="whole image offline") as caught:
+        ground.build(offline=True, engine="docker")
+    assert "--engine docker" in caught.value.hint
+    assert (ground.engine.given, ground.pulled) == ([], [False])
