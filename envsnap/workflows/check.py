@@ -25,7 +25,7 @@ _RUN = ("Env", "Labels", "WorkingDir", "User", "Entrypoint", "Cmd")
 
 
 def check(reference: str, lock_file: Path | None, machine: str, project: Path, sources: Sources, progress: Progress) -> ImageCheck:
-    """Look an image up in its registry, or in envsnap's own store where that alone has it, and judge it.
+    """Look an image up in its registry, or in envsnap's own store (`lookup.here`), and judge it.
 
     Args:
         machine: of this host, as Linux names it.
@@ -37,7 +37,7 @@ def check(reference: str, lock_file: Path | None, machine: str, project: Path, s
     lock = places.read_lock(lock_file) if lock_file is not None else None
     here = lookup.here(reference, sources.registry, sources.cache)
     if here is not None and here.manifest is not None:
-        progress.note(f"{reference} is in envsnap's own store alone: that one is judged")
+        progress.note(f"{reference} is judged as envsnap's own store has it")
         manifest, config = here.manifest, here.config
     else:
         manifest, config = sources.registry.image(reference, machine=lock.python.interpreter.machine if lock is not None else machine)

@@ -59,7 +59,7 @@ class Delivery:
         self._tags = tags
         self._push = push
         self._place = "in its registry" if push else "in envsnap's own store"
-        self._only_here = engine is None and not push
+        self._sent = frozenset(push)
         self._engine = engine
         landed = engine is not None and foretold is not None and engine.find(foretold) is not None
         self._keep = store
@@ -107,7 +107,9 @@ class Delivery:
         self._sources.store.put(image.config.raw)
         uploaded = self._uploads.sent_bytes() if self._uploads is not None else 0
         uploaded += sum(self._pushed(image, tag, progress) for tag in self._push)
-        local.remember(image, self._tags, self._sources.cache, only_here=self._only_here)
+        kept: local.Place = "here" if self._engine is None else "engine"
+        for tag in self._tags:
+            local.remember(image, [tag], self._sources.cache, place="registry" if tag in self._sent else kept)
         if self._engine is None:
             return Delivered(uploaded_bytes=uploaded, moved=uploaded > 0, place=self._place)
         there = self._engine.find(image) is not None

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -20,15 +21,17 @@ from envsnap.oci.reference import is_id, parse_reference
 from envsnap.storage import BlobStore, write_file
 
 FOLDER = "images"
+Place = Literal["here", "engine", "registry"]
+"""Where an image is to be had under its name: in this store alone, in an engine too, or in the name's registry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """Attributes: name: as it was given. only_here: when it was given, no registry and no engine had the image."""
+    """Attributes: name: as it was given. place: where the image was to be had then."""
 
     name: str
     image: Image
-    only_here: bool = False
+    place: Place
 
 
 class _Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,7 +51,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     base_manifest: str | None
     base_reference: str
     layers: tuple[_Layer, ...]
-    only_here: bool = False
+    place: Place = "registry"
 
 
 def blobs(cache: Path) -> BlobStore:
@@ -56,11 +59,11 @@ def blobs(cache: Path) -> BlobStore:
     return BlobStore(cache / "blobs")
 
 
-def remember(image: Image, names: Sequence[str], cache: Path, *, only_here: bool = False) -> None:
+def remember(image: Image, names: Sequence[str], cache: Path, *, place: Place = "registry") -> None:
     """Have an image found under each of `names`, whatever was under them before. Its layers count as used just now.
 
     Args:
-        only_here: no registry and no engine has it.
+        place: where it is to be had under them now.
 
     Raises:
         UsageError: a name is none.
@@ -78,7 +81,7 @@ def remember(image: Image, names: Sequence[str], cache: Path, *, only_here: bool
             layers=tuple(
                 _Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, made_by=one.made_by) for one in image.layers
             ),
-            only_here=only_here,
+            place=place,
         )
         write_file(_place(name, cache), msgspec.json.encode(document))
 
@@ -91,16 +94,22 @@ def find(name: str, cache: Path) -> Image | None:
     Raises:
         UsageError: it is no name.
     """
+    found = named(name, cache)
+    return found.image if found is not None else None
+
+
+def named(name: str, cache: Path) -> Named | None:
+    """As `find`, with what is known of the name; of a digest's names, the first one's."""
     found = _find(name, cache)
     if found is not None:
-        _use(found, cache)
+        _use(found.image, cache)
     return found
 
 
 def latest(prefix: str, cache: Path) -> Image | None:
     """Of the images whose names begin so, the one that was remembered last; None where there is none."""
     paths = sorted((cache / FOLDER).glob("*.json"), key=_when, reverse=True)
-    found = next((named.image for named in map(_read, paths) if named is not None and named.name.startswith(prefix)), None)
+    found = next((one.image for one in map(_read, paths) if one is not None and one.name.startswith(prefix)), None)
     if found is not None:
         _use(found, cache)
     return found
@@ -113,23 +122,22 @@ def _when(path: Path) -> float:
         return 0.0
 
 
-def _find(name: str, cache: Path) -> Image | None:
-    if is_id(name):
-        digest = f"sha256:{name.removeprefix('sha256:')}"
-        same = (named.image for named in everything(cache))
-        return next((one for one in same if digest in (one.config.digest, one.manifest.digest if one.manifest else "")), None)
-    found = _read(_place(name, cache))
-    return found.image if found is not None else None
+def _find(name: str, cache: Path) -> Named | None:
+    if not is_id(name):
+        return _read(_place(name, cache))
+    digest = f"sha256:{name.removeprefix('sha256:')}"
+    images = ((one, one.image) for one in everything(cache))
+    return next((one for one, image in images if digest in (image.config.digest, image.manifest.digest if image.manifest else "")), None)
 
 
 def only_here(cache: Path) -> set[Path]:
     """Where the layers lie of images that are nowhere else: under no name were they ever sent to a registry or an engine."""
     images: dict[str, Image] = {}
     elsewhere = set[str]()
-    for named in everything(cache):
-        images[named.image.config.digest] = named.image
-        if not named.only_here:
-            elsewhere.add(named.image.config.digest)
+    for one in everything(cache):
+        images[one.image.config.digest] = one.image
+        if one.place != "here":
+            elsewhere.add(one.image.config.digest)
     return {blobs(cache).path(layer) for config, image in images.items() if config not in elsewhere for layer in _layers(image)}
 
 
@@ -174,7 +182,7 @@ def _read(path: Path) -> Named | None:
     layers = tuple(Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, made_by=one.made_by) for one in document.layers)
     base = BaseImage(config=base_config, manifest=base_manifest, reference=document.base_reference)
     image = Image(config=config, manifest=manifest, base=base, layers=layers)
-    return Named(name=document.name, image=image, only_here=document.only_here)
+    return Named(name=document.name, image=image, place=document.place)
 
 
 def _parsed(config: str, manifest: str | None) -> tuple[Config, Manifest | None]:

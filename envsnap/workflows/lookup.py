@@ -1,4 +1,4 @@
-"""An image by its name, without its layers: what envsnap's own store has, where nobody else is meant."""
+"""An image by its name, without its layers: what envsnap's own store has, where no registry has the word."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from envsnap import catalog
 from envsnap.errors import EngineError
 from envsnap.oci.image import Image
-from envsnap.oci.reference import is_id, parse_reference
+from envsnap.oci.reference import is_id
 from envsnap.registry.client import Registry
 from envsnap.workflows import local
 
@@ -15,21 +15,29 @@ from envsnap.workflows import local
 def here(name: str, registry: Registry, cache: Path) -> Image | None:
     """What envsnap's own store has under a name, or a digest; None where a registry is to be asked.
 
-    A registry that the name names comes first, for a tag may have moved there. One that it only implies has nothing to say of what was made
-    here: nobody meant a public image that happens to be called so.
+    What is in the store alone is what was meant: no registry is asked, where it may be called the same by chance. Else the registry comes
+    first, for a tag may have moved there; one that does not answer has no word about an image that it was never sent.
 
     Raises:
         EngineError: nothing has that digest here, or the registry cannot be reached. UsageError: it is no name.
     """
-    found = local.find(name, cache)
+    found = local.named(name, cache)
     if is_id(name):
         if found is None:
             raise EngineError(f"there is no image {name} here", hint="name it as its registry does: HOST/REPOSITORY@sha256:…")
-        return found
-    if found is None or found.manifest is None:
+        return found.image
+    if found is None or found.image.manifest is None:
         return None
-    names_registry = name.startswith(f"{parse_reference(name).registry}/")
-    return found if not names_registry or registry.head(name) is None else None
+    return found.image if found.place == "here" or not _has(registry, name, found.place) else None
+
+
+def _has(registry: Registry, name: str, place: local.Place) -> bool:
+    try:
+        return registry.head(name) is not None
+    except EngineError:
+        if place == "engine":  # as a public registry denies access to what it does not have
+            return False
+        raise
 
 
 def base_made_here(name: str, cache: Path) -> Image | None:

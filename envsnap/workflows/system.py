@@ -180,7 +180,7 @@ class Packages:
         )
         if known is not None and known.config.digest != image.config.digest:
             raise EngineError(f"{name} is not what it was", why="the same packages gave another base", hint="please report it")
-        local.remember(image, [name], self._cache)
+        local.remember(image, [name], self._cache, place="here")
         return image
 
     def _is_at_hand(self, file: DebFile) -> bool:

@@ -354,13 +354,20 @@ def _keep(carried: Carried, names: Sequence[str], cache: Path, progress: Progres
         )
     if not names:
         raise UsageError(f"{carried.place} does not say what the image is called", hint="-t HOST/REPOSITORY:TAG")
-    _into_cache(carried.image, names, carried, cache, progress, absent=carried.absent, only_here=True)
+    _into_cache(carried.image, names, carried, cache, progress, absent=carried.absent, place="here")
 
 
 def _into_cache(
-    image: Image, names: Sequence[str], source: BlobSource, cache: Path, progress: Progress, *, absent: int = 0, only_here: bool = False
+    image: Image,
+    names: Sequence[str],
+    source: BlobSource,
+    cache: Path,
+    progress: Progress,
+    *,
+    absent: int = 0,
+    place: local.Place = "registry",
 ) -> None:
-    """Have an image in the cache. Args: absent: how many layers, from the lowest, stay away. only_here: as `local.remember`."""
+    """Have an image in the cache. Args: absent: how many layers, from the lowest, stay away. place: as of `local.remember`."""
     store = local.blobs(cache)
     blobs = [layer.blob for layer in layers_of(image)[absent:] if layer.blob is not None]
     with progress.task("keep the layers", total=sum(blob.size for blob in blobs), unit="bytes") as task:
@@ -372,4 +379,4 @@ def _into_cache(
                 for piece in source.open(blob):
                     writer.write(piece)
                     task.advance(len(piece))
-    local.remember(image, names, cache, only_here=only_here)
+    local.remember(image, names, cache, place=place)

@@ -284,7 +284,7 @@ def test_an_image_that_is_nowhere_else_is_not_freed_until_it_is_pushed(tmp_path:
         (tmp_path / ".bounded").unlink(missing_ok=True)
         workflow.hold_to(tmp_path, 0, SILENT, now=NOW)
 
-    local.remember(image, ["yolo:1", "yolo:2"], tmp_path, only_here=True)
+    local.remember(image, ["yolo:1", "yolo:2"], tmp_path, place="here")
     hold()
     assert all(layer.exists() for layer in layers) and not other.exists()
     local.remember(image, ["registry.example.com/yolo:1"], tmp_path)

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from envsnap.cli import main
+from envsnap.errors import EngineError
+from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import Image
-from envsnap.workflows import local
+from envsnap.registry.client import Registry
+from envsnap.workflows import local, lookup
 from tests.fakes import layered, registry
 
 
@@ -23,14 +26,14 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Image:
     monkeypatch.setenv("ENVSNAP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    return remember(tmp_path, "yolo:1")
+    return remember(tmp_path, "yolo:1", place="here")
 
 
-def remember(home: Path, name: str, last: bytes = b"b") -> Image:
+def remember(home: Path, name: str, last: bytes = b"b", *, place: local.Place = "registry") -> Image:
     image, store, below = layered.make_image(home / "cache/blobs", last=last)
     for blob in below.by_digest.values():
         store.put(blob)
-    local.remember(image, [name], home / "cache")
+    local.remember(image, [name], home / "cache", place=place)
     return image
 
 
@@ -67,6 +70,43 @@ def test_a_registry_that_is_named_has_the_word_where_it_has_one(image: Image, tm
         for words in (("check", other), ("bases", "inspect", other)):
             code, document = run(capsys, *words)
             assert (code, document["config_digest"]) == (0, newer.config.digest)
+
+
+@pytest.mark.parametrize("place", ["engine", "registry"])
+def test_what_is_elsewhere_is_looked_for_in_its_registry_first_however_its_name_is_spelt(
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: local.Place
+) -> None:
+    """myorg/yolo:1 is Docker Hub's, though it does not say so: an old copy here is not what the tag names."""
+    assert image.manifest is not None
+    asked: list[str] = []
+    there: dict[str, Descriptor] = {"myorg/yolo:1": Descriptor(media_type="", digest=image.manifest.digest, size=1)}
+
+    def head(_: Registry, name: str) -> Descriptor | None:
+        asked.append(name)
+        return there.get(name)
+
+    monkeypatch.setattr(Registry, "head", head)
+    client, cache = Registry({}), tmp_path / "cache"
+    older = remember(tmp_path, "myorg/yolo:1", last=b"o", place=place)
+    assert lookup.here("myorg/yolo:1", client, cache) is None
+    there.clear()
+    assert lookup.here("myorg/yolo:1", client, cache) == older
+    assert lookup.here("yolo:1", client, cache) == image
+    assert asked == ["myorg/yolo:1"] * 2  # and never for what is here alone
+
+
+def test_a_registry_that_does_not_answer_has_no_word_about_what_it_was_never_sent(
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_: Registry, name: str) -> Descriptor | None:
+        raise EngineError(f"cannot look up {name}", why="access is denied")
+
+    monkeypatch.setattr(Registry, "head", denied)
+    built = remember(tmp_path, "yolo:2", place="engine")
+    assert lookup.here("yolo:2", Registry({}), tmp_path / "cache") == built
+    remember(tmp_path, "yolo:3")
+    with pytest.raises(EngineError, match="yolo:3"):
+        lookup.here("yolo:3", Registry({}), tmp_path / "cache")
 
 
 def test_a_base_that_is_made_here_is_told_as_it_was_made_here(image: Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
