@@ -36,10 +36,12 @@ class Console:
     Attributes:
         json: stdout carries exactly one JSON document.
         verbosity: -1 quiet, 0 normal, 1 with logs of foreign programs, 2 with tracebacks.
+        answered: the answer was given; an error after it is told on stderr alone.
     """
 
     json: bool = False
     verbosity: int = 0
+    answered: bool = False
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -49,6 +51,7 @@ class Console:
 
     def answer(self, screen: str, document: Mapping[str, Any]) -> None:
         """The command's answer: the screen for a person, or the document."""
+        self.answered = True
         if self.json:
             _write(json.dumps(document, indent=2) + "\n")
         self.show(screen)
@@ -59,9 +62,9 @@ class Console:
             _write(self.coloured(screen) + "\n")
 
     def error(self, error: EnvsnapError) -> None:
-        what, why, hint = (redaction.text(part) for part in (error.what, error.why, error.hint))
-        if self.json:
-            body = {"code": error.exit_code, "what": what, "why": why, "hint": hint}
+        body = error_body(error)
+        what, why, hint = (body[part] for part in ("what", "why", "hint"))
+        if self.json and not self.answered:
             _write(json.dumps({"error": body}, indent=2) + "\n")
         lines = [f"error: {what}"]
         if self.verbosity >= 1 and error.log:
@@ -92,6 +95,12 @@ class Console:
         if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
             return screen
         return "\n".join(_colour(line) for line in screen.splitlines())
+
+
+def error_body(error: EnvsnapError) -> dict[str, Any]:
+    """An error as documents have it."""
+    parts = {"what": error.what, "why": error.why, "hint": error.hint}
+    return {"code": error.exit_code, **{name: redaction.text(text) for name, text in parts.items()}}
 
 
 def _write(text: str) -> None:

@@ -11,8 +11,9 @@ import click
 
 from envsnap.cli import keys, main, moving, planning
 from envsnap.cli.cache import bounded_cache
-from envsnap.cli.console import Console
+from envsnap.cli.console import Console, error_body
 from envsnap.cli.registry_options import Registries, registry_options
+from envsnap.errors import EnvsnapError
 
 LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
 
@@ -37,7 +38,10 @@ LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
 def command(
     console: Console, image_or_lock: str, python: str | None, attach: bool, sign: Path | None, registries: Registries, **options: Any
 ) -> None:
-    """Does the image compute what the environment computed? Exit code 7 unless the verdict is a pass."""
+    """Does the image compute what the environment computed? Exit code 7 unless the verdict is a pass.
+
+    Where the page cannot be written, or the verdict not be attached, it is told all the same; after a pass the exit code is the error's.
+    """
     from envsnap.report import verify as report
     from envsnap.storage import write_file
     from envsnap.workflows import attest
@@ -76,34 +80,42 @@ def command(
             progress=console,
         )
         place: Path | None = options["report"]
-        if place is not None:
-            write_file(place, workflow.page(verdict, subject).encode())
-        shown = str(place) if place is not None else None
-        attached = None
-        if there is not None:
-            done = attest.publish_verdict(
-                there.reference,
-                there.manifest,
-                verdict,
-                subject.against,
-                there.registry,
-                device=device,
-                require=require,
-                key=key,
-            )
-            attached = {
-                "reference": there.reference,
-                "image_digest": there.manifest.digest,
-                "digest": done.attached[0],
-                "signed": done.signing is not None,
-            }
-            console.note(f"attached the verdict{', signed,' if key is not None else ''} to {there.reference}")
+        shown = attached = failed = None
+        try:
+            if place is not None:
+                write_file(place, workflow.page(verdict, subject).encode())
+                shown = str(place)
+            if there is not None:
+                done = attest.publish_verdict(
+                    there.reference,
+                    there.manifest,
+                    verdict,
+                    subject.against,
+                    there.registry,
+                    device=device,
+                    require=require,
+                    key=key,
+                )
+                attached = {
+                    "reference": there.reference,
+                    "image_digest": there.manifest.digest,
+                    "digest": done.attached[0],
+                    "signed": done.signing is not None,
+                }
+                console.note(f"attached the verdict{', signed,' if key is not None else ''} to {there.reference}")
+        except EnvsnapError as error:  # the verdict took minutes: it is told first
+            failed = error
     console.answer(
         report.screen(verdict, "the image" if subject.image_digest else "this interpreter", shown),
         report.document(verdict, image_digest=subject.image_digest, lock_digest=subject.against.digest, device=device, report=shown)
-        | {"attached": attached},
+        | {"attached": attached}
+        | ({"error": error_body(failed)} if failed is not None else {}),
     )
-    if verdict.verdict != "pass":
+    if failed is not None and verdict.verdict == "pass":
+        raise failed
+    if failed is not None:
+        console.error(failed)
+    if verdict.verdict != "pass":  # what was asked was answered, whatever failed after it
         main.answer_no()
 
 
