@@ -54,15 +54,18 @@ def built_in(client: str) -> Builder | None:
 
 
 def build_command(
-    builder: Builder, context: Path, *, platform: str, secrets: Mapping[str, Path], image_file: Path, metadata_file: Path
+    builder: Builder, context: Path, *, platform: str, secrets: Mapping[str, Path], network: bool, image_file: Path, metadata_file: Path
 ) -> tuple[str, ...]:
     """Arguments that build `context` without a name: the image gets its tags once it was looked at.
 
     Args:
+        network: without it no step has one.
         image_file: where the builder writes the image's ID.
         metadata_file: where buildx writes what it knows of the result; a classic builder has no such file.
     """
     options = ["--progress=plain", "--platform", platform, "--iidfile", str(image_file)]
+    if not network:
+        options += ["--network", "none"]
     for name, source in sorted(secrets.items()):
         options += ["--secret", f"id={name},src={source}"]
     if builder.kind == "classic":

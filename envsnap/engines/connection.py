@@ -132,6 +132,10 @@ NO_SPACE: tuple[tuple[str, ...], str] = (
 _OF_ENGINES: Remedies = (
     NO_SPACE,
     (
+        ("unknown flag: network",),
+        "Docker 23 or later keeps one step from the network while another has it; or capture --rescue conda: then none needs a network",
+    ),
+    (
         (
             "pull access denied",
             "unauthorized",

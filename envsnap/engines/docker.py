@@ -246,7 +246,13 @@ class DockerEngine:
         ):
             image_file, metadata_file = Path(scratch, "image"), Path(scratch, "metadata.json")
             command = buildx.build_command(
-                builder, context, platform=inputs.platform, secrets=inputs.secrets, image_file=image_file, metadata_file=metadata_file
+                builder,
+                context,
+                platform=inputs.platform,
+                secrets=inputs.secrets,
+                network=inputs.network,
+                image_file=image_file,
+                metadata_file=metadata_file,
             )
             try:
                 done = process.run(

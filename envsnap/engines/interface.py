@@ -45,12 +45,14 @@ class BuildInputs:
         secrets: BuildKit secret id -> local file ("ca", "pip"); mounted, never copied.
         platform: "linux/amd64"; an image for another one gets no name.
         labels: those that the image must have; one that has not gets no name.
+        network: of its steps, which have none without it.
     """
 
     tags: Sequence[str]
     secrets: Mapping[str, Path]
     platform: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    network: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

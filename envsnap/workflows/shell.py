@@ -113,7 +113,9 @@ def do(
             turns = packages.lay_out(steps.system, lock.python.interpreter.machine, context / "debs")
         for name, data in render.render_shell(made, turns=turns, conda=bool(steps.explicit)).items():
             (context / name).write_bytes(data)
-        inputs = BuildInputs(tags=(tag,), secrets=request.secrets, platform=by_docker.platform(lock))
+        # A package's scripts could fetch more than was planned; a client of conda has to fetch.
+        network = bool(steps.explicit)
+        inputs = BuildInputs(tags=(tag,), secrets=request.secrets, platform=by_docker.platform(lock), network=network)
         image = engine.build(context, inputs, progress)
     layers = _layers(steps, image, base, engine, cache, progress)
     name = f"{made.base.name} with what Docker made on it"

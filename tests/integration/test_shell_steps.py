@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import tarfile
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
-from envsnap import lockfile
+from envsnap import catalog, lockfile, plan
 from envsnap.engines.docker import DockerEngine
+from envsnap.model.base import Base, BaseInventory, ImageConfig
+from envsnap.model.debian import NeedsShell, SystemPlan
 from envsnap.model.lock import LockedSystemPackage
+from envsnap.oci.image import BaseImage
+from envsnap.plan.shell import shell_steps
+from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
+from envsnap.storage import BlobStore
+from envsnap.workflows import shell
+from envsnap.workflows.build_request import BuildRequest
+from envsnap.workflows.plan import PlanRequest
+from envsnap.workflows.system import Packages
+from tests import samples
 from tests.integration.conftest import forget
 from tests.integration.ground import NOWHERE, Machine
 from tests.integration.test_assembled import CA_BUNDLE, PROGRAMS, SAID, Entry, differences, tree
@@ -130,6 +147,86 @@ def test_the_files_are_those_of_a_build_by_docker_alone(
         forget(engine, whole)
     assert "etc/fonts/conf.d/10-hinting-slight.conf" in ours
     assert differences(docker, ours) == []
+
+
+# What a package's scripts may do
+
+POSTINST = """#!/bin/sh
+ls /sys/class/net > /etc/demo-interfaces
+/usr/bin/python3 - <<'END' || true
+import pathlib, socket, struct, urllib.request
+rows = [line.split() for line in pathlib.Path("/proc/net/route").read_text().splitlines()[1:]]
+host = next(socket.inet_ntoa(struct.pack("<L", int(row[2], 16))) for row in rows if row[1] == "00000000")
+urllib.request.urlretrieve(f"http://{host}:PORT/", "/etc/demo-fetched")
+END
+"""
+
+
+class OnePackage:
+    """A package whose postinst fetches a file from this host."""
+
+    def __init__(self, root: Path, port: int) -> None:
+        control = root / "demo/DEBIAN"
+        control.mkdir(parents=True)
+        (control / "control").write_text("Package: demo\nVersion: 1\nArchitecture: all\nMaintainer: A <a@example.com>\nDescription: demo\n")
+        (control / "postinst").write_text(POSTINST.replace("PORT", str(port)))
+        (control / "postinst").chmod(0o755)
+        self._file = root / "demo.deb"
+        subprocess.run(["dpkg-deb", "--root-owner-group", "--build", root / "demo", self._file], check=True, capture_output=True)
+
+    def lay_out(self, plan: object, machine: str, directory: Path) -> int:
+        (directory / "1").mkdir(parents=True)
+        shutil.copy(self._file, directory / "1")
+        return 1
+
+
+@contextmanager
+def downloads() -> Iterator[tuple[int, list[str]]]:
+    """A server that containers reach; its port, and what it is asked for."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address[1], asked
+        finally:
+            server.shutdown()
+
+
+def test_a_package_that_would_fetch_more_finds_no_network(engine: DockerEngine, debian_base: str, tmp_path: Path) -> None:
+    lock, (manifest, config) = samples.lock(), Registry(os.environ).image(debian_base, machine=os.uname().machine)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    known = Base(
+        reference=debian_base,
+        family="other",
+        digest=manifest.digest,
+        config=ImageConfig(architecture="amd64"),
+        inventory=BaseInventory(distribution="debian 12", python="3.11.2", python_path="/usr/bin/python3"),
+    )
+    made = plan.make_plan(lock, catalog.load(), [known])
+    scripts = (NeedsShell(package="demo", because="its postinst fetches"),)
+    steps = shell_steps(made, SystemPlan(distribution="debian 12", arch="amd64", packages=(), needs_shell=scripts), config.digest)
+    assert steps is not None
+    base = BaseImage(config=config, manifest=manifest, reference=debian_base)
+    with downloads() as (port, asked), shell.named(lock, engine) as name:
+        packages = cast("Packages", OnePackage(tmp_path, port))
+        request = BuildRequest(plan=PlanRequest())
+        done = shell.do(steps, made, lock, base, request, engine, packages, cache, SILENT, tag=name)
+    (layer,) = done.layers
+    with tarfile.open(BlobStore(cache / "blobs").path(layer.digest)) as files:
+        interfaces = files.extractfile("etc/demo-interfaces")
+        assert interfaces is not None and interfaces.read().split() == [b"lo"]
+        assert "etc/demo-fetched" not in files.getnames()
+    assert asked == []
 
 
 def compared(found: dict[str, Entry]) -> dict[str, Entry]:

@@ -207,6 +207,12 @@ def test_a_long_line_is_cut() -> None:
             "example.com/base:1: not found",
             "check the name",
         ),
+        (
+            "ERROR: failed to solve: dockerfile parse error line 9: Unknown flag: network",
+            "the build failed",
+            "dockerfile parse error line 9: Unknown flag: network",
+            "Docker 23 or later",
+        ),
         ("", "the build failed", "the builder ended with code 5", ""),
     ],
 )

@@ -15,9 +15,15 @@ from envsnap.engines.buildx import Builder, BuildLog, Failed, Finished, Printed,
 BUILDX, CLASSIC = Builder(kind="buildx", version="0.13.1"), Builder(kind="classic", version="20.10.24")
 
 
-def command(builder: Builder, secrets: dict[str, Path] | None = None) -> tuple[str, ...]:
+def command(builder: Builder, secrets: dict[str, Path] | None = None, *, network: bool = True) -> tuple[str, ...]:
     return buildx.build_command(
-        builder, Path("/c"), platform="linux/amd64", secrets=secrets or {}, image_file=Path("/s/id"), metadata_file=Path("/s/meta")
+        builder,
+        Path("/c"),
+        platform="linux/amd64",
+        secrets=secrets or {},
+        network=network,
+        image_file=Path("/s/id"),
+        metadata_file=Path("/s/meta"),
     )
 
 
@@ -36,6 +42,13 @@ def test_a_classic_command_line_gets_only_what_it_knows() -> None:
 def test_secrets_are_named_in_a_fixed_order(builder: Builder) -> None:
     words = command(builder, {"pip": Path("/p"), "ca": Path("/a b")})
     assert [words[at + 1] for at, word in enumerate(words) if word == "--secret"] == ["id=ca,src=/a b", "id=pip,src=/p"]
+
+
+@pytest.mark.parametrize("builder", [BUILDX, CLASSIC])
+def test_steps_can_be_kept_from_the_network(builder: Builder) -> None:
+    assert "--network" not in command(builder)
+    words = command(builder, network=False)
+    assert words[words.index("--network") + 1] == "none" and words[-1] == "/c"
 
 
 def test_only_a_classic_builder_needs_to_be_told() -> None:

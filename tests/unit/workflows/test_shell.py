@@ -127,7 +127,8 @@ def test_it_is_given_these_steps_alone_and_its_layers_are_kept(engine: FakeEngin
     ((files, inputs),) = engine.given
     assert set(files) == {"Dockerfile", "debs/1/demo_amd64.deb"}
     assert b"dpkg --install" in files["Dockerfile"] and b"apt-get" not in files["Dockerfile"] and b"pip" not in files["Dockerfile"]
-    assert (inputs.platform, inputs.secrets) == ("linux/amd64", {"ca": Path("ca.pem")})
+    assert (inputs.platform, inputs.secrets, inputs.network) == ("linux/amd64", {"ca": Path("ca.pem")}, False)
+    assert b"--network" not in files["Dockerfile"]  # Docker 20.10 does not know it there
     done = shell.recall(steps, tmp_path)
     assert done is not None
     (layer,) = done.layers
@@ -139,10 +140,13 @@ def test_it_is_given_these_steps_alone_and_its_layers_are_kept(engine: FakeEngin
 
 def test_a_client_of_conda_gets_the_explicit_list(engine: FakeEngine, tmp_path: Path) -> None:
     do(engine, tmp_path, of_conda())
-    ((files, _),) = engine.given
+    ((files, inputs),) = engine.given
+    assert inputs.network
     assert set(files) == {"Dockerfile", "explicit.txt", "debs/1/demo_amd64.deb"}
     assert files["explicit.txt"].startswith(b"@EXPLICIT\n")
     text = files["Dockerfile"].decode()
+    of_dpkg, of_conda_itself = (line for line in text.splitlines() if line.startswith("RUN "))
+    assert "--network=none" in of_dpkg and "--network" not in of_conda_itself
     assert text.index("dpkg --install") < text.index("micromamba") < text.index('ENV PATH="/opt/envsnap/env/bin:$PATH"')
 
 
