@@ -59,7 +59,7 @@ class CheckReason(Value, frozen=True, kw_only=True):
     """One thing that was looked at.
 
     Attributes:
-        id: "platform", "lock.digest", "lock.base", "lock.layers", "lock.config".
+        id: "platform", "lock.digest", "lock.base", "lock.shell" (what Docker did of the lock's steps), "lock.layers", "lock.config".
         status: "unknown" where it could not be told; `hint` says how it could.
     """
 

@@ -62,7 +62,8 @@ class Ingredients:
 
     Attributes:
         wheels: sha256 -> (bytes of the file, bytes of the Python sources in it).
-        inventory: of the base, with what an engine made on it. base: that image's config digest. base_layers: how many layers it has.
+        inventory: of the base, with what an engine made on it. base: what names these two: the base's config digest where it made nothing.
+        base_layers: how many layers they have.
         system: the distribution's packages that `AptInstall` comes down to, where they become a layer.
         beside: package -> site-relative path -> content of what is put beside its wheel.
         lock: digest of the lock's bytes.

@@ -177,7 +177,6 @@ def gather(
         wheels=facts,
         system=system.packages if system is not None and (steps is None or steps.system is None) else (),
         below=done.layers if done is not None else (),
-        onto=done.config if done is not None else None,
     )
     return Gathered(machine=ground.machine, prepared=prepared, wheels=wheels, pinned=pinned, inventory=ground.inventory, shell=steps)
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from envsnap.errors import UsageError
 from envsnap.model.image import CheckReason, ImageCheck
 from envsnap.model.kinds import ARCHITECTURES
+from envsnap.model.layers import ShellSteps
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BASE_DIGEST, BASE_NAME, LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
 from envsnap.oci.documents import Config, Manifest
 from envsnap.oci.image import Image, Layer
 from envsnap.oci.reference import parse_reference
+from envsnap.plan.shell import said, title
 from envsnap.progress import Progress
 from envsnap.workflows import assembled, lookup, places, plan
-from envsnap.workflows.assembled import Sources
+from envsnap.workflows.assembled import Ground, Sources
 from envsnap.workflows.plan import PlanRequest
+from envsnap.workflows.shell import Done
 from envsnap.workflows.unknown import Unknown
 
 _SHOWN, _TITLE = 3, 60
+_VERIFY = "envsnap verify judges what is in it"
+_INTERPRETERS = ("python3", "libpython3")
 _RUN = ("Env", "Labels", "WorkingDir", "User", "Entrypoint", "Cmd")
 
 
@@ -69,19 +77,37 @@ def _against(
     yield CheckReason(id="lock.digest", status="pass" if same else "fail", needed=lock.digest, found=claimed, hint=hint)
     if not same:
         return
-    image = _again(config, lock, lock_file, project, sources, progress)
-    if isinstance(image, Unknown):
+    again = _again(manifest, config, lock, lock_file, project, sources, progress)
+    if isinstance(again, Unknown):
         yield CheckReason(
-            id="lock.layers", status="unknown", needed="the layers that the lock comes to", found=image.because, hint=image.hint
+            id="lock.layers", status="unknown", needed="the layers that the lock comes to", found=again.because, hint=again.hint
         )
         return
-    yield _base(manifest, image)
-    yield _layers(manifest, config, image)
-    yield _config(config, image)
+    yield _base(manifest, again.image)
+    if again.by_docker:
+        yield _shell(again)
+    yield _layers(manifest, config, again)
+    yield _config(config, again.image)
 
 
-def _again(config: Config, lock: EnvLock, lock_file: Path, project: Path, sources: Sources, progress: Progress) -> Image | Unknown:
-    """The image that the lock comes to on the base, and with the options, that the image says it was made with."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Again:
+    """The image that a lock comes to.
+
+    Attributes:
+        by_docker: of its layers, the lowest, which Docker made: they are taken from the image that is judged.
+        known: this machine's Docker made exactly these.
+    """
+
+    image: Image
+    by_docker: tuple[Layer, ...] = ()
+    known: bool = False
+
+
+def _again(
+    manifest: Manifest, config: Config, lock: EnvLock, lock_file: Path, project: Path, sources: Sources, progress: Progress
+) -> _Again | Unknown:
+    """The image that the lock comes to on the base, with the options, and on what Docker made, that the image says it was made with."""
     name, digest = config.labels.get(BASE_NAME), config.labels.get(BASE_DIGEST)
     if name is None or digest is None:
         return Unknown(because="the image does not say which base it was built on, by digest")
@@ -89,10 +115,9 @@ def _again(config: Config, lock: EnvLock, lock_file: Path, project: Path, source
         parse_reference(f"{name}@{digest}")
     except UsageError:
         return Unknown(because="what the image calls its base is not the name of one")
-    history = config.document.get("history")
-    made_by = [str(entry.get("created_by", "")) for entry in (history if isinstance(history, list) else ()) if isinstance(entry, dict)]
+    made_by = _history(config)
     if not any(line.startswith("envsnap: ") for line in made_by):
-        return Unknown(because="it was built by Docker, and no two such builds are the same", hint="envsnap verify judges what is in it")
+        return Unknown(because="it was built by Docker, and no two such builds are the same", hint=_VERIFY)
     request = PlanRequest(
         base=name if name.startswith("debian:") else f"{name}@{digest}",
         no_source=config.labels.get(SOURCE_LABEL) == NO_SOURCE,
@@ -115,9 +140,43 @@ def _again(config: Config, lock: EnvLock, lock_file: Path, project: Path, source
     ground = assembled.find_ground(made, lock, sources, progress)
     if isinstance(ground, Unknown):
         return ground
-    if ground.pending:
-        return Unknown(because="Docker makes its lowest layers, and no two such are the same", hint="envsnap verify judges what is in it")
-    return assembled.foretell(ground, made, lock, lock_file, request, sources, progress)
+    known = ground.done
+    if ground.shell is not None:
+        found = _taken_as_given(ground, ground.shell, manifest, config, lock)
+        if isinstance(found, Unknown):
+            return found
+        ground = dataclasses.replace(ground, done=found)
+    image = assembled.foretell(ground, made, lock, lock_file, request, sources, progress)
+    if isinstance(image, Unknown) or ground.done is None:
+        return image if isinstance(image, Unknown) else _Again(image=image)
+    return _Again(image=image, by_docker=ground.done.layers, known=ground.done is known)
+
+
+def _history(config: Config) -> list[str]:
+    """What made each layer, from below, as far as the image says it."""
+    history = config.document.get("history")
+    entries = [entry for entry in (history if isinstance(history, list) else ()) if isinstance(entry, dict)]
+    return [str(entry.get("created_by", "")) for entry in entries if entry.get("empty_layer") is not True]
+
+
+def _taken_as_given(ground: Ground, steps: ShellSteps, manifest: Manifest, config: Config, lock: EnvLock) -> Done | Unknown:
+    """The layers of an image of which it says that Docker made them of a lock's steps. No two such are the same, so that this machine's
+    own, where it has any, say nothing against them.
+    """
+    start, made_by = len(ground.base.config.diff_ids), title(steps)
+    count = max(len(config.diff_ids) - start, 0)
+    above = zip(_history(config)[-count:], config.diff_ids[start:], manifest.layers[start:], strict=False)
+    lowest = itertools.takewhile(lambda row: row[0] == made_by, itertools.islice(above, len(steps.steps)))
+    layers = tuple(Layer(digest=blob.digest, diff_id=diff_id, size_bytes=blob.size, made_by=made_by) for _, diff_id, blob in lowest)
+    if ground.done is not None and ground.done.layers == layers:
+        return ground.done
+    if not layers:
+        return Unknown(because=f"no layer of it is said to be what Docker makes of {said(steps.steps)}", hint=_VERIFY)
+    packages = steps.system.packages if steps.system is not None else ()
+    python = next((one.name for one in packages if one.name.startswith(_INTERPRETERS)), None)
+    if python is not None and lock.python.conda is None:
+        return Unknown(because=f"Docker installed {python}, and its interpreter's version decides what lies above", hint=_VERIFY)
+    return Done(layers=layers, inventory=ground.base_inventory)  # of what else decides what lies above, packages change nothing
 
 
 def _base(manifest: Manifest, image: Image) -> CheckReason:
@@ -134,24 +193,38 @@ def _base(manifest: Manifest, image: Image) -> CheckReason:
     )
 
 
-def _layers(manifest: Manifest, config: Config, image: Image) -> CheckReason:
+def _shell(again: _Again) -> CheckReason:
+    """What the lock cannot prove is never a pass, but where this machine saw it made."""
+    made = _counted(again.by_docker, "")
+    return CheckReason(
+        id="lock.shell",
+        status="pass" if again.known else "unknown",
+        needed="what Docker makes of the lock's steps that need a shell",
+        found=f"{made}, as Docker made here" if again.known else f"{made} that its history says Docker made: no two such are the same",
+        hint="" if again.known else _VERIFY,
+    )
+
+
+def _layers(manifest: Manifest, config: Config, again: _Again) -> CheckReason:
     """Compressed and uncompressed digests, in order."""
-    start = len(image.base.config.diff_ids)
+    image, given = again.image, len(again.by_docker)
+    start = len(image.base.config.diff_ids) + given
+    where = "on what Docker made" if given else "on its base"
     found = list(zip(config.diff_ids[start:], (layer.digest for layer in manifest.layers[start:]), strict=False))
-    needed = [(layer.diff_id, layer.digest) for layer in image.layers]
-    wrong = [layer for layer in image.layers if (layer.diff_id, layer.digest) not in found]
+    needed = [(layer.diff_id, layer.digest) for layer in image.layers[given:]]
+    wrong = [layer for layer in image.layers[given:] if (layer.diff_id, layer.digest) not in found]
     same = found == needed
     return CheckReason(
         id="lock.layers",
         status="pass" if same else "fail",
-        needed=_counted(needed, "on its base"),
-        found=_counted(found, "on its base") if same else _named(wrong) or _counted(found, "on its base"),
+        needed=_counted(needed, where),
+        found=_counted(found, where) if same else _named(wrong) or _counted(found, where),
         hint="" if same else "built with other options (--env, --pip-conf), another version of envsnap, or not from this lock",
     )
 
 
 def _counted(layers: Sequence[object], which: str) -> str:
-    return f"{len(layers)} layer{'' if len(layers) == 1 else 's'} {which}"
+    return f"{len(layers)} layer{'' if len(layers) == 1 else 's'} {which}".rstrip()
 
 
 def _named(wrong: list[Layer]) -> str:

@@ -57,13 +57,12 @@ def prepare(
     wheels: Mapping[str, tuple[int, int]],
     system: Sequence[DebFile] = (),
     below: Sequence[Layer] = (),
-    onto: str | None = None,
 ) -> Prepared:
     """Put together what decides the image.
 
     Args:
         inventory, wheels, system: as in `Ingredients`; the wheels for all of the plan's.
-        below: as in `Prepared`. onto: config digest of the base with them; None where there are none.
+        below: as in `Prepared`.
 
     Raises:
         PlanError: the base leaves no room for the layers.
@@ -71,7 +70,7 @@ def prepare(
     ingredients = Ingredients(
         wheels=wheels,
         inventory=inventory,
-        base=onto or base.config.digest,
+        base=_onto(base, below),
         base_layers=len(base.config.diff_ids) + len(below),
         lock=digest_of(lock_bytes),
         system=system,
@@ -82,6 +81,11 @@ def prepare(
     )
     identity = _identity(made, ingredients, base, below)
     return Prepared(identity=identity, base=base, layers=lay_out(made, lock, ingredients), change=change, below=tuple(below))
+
+
+def _onto(base: BaseImage, below: Sequence[Layer]) -> str:
+    """What names the base with the layers that an engine made on it, whoever has them: what its config was there is in no image."""
+    return digest_of("\n".join((base.config.digest, *(layer.diff_id for layer in below))).encode()) if below else base.config.digest
 
 
 def _identity(made: BuildPlan, ingredients: Ingredients, base: BaseImage, below: Sequence[Layer]) -> str:

@@ -41,11 +41,10 @@ class Done:
     """What an engine made of steps.
 
     Attributes:
-        config: digest of that image's config. layers: those on the base, from below; their bytes are in the store.
-        inventory: of that image.
+        layers: those on the base, from below.
+        inventory: of the base with them.
     """
 
-    config: str
     layers: tuple[Layer, ...]
     inventory: BaseInventory
 
@@ -57,14 +56,14 @@ class _Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class _Remembered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What steps came down to."""
+    """What steps came down to. Attributes: config: digest of the engine's image, by which its inventory is remembered."""
 
     config: Digest
     layers: tuple[_Layer, ...]
 
 
 def recall(steps: ShellSteps, cache: Path) -> Done | None:
-    """What an engine made of these steps before; None where that is not remembered, or not whole any more."""
+    """What an engine made of these steps before, with the layers' bytes in the store; None where that is not remembered, or not whole."""
     place, store = _place(steps, cache), BlobStore(cache / "blobs")
     remembered = read_note(place, _Remembered)
     for layer in remembered.layers if remembered is not None else ():
@@ -77,7 +76,7 @@ def recall(steps: ShellSteps, cache: Path) -> Done | None:
     touch(place)  # it cannot be made again as it was
     made_by = title(steps)
     layers = (Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, made_by=made_by) for one in remembered.layers)
-    return Done(config=remembered.config, layers=tuple(layers), inventory=inventory)
+    return Done(layers=tuple(layers), inventory=inventory)
 
 
 def do(
@@ -122,7 +121,7 @@ def do(
     inventory = inventories.of_engine(image.image_id, engine=engine, cache=cache, progress=progress, name=name)
     found = tuple(_Layer(digest=layer.digest, diff_id=layer.diff_id, size_bytes=layer.size_bytes) for layer in layers)
     write_note(_place(steps, cache), _Remembered(config=image.config_digest, layers=found))
-    return Done(config=image.config_digest, layers=layers, inventory=inventory)
+    return Done(layers=layers, inventory=inventory)
 
 
 @contextlib.contextmanager
