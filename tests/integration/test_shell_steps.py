@@ -135,6 +135,21 @@ def test_nothing_changed_nothing_done_and_now_it_is_told(machine: Machine, built
     assert known["image"]["manifest_digest"] == built["image"]["manifest_digest"] and len(known["by_docker"]) == 1
 
 
+def test_it_is_its_locks_here_and_elsewhere_that_is_proven_but_for_dockers_layer(
+    machine: Machine, built: dict[str, Any], debian_base: str, tag: str, tmp_path: Path
+) -> None:
+    here = machine.envsnap("check", tag, "--lock", machine.lock)
+    assert {reason["status"] for reason in here["reasons"]} == {"pass"} and "lock.shell" in [reason["id"] for reason in here["reasons"]]
+    registry = Registry(os.environ)
+    below = len(registry.image(debian_base, machine=os.uname().machine)[0].layers)
+    made_by_docker = registry.image(tag, machine=os.uname().machine)[0].layers[below]
+    elsewhere = machine.again(tmp_path)
+    BlobStore(elsewhere.cache / "blobs").path(made_by_docker.digest).unlink()
+    found = elsewhere.envsnap("check", tag, "--lock", elsewhere.lock, code=7)
+    assert found["verdict"] == "incomplete"
+    assert [reason["id"] for reason in found["reasons"] if reason["status"] != "pass"] == ["lock.shell"]
+
+
 def test_the_files_are_those_of_a_build_by_docker_alone(
     machine: Machine, built: dict[str, Any], debian_base: str, engine: DockerEngine, tag: str
 ) -> None:
