@@ -105,6 +105,7 @@ class Gathered:
     Attributes:
         machine, inventory, shell: as in `Ground`.
         pinned: those of `wheels` that indexes have.
+        unhashed: what was read of wheels that a layer is yet to be made of, which hashes them (`prepare.unhashed_facts`).
     """
 
     machine: str
@@ -112,6 +113,7 @@ class Gathered:
     wheels: Wheels
     pinned: tuple[PinnedWheel, ...]
     inventory: BaseInventory
+    unhashed: Mapping[str, tuple[int, int]]
     shell: ShellSteps | None = None
 
 
@@ -160,7 +162,8 @@ def gather(
     config = partial(pip_config, sys.executable, sources.pip_conf, sources.env)
     wheels = Wheels(sources.store, config, also=blobs, cache=sources.cache, offline=sources.offline, ca_bundle=sources.ca_bundle)
     pinned, hashes = prepare.pinned_wheels(made), prepare.all_hashes(made)
-    facts = prepare.wheel_facts(hashes, wheels, sources.cache)
+    unhashed = prepare.unhashed_facts(hashes, wheels, sources.cache)
+    facts = unhashed | prepare.wheel_facts([one for one in hashes if one not in unhashed], wheels, sources.cache)
     if sources.fetch and sources.wheels and (unknown := [wheel for wheel in pinned if wheel.sha256 not in facts]):
         wheels.fetch(unknown, progress)
         facts |= prepare.wheel_facts([wheel.sha256 for wheel in unknown], wheels, sources.cache)
@@ -178,7 +181,18 @@ def gather(
         system=system.packages if system is not None and (steps is None or steps.system is None) else (),
         below=done.layers if done is not None else (),
     )
-    return Gathered(machine=ground.machine, prepared=prepared, wheels=wheels, pinned=pinned, inventory=ground.inventory, shell=steps)
+    if told := unhashed.keys() & prepare.remembered_wheels(prepared.layers, sources.cache):
+        prepare.wheel_facts(told, wheels, sources.cache)
+        return gather(ground, made, lock, lock_file, sources, progress, ends=ends)  # a damaged copy is gone
+    return Gathered(
+        machine=ground.machine,
+        prepared=prepared,
+        wheels=wheels,
+        pinned=pinned,
+        inventory=ground.inventory,
+        unhashed=unhashed,
+        shell=steps,
+    )
 
 
 def predicted(gathered: Gathered, sources: Sources) -> Image | None:
@@ -307,6 +321,7 @@ def assemble(
             others=content.writers(prepared.layers, parts),
         )
         layers = make_layers(prepared.layers, shop, wanted=wanted, on_layer=on_layer, progress=progress)
+    prepare.remember_facts(gathered.unhashed, sources.cache)
     image = put_together(prepared.base, (*prepared.below, *layers), prepared.change)
     foretelling.hold(prepared, image, sources.cache)
     return image

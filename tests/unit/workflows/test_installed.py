@@ -27,8 +27,7 @@ from envsnap.probes.wheel_record import installed_files, read_end
 from envsnap.probes.wheels import Wheels
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore
-from envsnap.workflows import assembled, foretelling, installed, places, prepare
+from envsnap.workflows import assembled, foretelling, installed
 from envsnap.workflows.assembled import Gathered, Sources
 from envsnap.workflows.plan import PlanRequest, write_context
 from envsnap.workflows.system import Packages
@@ -91,18 +90,11 @@ class Ground:
         )
 
     def gathered(self) -> Gathered:
-        """As `assembled.gather` does it: from wheels where they are at hand, else from what was said of them."""
-        at_hand = Wheels(self.sources.store, PipConfig, also=BlobStore(self.cache / "none"), cache=self.cache, offline=True, ca_bundle=None)
-        facts = prepare.said_facts([self.sha256], WheelEnds(self.cache)) | prepare.wheel_facts([self.sha256], at_hand, self.cache)
-        prepared = prepare.prepare(
-            self.plan,
-            self.lock,
-            places.copy_for_image(self.lock, self.lock_file),
-            base=scratch("amd64"),
-            inventory=INVENTORY,
-            wheels=facts,
-        )
-        return Gathered(machine="x86_64", prepared=prepared, wheels=at_hand, pinned=prepare.pinned_wheels(self.plan), inventory=INVENTORY)
+        """From wheels where they are at hand, else from what was said of them."""
+        below = assembled.Ground(machine="x86_64", base=scratch("amd64"), base_inventory=INVENTORY, system=None)
+        found = assembled.gather(below, self.plan, self.lock, self.lock_file, self.sources, SILENT, ends=WheelEnds(self.cache))
+        assert isinstance(found, Gathered)
+        return found
 
     def told(self, prefix: Path | None = None) -> Foretold:
         gathered = self.gathered()
@@ -260,3 +252,30 @@ def test_without_an_interpreter_the_way_to_one_is_told(ground: Ground, tmp_path:
     assert told.config_digest is None
     assert "byte code of Python" in told.unknown_because
     assert "pyc" in told.hint
+
+
+def test_a_wheel_is_hashed_once_where_a_layer_is_made_of_it(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Wheels, "checked", lambda *_: pytest.fail("it is hashed by whoever makes the layer"))
+    ground.built()
+    assert (ground.cache / "wheels" / f"{ground.sha256}.json").is_file()
+    assert ground.gathered().unhashed == {}
+
+
+def test_nothing_is_read_of_a_damaged_wheel_whose_layer_is_remembered(ground: Ground) -> None:
+    ground.built()
+    right = ground.gathered().prepared.layers
+    (ground.cache / "wheels" / f"{ground.sha256}.json").unlink()
+    path = ground.sources.store.path(f"sha256:{ground.sha256}")
+    path.write_bytes(path.read_bytes().replace(b"demo_module.py", b"demo_module.pz"))
+    assert ground.gathered().prepared.layers == right
+    assert not path.exists()
+
+
+def test_of_a_damaged_wheel_no_layer_is_made_and_nothing_is_remembered(ground: Ground) -> None:
+    damaged = ground.file.read_bytes().replace(b"demo_module.py", b"demo_module.pz")
+    ground.sources.store.put(ground.file.read_bytes())
+    ground.sources.store.path(f"sha256:{ground.sha256}").write_bytes(damaged)
+    ground.file.write_bytes(b"")
+    with pytest.raises(InputError):
+        ground.built()
+    assert not list((ground.cache / "wheels").glob("*.json"))
