@@ -24,8 +24,8 @@ TAG = "envsnap-test/conda:1"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 
-def envsnap(root: Path, *words: str, code: int = 0) -> dict[str, Any]:
-    env = {**os.environ, "ENVSNAP_CACHE": str(root / "cache")}
+def envsnap(root: Path, *words: str, code: int = 0, **variables: str) -> dict[str, Any]:
+    env = {**os.environ, "ENVSNAP_CACHE": str(root / "cache"), **variables}
     command = [sys.executable, "-m", "envsnap.cli.main", *words, "--json"]
     done = subprocess.run(command, cwd=root / "project", env=env, capture_output=True, text=True)
     assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -179,6 +179,8 @@ def test_a_conda_client_of_the_base_makes_the_same_packages_at_the_images_prefix
         assert (built["engine"], built["cached"]) == ("oci", False)
         again = envsnap(tmp_path, *words, "auto")
         assert (again["cached"], again["image"]) == (True, built["image"])
+        without = envsnap(tmp_path, *words, "auto", "--offline", DOCKER_HOST="unix:///nonexistent/docker.sock")
+        assert without["image"]["config_digest"] == built["image"]["config_digest"]
         assert inside(tag, "demo-native") == "/opt/envsnap/env/share/demo\n"
         verdict = envsnap(tmp_path, "verify", tag, "--gpus", "none", "--require", "L0")
         assert verdict["verdict"] == "pass", verdict["checks"]
