@@ -67,8 +67,8 @@ def build(
         engine.require(build=True)
     started = time.monotonic()
     here = engine if whole or engine.abilities()[0].state == "ok" else None
-    # Where none answers, and is needed unless it did its steps before, nothing long is begun: that would end for want of it.
-    in_vain = bool(always) and here is None
+    # Where none can build, and one is needed unless it did its steps before, nothing long is begun: that would end for want of it.
+    in_vain = bool(always) and not _can_build(engine)
     made = plan.make_plan(
         lock,
         request.plan,
@@ -128,6 +128,13 @@ def _not_by_layers_alone(why: str) -> PlanError:
         why=f"a step needs a shell: {why}",
         hint="--engine auto has Docker do that step alone, and assembles the rest; --engine docker builds all of it",
     )
+
+
+def _can_build(engine: DockerEngine) -> bool:
+    with contextlib.suppress(EngineError):
+        engine.require(build=True)
+        return True
+    return False
 
 
 def _require(engine: DockerEngine, why: str) -> None:

@@ -34,10 +34,13 @@ from tests.unit.workflows.test_shell import BASE, FakeEngine, FakePackages
 
 
 class Engine(FakeEngine):
-    def abilities(self) -> tuple[Ability, ...]:
-        return (Ability(name="engine", state="ok" if self.answers else "missing", found=""),)
+    """Attributes: cannot_build: it is there, without BuildKit, where it does not answer. has_base: of the plan."""
 
+    cannot_build: bool = False
     has_base: bool = True
+
+    def abilities(self) -> tuple[Ability, ...]:
+        return (Ability(name="engine", state="ok" if self.answers or self.cannot_build else "missing", found=""),)
 
     def image(self, reference: str) -> EngineImage | None:  # type: ignore[override]
         return super().image(reference) if self.has_base or "debian" not in reference else None
@@ -147,9 +150,10 @@ def test_what_docker_did_before_needs_no_engine(ground: Grounds) -> None:
     assert len(ground.engine.given) == 1 and ground.grounds[1].done == ground.grounds[0].done
 
 
+@pytest.mark.parametrize("cannot_build", [False, True], ids=["no engine", "no BuildKit"])
 @pytest.mark.parametrize("known", [True, False], ids=["pending", "base unknown"])
-def test_what_only_docker_can_do_is_said_before_a_base_is_read(ground: Grounds, known: bool) -> None:
-    ground.made, ground.engine.answers = of_conda(), False
+def test_what_only_docker_can_do_is_said_before_a_base_is_read(ground: Grounds, known: bool, cannot_build: bool) -> None:
+    ground.made, ground.engine.answers, ground.engine.cannot_build = of_conda(), False, cannot_build
     if not known:
         ground.base = Unknown(because="it was never looked up")
     with pytest.raises(EngineError, match="cannot reach a Docker engine") as caught:
