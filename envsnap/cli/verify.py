@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def command(
 ) -> None:
     """Does the image compute what the environment computed? Exit code 7 unless the verdict is a pass.
 
-    Where the page cannot be written, or the verdict not be attached, it is told all the same; after a pass the exit code is the error's.
+    Where the page cannot be written, or the verdict not be attached, it is told all the same, and the other is done; after a pass the exit
+    code is that of the first error.
     """
     from envsnap.report import verify as report
     from envsnap.storage import write_file
@@ -80,11 +82,13 @@ def command(
             progress=console,
         )
         place: Path | None = options["report"]
-        shown = attached = failed = None
-        try:
+        shown = attached = None
+        failed: list[EnvsnapError] = []
+        with _kept(failed):
             if place is not None:
                 write_file(place, workflow.page(verdict, subject).encode())
                 shown = str(place)
+        with _kept(failed):
             if there is not None:
                 done = attest.publish_verdict(
                     there.reference,
@@ -103,20 +107,28 @@ def command(
                     "signed": done.signing is not None,
                 }
                 console.note(f"attached the verdict{', signed,' if key is not None else ''} to {there.reference}")
-        except EnvsnapError as error:  # the verdict took minutes: it is told first
-            failed = error
     console.answer(
         report.screen(verdict, "the image" if subject.image_digest else "this interpreter", shown),
         report.document(verdict, image_digest=subject.image_digest, lock_digest=subject.against.digest, device=device, report=shown)
         | {"attached": attached}
-        | ({"error": error_body(failed)} if failed is not None else {}),
+        | ({"error": error_body(failed[0])} if failed else {}),
     )
-    if failed is not None and verdict.verdict == "pass":
-        raise failed
-    if failed is not None:
-        console.error(failed)
-    if verdict.verdict != "pass":  # what was asked was answered, whatever failed after it
+    passed = verdict.verdict == "pass"
+    for error in failed[1:] if passed else failed:
+        console.error(error)
+    if not passed:  # what was asked was answered, whatever failed after it
         main.answer_no()
+    if failed:
+        raise failed[0]
+
+
+@contextmanager
+def _kept(failed: list[EnvsnapError]) -> Iterator[None]:
+    """What fails after a verdict waits: that took minutes and is told first, and nothing else is left out for it."""
+    try:
+        yield
+    except EnvsnapError as error:
+        failed.append(error)
 
 
 def _layers(text: str | None) -> frozenset[Any] | None:

@@ -79,6 +79,36 @@ def test_so_is_one_whose_page_cannot_be_written(verified: dict[str, Answer], tmp
     assert "error: cannot write" in err
 
 
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 3), ("fail", 7)])
+def test_a_verdict_is_attached_where_its_page_cannot_be_written(
+    verified: dict[str, Answer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verdict: Answer,
+    code: int,
+) -> None:
+    verified["verdict"] = verdict
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(attest, "publish_verdict", lambda *_, **__: SimpleNamespace(attached=(samples.digest("done"),), signing=None))
+    ended, out, err = run(capsys, "--attach", "--report", "file/page.html", "--json")
+    document = json.loads(out)
+    assert (ended, document["report"], document["attached"]["digest"]) == (code, None, samples.digest("done"))
+    assert document["error"]["code"] == 3 and "error: cannot write" in err
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 3), ("fail", 7)])
+def test_where_both_fail_both_are_told_and_the_first_decides(
+    verified: dict[str, Answer], tmp_path: Path, capsys: pytest.CaptureFixture[str], verdict: Answer, code: int
+) -> None:
+    verified["verdict"] = verdict
+    (tmp_path / "file").touch()
+    ended, out, err = run(capsys, "--attach", "--report", "file/page.html", "--json")
+    document = json.loads(out)
+    assert (ended, document["report"], document["attached"], document["error"]["code"]) == (code, None, None, 3)
+    assert err.count("error: cannot write") == err.count("error: cannot attach it") == 1
+
+
 def test_without_an_error_there_is_none_in_the_document(verified: dict[str, Answer], capsys: pytest.CaptureFixture[str]) -> None:
     verified["verdict"] = "pass"
     ended, out, _ = run(capsys, "--report", "page.html", "--json")
