@@ -57,7 +57,10 @@ def _image(image: Foretold) -> list[tuple[str, str]]:
         return [("image", f"not known yet: {image.unknown_because}"), *([("try", image.hint)] if image.hint else [])]
     told_from = ", from the installed files" if image.told_from == "installed files" else ""
     adds = f", adds {text.size(image.added_bytes)}" if image.added_bytes is not None else ""
-    return [("image", f"{text.short(image.config_digest)} (known before the build{told_from}{adds})")]
+    rows = [("image", f"{text.short(image.config_digest)} (known before the build{told_from}{adds})")]
+    if image.manifest_digest is not None:
+        rows.append(("", f"{text.short(image.manifest_digest)} (its manifest: what a registry will call it)"))
+    return rows
 
 
 def steps(plan: BuildPlan) -> list[str]:

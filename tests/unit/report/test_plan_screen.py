@@ -52,11 +52,22 @@ def test_of_an_image_that_is_not_known_yet_the_reason_and_the_way_are_told() -> 
 
 
 def test_an_image_that_is_known_is_told_before_it_is_built() -> None:
-    assert image_screen(KNOWN).splitlines()[-1] == f"  image  {text.short(samples.digest('c'))} (known before the build, adds 2.8 GB)"
+    assert image_screen(KNOWN).splitlines() == [
+        f"  image  {text.short(samples.digest('c'))} (known before the build, adds 2.8 GB)",
+        f"         {text.short(samples.digest('d'))} (its manifest: what a registry will call it)",
+    ]
     read = document(planned(), KNOWN)
     assert read["estimated_bytes"] == 2_810_000_000
     both = {"manifest_digest": samples.digest("d"), "config_digest": samples.digest("c")}
     assert read["image"] == {**both, "told_from": "layers", "unknown_because": None}
+
+
+def test_its_labels_are_as_wide_as_the_plan_s_so_that_both_are_one_table() -> None:
+    docker = (ShellStep(kind="apt-install", because="its postinst asks"),)
+    images = (KNOWN, UNKNOWN, replace(KNOWN, by_docker=docker), replace(UNKNOWN, by_docker=docker))
+    facts = screen(planned()).partition("\n\n")[2]
+    for line in "\n".join([facts, *map(image_screen, images)]).splitlines():
+        assert (line[7:9], line[9:10].isspace()) == ("  ", False), line
 
 
 def test_an_image_that_was_told_from_installed_files_says_so() -> None:
@@ -67,7 +78,7 @@ def test_an_image_that_was_told_from_installed_files_says_so() -> None:
 
 def test_an_image_on_a_base_that_only_an_engine_has_is_known_without_its_manifest() -> None:
     image = replace(KNOWN, manifest_digest=None, unknown_because="what the base's layers are in a registry is not known")
-    assert "(known before the build" in image_screen(image)
+    assert "(known before the build" in image_screen(image) and "manifest" not in image_screen(image)
     read = document(planned(), image)["image"]
     assert (read["manifest_digest"], read["config_digest"]) == (None, samples.digest("c")) and "registry" in read["unknown_because"]
 
