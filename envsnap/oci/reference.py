@@ -71,6 +71,13 @@ def is_id(text: str) -> bool:
     return bool(DIGEST.match(text) or _IMAGE_ID.match(text))
 
 
+def names_registry(text: str) -> bool:
+    """Whether a name says itself which registry it leads to; "myorg/yolo:1" leaves that to the default one."""
+    from docker.auth import split_repo_name
+
+    return bool(split_repo_name(text)[1] != text)
+
+
 def require_tag(text: str) -> Reference:
     """What a person wants an image to be called, held to all that an engine will say of it later.
 

@@ -20,7 +20,7 @@ from envsnap.oci.image import Image, Layer
 from envsnap.oci.reference import parse_reference
 from envsnap.plan.shell import said, title
 from envsnap.progress import Progress
-from envsnap.workflows import assembled, lookup, places, plan
+from envsnap.workflows import assembled, local, places, plan
 from envsnap.workflows.assembled import Ground, Sources
 from envsnap.workflows.plan import PlanRequest
 from envsnap.workflows.shell import Done
@@ -33,7 +33,7 @@ _RUN = ("Env", "Labels", "WorkingDir", "User", "Entrypoint", "Cmd")
 
 
 def check(reference: str, lock_file: Path | None, machine: str, project: Path, sources: Sources, progress: Progress) -> ImageCheck:
-    """Look an image up in its registry, or in envsnap's own store (`lookup.here`), and judge it.
+    """Look an image up in its registry, or in envsnap's own store (`local.here`), and judge it.
 
     Args:
         machine: of this host, as Linux names it.
@@ -43,7 +43,7 @@ def check(reference: str, lock_file: Path | None, machine: str, project: Path, s
         EngineError: the registry does not have it, or cannot be reached. InputError: the lock cannot be read. UsageError: it is no name.
     """
     lock = places.read_lock(lock_file) if lock_file is not None else None
-    here = lookup.here(reference, sources.registry, sources.cache)
+    here = local.here(reference, sources.registry, sources.cache)
     if here is not None and here.manifest is not None:
         progress.note(f"{reference} is judged as envsnap's own store has it")
         manifest, config = here.manifest, here.config

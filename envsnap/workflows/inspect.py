@@ -14,7 +14,7 @@ from envsnap.oci.image import BaseImage, Image
 from envsnap.oci.reference import is_id, parse_reference, with_digest
 from envsnap.progress import Progress
 from envsnap.registry.client import image_config
-from envsnap.workflows import bases, inventories, lookup
+from envsnap.workflows import bases, inventories, local
 from envsnap.workflows.transfer import Places, source_of
 
 
@@ -35,7 +35,7 @@ def inspect(reference: str, places: Places, progress: Progress, *, deep: bool) -
     """What is known of an image.
 
     A base that is made here is told as it was made here. Of others the engine is asked first, for what it has is here, then envsnap's own
-    store (`lookup.here`), and then a registry.
+    store (`local.here`), and then a registry.
 
     Args:
         deep: read all that is in it, unless that was done before.
@@ -46,7 +46,7 @@ def inspect(reference: str, places: Places, progress: Progress, *, deep: bool) -
     if not is_id(reference):
         parse_reference(reference)
     release = catalog.load().release_of(reference.partition("@")[0])
-    if (made := lookup.base_made_here(reference, places.cache)) is not None:
+    if (made := _base_made_here(reference, places.cache)) is not None:
         return _stored(made, reference, release, places, progress, deep=deep)
     image = places.engine.image(reference) if places.engine.abilities()[0].state == "ok" else None
     if image is not None:
@@ -61,7 +61,7 @@ def inspect(reference: str, places: Places, progress: Progress, *, deep: bool) -
             release=release,
             inventory=there,
         )
-    if (stored := lookup.here(reference, places.registry, places.cache)) is not None:
+    if (stored := local.here(reference, places.registry, places.cache)) is not None:
         return _stored(stored, reference, release, places, progress, deep=deep)
     found = places.registry.resolve(reference, machine=places.machine)
     inventory = inventories.recall(found.config_digest, places.cache)
@@ -77,6 +77,24 @@ def inspect(reference: str, places: Places, progress: Progress, *, deep: bool) -
         release=release,
         inventory=inventory,
     )
+
+
+def _base_made_here(name: str, cache: Path) -> Image | None:
+    """The base of that name that was last made of its distribution's packages; None where no such base is called so ("debian:bookworm" is).
+
+    Raises:
+        EngineError: it was never made here.
+    """
+    if name not in catalog.load().assembled:
+        return None
+    found = local.latest(f"envsnap/{name}-", cache)  # as `system.Packages` names them
+    if found is None:
+        raise EngineError(
+            f"the base {name} was never made here",
+            why="it is put together of its distribution's packages: no registry is asked for it",
+            hint=f"envsnap plan LOCK --base {name} --fetch   makes it",
+        )
+    return found
 
 
 def _stored(image: Image, reference: str, release: Release | None, places: Places, progress: Progress, *, deep: bool) -> Inspected:

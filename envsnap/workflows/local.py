@@ -10,28 +10,31 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from envsnap.errors import EngineError
 from envsnap.oci.documents import Config, Manifest, read_config, read_manifest
 from envsnap.oci.image import BaseImage, Image, Layer
-from envsnap.oci.reference import is_id, parse_reference
+from envsnap.oci.reference import is_id, names_registry, parse_reference
 from envsnap.storage import BlobStore, write_file
 
+if TYPE_CHECKING:  # it brings an HTTP client, and who holds the cache to a size needs none
+    from envsnap.registry.client import Registry
+
 FOLDER = "images"
-Place = Literal["here", "engine", "registry"]
+Whereabouts = Literal["here", "engine", "registry"]
 """Where an image is to be had under its name: in this store alone, in an engine too, or in the name's registry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """Attributes: name: as it was given. place: where the image was to be had then."""
+    """Attributes: name: as it was given. place: where the image is to be had under it, as far as is known here."""
 
     name: str
     image: Image
-    place: Place
+    place: Whereabouts
 
 
 class _Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,7 +54,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     base_manifest: str | None
     base_reference: str
     layers: tuple[_Layer, ...]
-    place: Place = "registry"
+    place: Whereabouts = "registry"
 
 
 def blobs(cache: Path) -> BlobStore:
@@ -59,11 +62,12 @@ def blobs(cache: Path) -> BlobStore:
     return BlobStore(cache / "blobs")
 
 
-def remember(image: Image, names: Sequence[str], cache: Path, *, place: Place = "registry") -> None:
+def remember(image: Image, names: Sequence[str], cache: Path, *, place: Whereabouts) -> None:
     """Have an image found under each of `names`, whatever was under them before. Its layers count as used just now.
 
     Args:
-        place: where it is to be had under them now.
+        place: where it is to be had under them now. A name whose registry has this very image keeps "registry": to have it somewhere
+            else, too, takes nothing from there.
 
     Raises:
         UsageError: a name is none.
@@ -71,6 +75,9 @@ def remember(image: Image, names: Sequence[str], cache: Path, *, place: Place = 
     """
     _use(image, cache)
     for name in names:
+        path = _place(name, cache)
+        before = _read(path)
+        in_registry = before is not None and before.place == "registry" and before.image.config.digest == image.config.digest
         document = _Document(
             name=name,
             config=image.config.raw.decode(),
@@ -81,9 +88,9 @@ def remember(image: Image, names: Sequence[str], cache: Path, *, place: Place = 
             layers=tuple(
                 _Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, made_by=one.made_by) for one in image.layers
             ),
-            place=place,
+            place="registry" if in_registry else place,
         )
-        write_file(_place(name, cache), msgspec.json.encode(document))
+        write_file(path, msgspec.json.encode(document))
 
 
 def find(name: str, cache: Path) -> Image | None:
@@ -104,6 +111,36 @@ def named(name: str, cache: Path) -> Named | None:
     if found is not None:
         _use(found.image, cache)
     return found
+
+
+def here(name: str, registry: Registry, cache: Path) -> Image | None:
+    """What this store has under a name, or a digest, without its layers; None where a registry has the word, or is to be asked.
+
+    A registry comes first, for a tag may have moved there. Under a name that says no registry, what is in this store alone is what was
+    meant: the default one is not asked, where another image may be called the same by chance.
+
+    Raises:
+        EngineError: nothing has that digest here, or the registry that has the image cannot be reached. UsageError: it is no name.
+    """
+    found = named(name, cache)
+    if is_id(name):
+        if found is None:
+            raise EngineError(f"there is no image {name} here", hint="name it as its registry does: HOST/REPOSITORY@sha256:…")
+        return found.image
+    if found is None or found.image.manifest is None:
+        return None
+    meant = found.place == "here" and not names_registry(name)
+    return found.image if meant or not _has(registry, name, found.place) else None
+
+
+def _has(registry: Registry, name: str, place: Whereabouts) -> bool:
+    """Whether a registry has anything under a name. One that does not answer has no word about an image that it was never sent."""
+    try:
+        return registry.head(name) is not None
+    except EngineError:
+        if place == "registry":
+            raise
+        return False  # as a public registry denies access to what it does not have
 
 
 def latest(prefix: str, cache: Path) -> Image | None:

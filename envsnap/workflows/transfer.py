@@ -187,7 +187,7 @@ def _push(found: Found, reference: str, places_: Places, progress: Progress) -> 
 
     base = image.base if image.base.reference and not _all_here(image.base, places_.cache) else None
     answer = places_.registry.push(reference, image.manifest, from_offset, base=base, progress=progress)
-    local.remember(image, [reference], places_.cache)
+    local.remember(image, [reference], places_.cache, place="registry")
     return Sent(reference=reference, digest=answer.digest, uploaded_bytes=answer.uploaded_bytes)
 
 
@@ -233,7 +233,7 @@ def pull(
     elif (to := to or _where(places_.engine, progress)) == "engine":
         _into_engine(image, reference, places_.engine, source, progress)
     else:
-        _into_cache(image, [reference], source, places_.cache, progress)
+        _into_cache(image, [reference], source, places_.cache, progress, place="registry")
     return _moved(Found(name=reference, image=image)), str(directory or to)
 
 
@@ -354,7 +354,7 @@ def _keep(carried: Carried, names: Sequence[str], cache: Path, progress: Progres
         )
     if not names:
         raise UsageError(f"{carried.place} does not say what the image is called", hint="-t HOST/REPOSITORY:TAG")
-    _into_cache(carried.image, names, carried, cache, progress, absent=carried.absent, place="here")
+    _into_cache(carried.image, names, carried, cache, progress, place="here", absent=carried.absent)
 
 
 def _into_cache(
@@ -364,10 +364,10 @@ def _into_cache(
     cache: Path,
     progress: Progress,
     *,
+    place: local.Whereabouts,
     absent: int = 0,
-    place: local.Place = "registry",
 ) -> None:
-    """Have an image in the cache. Args: absent: how many layers, from the lowest, stay away. place: as of `local.remember`."""
+    """Have an image in the cache. Args: place: as of `local.remember`. absent: how many layers, from the lowest, stay away."""
     store = local.blobs(cache)
     blobs = [layer.blob for layer in layers_of(image)[absent:] if layer.blob is not None]
     with progress.task("keep the layers", total=sum(blob.size for blob in blobs), unit="bytes") as task:

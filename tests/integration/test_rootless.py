@@ -327,7 +327,7 @@ def assembled(cache: Path) -> Iterator[Image]:
         diff_id, _ = writer.finish()
     layer = Layer(digest=blob.digest, diff_id=diff_id, size_bytes=blob.size, made_by="a test")
     made = put_together(scratch("amd64"), (layer,), RunConfig(env={}, labels={}, workdir="/made/here"))
-    local.remember(made, ["assembled-here:1"], cache)
+    local.remember(made, ["assembled-here:1"], cache, place="here")
     yield made
     local.forget("assembled-here:1", cache)
 

@@ -263,7 +263,7 @@ def test_push_and_pull(engine: DockerEngine, base: BaseImage, cache: Path, name:
     have_base(engine, base)
     image = image_on(base, cache, uuid.uuid4().hex, "second")
     assert image.manifest is not None
-    local.remember(image, [name], cache)
+    local.remember(image, [name], cache, place="here")
     (pushed,) = envsnap(cache, "push", name)["pushed"]
     assert pushed["digest"] == image.manifest.digest
     assert pushed["uploaded_bytes"] < 100_000
@@ -279,7 +279,7 @@ def test_save_and_load_between_machines_without_a_registry(
     there = tmp_path / "there"
     whole, delta = small(cache), image_on(base, cache, uuid.uuid4().hex)
     for image, options in ((whole, ()), (delta, ("--without-base",))):
-        local.remember(image, [name], cache)
+        local.remember(image, [name], cache, place="here")
         saved = envsnap(cache, "save", name, tmp_path / "image.tar", *options)
         assert saved["bytes"] == (tmp_path / "image.tar").stat().st_size < 100_000
         loaded = envsnap(there, "load", tmp_path / "image.tar", "-t", name)

@@ -43,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     image, store, below = layered.make_image(tmp_path / "cache/blobs")
     for blob in below.by_digest.values():
         store.put(blob)
-    local.remember(image, ["example.com/yolo:1"], tmp_path / "cache")
+    local.remember(image, ["example.com/yolo:1"], tmp_path / "cache", place="registry")
     return tmp_path
 
 

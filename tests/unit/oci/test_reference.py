@@ -6,7 +6,16 @@ import pytest
 from docker.auth import INDEX_NAME, INDEX_URL
 
 from envsnap.errors import UsageError
-from envsnap.oci.reference import Reference, api_host, is_loopback, parse_reference, require_tag, same_repository, with_digest
+from envsnap.oci.reference import (
+    Reference,
+    api_host,
+    is_loopback,
+    names_registry,
+    parse_reference,
+    require_tag,
+    same_repository,
+    with_digest,
+)
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -132,3 +141,15 @@ def test_two_names_of_one_repository(left: str, right: str, same: bool) -> None:
 def test_a_repository_at_a_digest(reference: str, expected: str) -> None:
     assert with_digest(reference, DIGEST) == f"{expected}@{DIGEST}"
     assert same_repository(with_digest(reference, DIGEST), reference)
+
+
+@pytest.mark.parametrize(
+    "text", ["registry.example.com/a:1", "localhost/a", "localhost:5000/a/b:1", f"{INDEX_NAME}/library/a", f"host:1/a@{DIGEST}"]
+)
+def test_a_name_that_says_its_registry(text: str) -> None:
+    assert names_registry(text)
+
+
+@pytest.mark.parametrize("text", ["a", "a:1", "me/a:1", "envsnap/a:1", f"a@{DIGEST}", "a/b/c"])
+def test_a_name_that_leaves_its_registry_to_the_default(text: str) -> None:
+    assert not names_registry(text)

@@ -58,7 +58,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
             served.manifests["debian", tag] = (OCI_MANIFEST, base.manifest.raw)
         image = put_together(base, plain.layers, RunConfig(env={"A": "1"}, labels={"l": "1"}, workdir="/workspace"))
         name = f"{served.address}/vision/yolo:1"
-        local.remember(image, [name, OWN], cache)
+        local.remember(image, [name, OWN], cache, place="registry")
         client = Registry({"DOCKER_CONFIG": str(tmp_path)})
         yield World(Places(engine=engine(), registry=client, cache=cache, machine="x86_64"), engine, served, image, name)
         client.close()
@@ -327,7 +327,7 @@ def test_an_engines_own_image_is_saved_by_it_and_looked_at(world: World, tmp_pat
 
 def test_a_file_without_a_manifest_is_for_engines_alone(world: World, tmp_path: Path) -> None:
     image, _, _ = layered.make_image(tmp_path / "cache/blobs", manifest=False)
-    local.remember(image, ["plain:1"], world.places.cache)
+    local.remember(image, ["plain:1"], world.places.cache, place="here")
     transfer.save("plain:1", tmp_path / "plain.tar", world.places, SILENT, with_base=False)
     with pytest.raises(InputError, match="cannot be kept"):
         transfer.load(tmp_path / "plain.tar", [], world.places, SILENT, to="cache")

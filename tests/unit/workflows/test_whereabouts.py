@@ -15,7 +15,7 @@ from envsnap.errors import EngineError
 from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import Image
 from envsnap.registry.client import Registry
-from envsnap.workflows import local, lookup
+from envsnap.workflows import local
 from tests.fakes import layered, registry
 
 
@@ -29,7 +29,7 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Image:
     return remember(tmp_path, "yolo:1", place="here")
 
 
-def remember(home: Path, name: str, last: bytes = b"b", *, place: local.Place = "registry") -> Image:
+def remember(home: Path, name: str, last: bytes = b"b", *, place: local.Whereabouts = "registry") -> Image:
     image, store, below = layered.make_image(home / "cache/blobs", last=last)
     for blob in below.by_digest.values():
         store.put(blob)
@@ -66,7 +66,7 @@ def test_a_registry_that_is_named_has_the_word_where_it_has_one(image: Image, tm
         newer = remember(tmp_path, name, last=b"c")
         assert run(capsys, "check", name)[1]["config_digest"] == image.config.digest  # what a pull would bring
         other = f"{served.address}/vision/other:1"
-        local.remember(newer, [other], tmp_path / "cache")
+        local.remember(newer, [other], tmp_path / "cache", place="registry")
         for words in (("check", other), ("bases", "inspect", other)):
             code, document = run(capsys, *words)
             assert (code, document["config_digest"]) == (0, newer.config.digest)
@@ -74,7 +74,7 @@ def test_a_registry_that_is_named_has_the_word_where_it_has_one(image: Image, tm
 
 @pytest.mark.parametrize("place", ["engine", "registry"])
 def test_what_is_elsewhere_is_looked_for_in_its_registry_first_however_its_name_is_spelt(
-    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: local.Place
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: local.Whereabouts
 ) -> None:
     """myorg/yolo:1 is Docker Hub's, though it does not say so: an old copy here is not what the tag names."""
     assert image.manifest is not None
@@ -88,25 +88,46 @@ def test_what_is_elsewhere_is_looked_for_in_its_registry_first_however_its_name_
     monkeypatch.setattr(Registry, "head", head)
     client, cache = Registry({}), tmp_path / "cache"
     older = remember(tmp_path, "myorg/yolo:1", last=b"o", place=place)
-    assert lookup.here("myorg/yolo:1", client, cache) is None
+    assert local.here("myorg/yolo:1", client, cache) is None
     there.clear()
-    assert lookup.here("myorg/yolo:1", client, cache) == older
-    assert lookup.here("yolo:1", client, cache) == image
+    assert local.here("myorg/yolo:1", client, cache) == older
+    assert local.here("yolo:1", client, cache) == image
     assert asked == ["myorg/yolo:1"] * 2  # and never for what is here alone
 
 
+def test_a_name_that_says_its_registry_is_asked_of_it_though_the_image_is_here_alone(
+    image: Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where a build was never pushed: what others get by that name is judged, not what will be sent there some day."""
+    with registry.running() as served:
+        name = f"{served.address}/vision/yolo:1"
+        assert run(capsys, "push", "yolo:1", name)[0] == 0
+        local.forget(name, tmp_path / "cache")
+        ours = remember(tmp_path, name, last=b"c", place="here")
+        for words in (("check", name), ("bases", "inspect", name)):
+            assert run(capsys, *words)[1]["config_digest"] == image.config.digest
+        served.manifests.clear()
+        for words in (("check", name), ("bases", "inspect", name)):
+            code, document = run(capsys, *words)
+            assert (code, document["config_digest"]) == (0, ours.config.digest)
+
+
+@pytest.mark.parametrize("name", ["yolo:2", "registry.example.com/yolo:2"])
 def test_a_registry_that_does_not_answer_has_no_word_about_what_it_was_never_sent(
-    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def denied(_: Registry, name: str) -> Descriptor | None:
         raise EngineError(f"cannot look up {name}", why="access is denied")
 
     monkeypatch.setattr(Registry, "head", denied)
-    built = remember(tmp_path, "yolo:2", place="engine")
-    assert lookup.here("yolo:2", Registry({}), tmp_path / "cache") == built
-    remember(tmp_path, "yolo:3")
-    with pytest.raises(EngineError, match="yolo:3"):
-        lookup.here("yolo:3", Registry({}), tmp_path / "cache")
+    places: tuple[local.Whereabouts, ...] = ("here", "engine")
+    for place in places:
+        built = remember(tmp_path, name, place=place)
+        assert local.here(name, Registry({}), tmp_path / "cache") == built
+    remember(tmp_path, name, place="registry")
+    remember(tmp_path, name, place="engine")  # built again, and not pushed
+    with pytest.raises(EngineError, match=name):
+        local.here(name, Registry({}), tmp_path / "cache")
 
 
 def test_a_base_that_is_made_here_is_told_as_it_was_made_here(image: Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
