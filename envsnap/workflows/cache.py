@@ -149,6 +149,14 @@ def hold_to(cache: Path, max_bytes: int, progress: Progress, *, now: float) -> i
         return 0
     everything = list(entries(cache, by_content=False))
     excess = sum(entry.size_bytes for entry in everything) - max_bytes
+    freed = _free(cache, everything, excess, progress, now) if excess > 0 else 0
+    with contextlib.suppress(TargetError):
+        write_file(cache / _LOOKED, str(max_bytes).encode(), durable=False)
+    return freed
+
+
+def _free(cache: Path, everything: list[Entry], excess: int, progress: Progress, now: float) -> int:
+    """Free so many bytes, as far as they may go; returns how many went."""
     stays = _kept(cache)
     freed = 0
     with progress.task("free the cache", unit="bytes") as task:
@@ -158,8 +166,6 @@ def hold_to(cache: Path, max_bytes: int, progress: Progress, *, now: float) -> i
             if not stays(entry) and _is_as_it_was(entry) and _remove(entry):
                 freed += entry.size_bytes
                 task.advance(entry.size_bytes)
-    with contextlib.suppress(TargetError):
-        write_file(cache / _LOOKED, str(max_bytes).encode(), durable=False)
     return freed
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import SimpleNamespace
@@ -244,6 +244,22 @@ def test_it_looks_once_an_hour_and_when_the_size_is_another(tmp_path: Path, monk
     assert workflow.show(tmp_path).kinds == ()  # the note of it is nothing that is kept
 
 
+def test_what_stays_is_not_asked_where_nothing_is_over(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That reads every image and every inventory; it was looked all the same."""
+    asked: list[Path] = []
+
+    def kept(cache: Path) -> Callable[[workflow.Entry], bool]:
+        asked.append(cache)
+        return lambda _: True
+
+    monkeypatch.setattr(workflow, "_kept", kept)
+    whole = workflow.show(cache).bytes
+    assert workflow.hold_to(cache, whole, SILENT, now=NOW) == 0
+    assert (asked, (cache / ".bounded").read_bytes()) == ([], str(whole).encode())
+    assert workflow.hold_to(cache, whole - 1, SILENT, now=NOW) == 0
+    assert (asked, (cache / ".bounded").read_bytes()) == ([cache], str(whole - 1).encode())
+
+
 def test_nobody_fails_for_what_cannot_be_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -287,7 +303,7 @@ def test_an_image_that_is_nowhere_else_is_not_freed_until_it_is_pushed(tmp_path:
     local.remember(image, ["yolo:1", "yolo:2"], tmp_path, place="here")
     hold()
     assert all(layer.exists() for layer in layers) and not other.exists()
-    local.remember(image, ["registry.example.com/yolo:1"], tmp_path)
+    local.remember(image, ["registry.example.com/yolo:1"], tmp_path, place="registry")
     hold()
     assert not any(layer.exists() for layer in layers)
 
