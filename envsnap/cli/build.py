@@ -53,10 +53,10 @@ def command(
     from envsnap.report import plan as report
     from envsnap.workflows import attest
     from envsnap.workflows import build as workflow
-    from envsnap.workflows.build_request import BuildRequest
+    from envsnap.workflows.records import BuildRequest
 
     request = BuildRequest(
-        plan=planning.request(**options),
+        plan=planning.request(offline=offline, **options),
         engine=engine,
         tags=tag,
         push=push,

@@ -55,7 +55,7 @@ def command(
 
     locked, cache, engine = places.read_lock(lock), cache_directory(), planning.engine_if_any()
     registry = registries.client()
-    request = planning.request(**options)
+    request = planning.request(offline=offline, **options)
     refresh = request.refresh_base
     packages = planning.packages(
         lock,

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from envsnap import redaction
 from envsnap.cli.registry_options import registry_options
+from envsnap.errors import UsageError
 
 if TYPE_CHECKING:
     from envsnap.engines.docker import DockerEngine
@@ -70,6 +71,7 @@ def plan_options(function: F) -> F:
 
 def request(
     *,
+    offline: bool,
     base: str | None,
     refresh_base: bool,
     env: tuple[str, ...],
@@ -78,10 +80,13 @@ def request(
     pyc: bool,
     project: Path,
 ) -> PlanRequest:
+    """What the options ask of a plan. Raises UsageError: two that exclude each other."""
     from packaging.utils import canonicalize_name
 
     from envsnap.workflows.plan import PlanRequest
 
+    if refresh_base and offline:
+        raise UsageError("--refresh-base asks the registry, and --offline asks nobody", hint="leave one of the two out")
     return PlanRequest(
         base=base,
         refresh_base=refresh_base,

@@ -33,7 +33,7 @@ def command(
     from envsnap.workflows import places
     from envsnap.workflows.plan import make_plan, write_context
 
-    locked, request, cache = places.read_lock(lock), planning.request(**options), cache_directory()
+    locked, request, cache = places.read_lock(lock), planning.request(offline=offline, **options), cache_directory()
     made = make_plan(
         locked,
         request,

@@ -50,12 +50,14 @@ class TranscodedWheel:
         name: normalised (PEP 503). version: as its metadata says it.
         files: as the lock has it of the package (LockedPackage.files).
         sources: what byte code can be made of, in the layer's order.
+        source_bytes: of all Python files in it.
     """
 
     name: str
     version: str
     files: str
     sources: tuple[Source, ...]
+    source_bytes: int
 
 
 class Members(Protocol):
@@ -204,6 +206,7 @@ class _Transcoder:
             sources=tuple(
                 Source(done.path, done.size) for done in self._installed if done.path.endswith(".py") and done.path.startswith(below)
             ),
+            source_bytes=sum(member.size for member in self._wheel.all if member.name.endswith(".py")),
         )
 
     def sources(self, largest: int) -> Iterator[tuple[str, bytes]]:

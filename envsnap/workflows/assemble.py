@@ -23,6 +23,7 @@ from envsnap.oci.image import Layer
 from envsnap.plan.layers import recipe, title
 from envsnap.progress import Progress, Task
 from envsnap.storage import BlobStore, read_note, write_note
+from envsnap.workflows import wheel_facts
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -47,7 +48,7 @@ class Workshop:
     """Where layers are made.
 
     Attributes:
-        store: of layers and wheels. cache: what is remembered lies in its `layers/`.
+        store: of layers and wheels. cache: what is remembered of layers lies in its `layers/`, of wheels as `wheel_facts` has it.
         wheel: sha256 -> where that file lies; None when it is not at hand.
         fetch: called with the sha256 of all wheels that are needed, before layers are made.
         others: for each layer that is not made of wheels alone, what writes it.
@@ -200,6 +201,7 @@ def _write_wheel(wheel: PlannedWheel, layout: Layout, shop: Workshop, writer: La
     try:
         with path.open("rb") as file:
             written = write_wheel(file, writer, layout, file=wheel.file, sha256=wheel.sha256, extra=extra, rebuilt=wheel.rebuilt)
+            size_bytes = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise InputError(f"{wheel.file} cannot be read", why=f"{path}: {error.strerror}") from error
     if wheel.files not in (None, written.files):
@@ -207,6 +209,15 @@ def _write_wheel(wheel: PlannedWheel, layout: Layout, shop: Workshop, writer: La
             f"{wheel.name} {wheel.version} would have other files than the captured ones",
             why=f"{wheel.file} installs {written.files[:19]}…, the lock says {(wheel.files or '')[:19]}…",
             hint="capture again: the lock and its wheel contradict each other",
+        )
+    facts = size_bytes, written.source_bytes
+    wheel_facts.remember(wheel.sha256, facts, shop.cache)
+    if facts != (wheel.size_bytes, wheel.source_bytes):
+        planned = f"{wheel.size_bytes:,} bytes with {wheel.source_bytes:,} of Python"
+        raise InputError(
+            f"what the cache had of {wheel.file} was damaged when the image was laid out",
+            why=f"it has {size_bytes:,} bytes with {written.source_bytes:,} of Python, and {planned} were read",
+            hint="run it again: it is whole now",
         )
 
 

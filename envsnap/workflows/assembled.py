@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from envsnap.engines.docker import DockerEngine
-from envsnap.errors import InputError
+from envsnap.errors import EngineError, InputError
 from envsnap.model.base import BaseInventory
 from envsnap.model.debian import SystemPlan
 from envsnap.model.image import Foretold
@@ -21,14 +21,15 @@ from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan, PinnedWheel
 from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import BaseImage, Image, Layer, put_together
+from envsnap.oci.reference import with_digest
 from envsnap.plan.shell import reasons, shell_steps
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.probes.wheels import Wheels, pip_config
 from envsnap.progress import Progress
-from envsnap.publish.content import BlobSource, FirstOf, Stored
+from envsnap.publish.content import BlobSource, FirstOf, Missing, Stored
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore
-from envsnap.workflows import base_images, content, foretelling, inventories, places, prepare, shell
+from envsnap.workflows import base_images, content, foretelling, inventories, places, prepare, shell, wheel_facts
 from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers, recall
 from envsnap.workflows.byte_code import byte_code
 from envsnap.workflows.plan import PlanRequest, write_context
@@ -100,21 +101,12 @@ class Ground:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """All that an image is made from.
+    """All that an image is made from. Attributes: pinned: those of `wheels` that indexes have."""
 
-    Attributes:
-        machine, inventory, shell: as in `Ground`.
-        pinned: those of `wheels` that indexes have.
-        unhashed: what was read of wheels that a layer is yet to be made of, which hashes them (`prepare.unhashed_facts`).
-    """
-
-    machine: str
+    ground: Ground
     prepared: Prepared
     wheels: Wheels
     pinned: tuple[PinnedWheel, ...]
-    inventory: BaseInventory
-    unhashed: Mapping[str, tuple[int, int]]
-    shell: ShellSteps | None = None
 
 
 def find_ground(made: BuildPlan, lock: EnvLock, sources: Sources, progress: Progress) -> Ground | Unknown:
@@ -162,13 +154,13 @@ def gather(
     config = partial(pip_config, sys.executable, sources.pip_conf, sources.env)
     wheels = Wheels(sources.store, config, also=blobs, cache=sources.cache, offline=sources.offline, ca_bundle=sources.ca_bundle)
     pinned, hashes = prepare.pinned_wheels(made), prepare.all_hashes(made)
-    unhashed = prepare.unhashed_facts(hashes, wheels, sources.cache)
-    facts = unhashed | prepare.wheel_facts([one for one in hashes if one not in unhashed], wheels, sources.cache)
+    unhashed = wheel_facts.unhashed(hashes, wheels, sources.cache)
+    facts = unhashed | wheel_facts.find([one for one in hashes if one not in unhashed], wheels, sources.cache)
     if sources.fetch and sources.wheels and (unknown := [wheel for wheel in pinned if wheel.sha256 not in facts]):
         wheels.fetch(unknown, progress)
-        facts |= prepare.wheel_facts([wheel.sha256 for wheel in unknown], wheels, sources.cache)
+        facts |= wheel_facts.find([wheel.sha256 for wheel in unknown], wheels, sources.cache)
     if ends is not None:
-        facts |= prepare.said_facts([one for one in hashes if one not in facts], ends)
+        facts |= wheel_facts.said([one for one in hashes if one not in facts], ends)
     if missing := [one for one in hashes if one not in facts]:
         return Unknown(because=f"{len(missing)} of {len(hashes)} wheels were never seen here", hint="--fetch fetches them")
     prepared = prepare.prepare(
@@ -182,17 +174,9 @@ def gather(
         below=done.layers if done is not None else (),
     )
     if told := unhashed.keys() & prepare.remembered_wheels(prepared.layers, sources.cache):
-        prepare.wheel_facts(told, wheels, sources.cache)
+        wheel_facts.find(told, wheels, sources.cache)
         return gather(ground, made, lock, lock_file, sources, progress, ends=ends)  # a damaged copy is gone
-    return Gathered(
-        machine=ground.machine,
-        prepared=prepared,
-        wheels=wheels,
-        pinned=pinned,
-        inventory=ground.inventory,
-        unhashed=unhashed,
-        shell=steps,
-    )
+    return Gathered(ground=ground, prepared=prepared, wheels=wheels, pinned=pinned)
 
 
 def predicted(gathered: Gathered, sources: Sources) -> Image | None:
@@ -297,20 +281,20 @@ def assemble(
     Raises:
         EngineError: it is not the image that was foretold. InputError: a wheel is not what the lock says.
     """
-    prepared = gathered.prepared
+    prepared, ground = gathered.prepared, gathered.ground
     for layer in prepared.below:
         if wanted(layer) == "elsewhere" and sources.store.drop_damaged(layer.digest):
             what = "what the cache kept of the layers that Docker made was damaged"
             raise InputError(what, why=layer.digest[:19], hint="run it again: Docker does those steps anew")
         on_layer(layer, made=False)
-    wheel, machine = gathered.wheels.path, gathered.machine
+    wheel = gathered.wheels.path
     kept = places.blobs_of(lock_file)
     trusted = is_trusted(gathered)
-    with byte_code(prepared.layers, gathered.inventory, wheel, sources.cache, sources.env, kept, trusted=trusted) as compiled:
+    with byte_code(prepared.layers, ground.inventory, wheel, sources.cache, sources.env, kept, trusted=trusted) as compiled:
         parts = content.Parts(
             context=context,
             blobs=kept,
-            system=lambda layer, writer: sources.packages.write(layer, gathered.inventory, machine, writer),
+            system=lambda layer, writer: sources.packages.write(layer, ground.inventory, ground.machine, writer),
             byte_code=compiled.write,
         )
         shop = Workshop(
@@ -321,7 +305,6 @@ def assemble(
             others=content.writers(prepared.layers, parts),
         )
         layers = make_layers(prepared.layers, shop, wanted=wanted, on_layer=on_layer, progress=progress)
-    prepare.remember_facts(gathered.unhashed, sources.cache)
     image = put_together(prepared.base, (*prepared.below, *layers), prepared.change)
     foretelling.hold(prepared, image, sources.cache)
     return image
@@ -329,8 +312,8 @@ def assemble(
 
 def is_trusted(gathered: Gathered) -> bool:
     """Whether the image's own interpreter may be run as this user could run anything."""
-    prepared = gathered.prepared
-    foreign = any(isinstance(layer, TreeLayer) for layer in prepared.layers.layers) or (gathered.shell and gathered.shell.explicit)
+    prepared, ground = gathered.prepared, gathered.ground
+    foreign = any(isinstance(layer, TreeLayer) for layer in prepared.layers.layers) or (ground.shell and ground.shell.explicit)
     # A base without a registry is made of packages that its distribution signed.
     return not prepared.base.reference and not foreign
 
@@ -351,7 +334,28 @@ class _OfBase:
         return self._registry.open_blob(self._base.reference, descriptor)
 
 
+class _Offline:
+    """See `publish.content.BlobSource`: what is stored. Of the base's layers that are not it says how an engine gets them."""
+
+    def __init__(self, base: BaseImage, stored: Stored) -> None:
+        self._base = base
+        self._stored = stored
+
+    def open(self, descriptor: Descriptor) -> Iterator[bytes]:
+        try:
+            yield from self._stored.open(descriptor)
+        except Missing as error:
+            manifest = self._base.manifest
+            if manifest is None or descriptor.digest not in {layer.digest for layer in manifest.layers}:
+                raise
+            base = with_digest(self._base.reference, manifest.digest)
+            why, hint = "offline, and its registry would be asked", f"docker pull {base}; or build without --offline"
+            raise EngineError(f"the base {base} is not in the engine", why=why, hint=hint) from error
+
+
 def blobs_of(base: BaseImage, sources: Sources) -> BlobSource:
-    """Where an image's layers are to be had: ours are in the store, the base's in its registry where it has one."""
+    """Where an image's layers are to be had: ours are in the store; the base's in its registry, where it has one that may be asked."""
     stored = Stored(sources.store)
-    return FirstOf(stored, _OfBase(base, sources.registry)) if base.reference else stored
+    if not base.reference:
+        return stored
+    return _Offline(base, stored) if sources.offline else FirstOf(stored, _OfBase(base, sources.registry))

@@ -38,7 +38,9 @@ def find(base: Base, machine: str, registry: Registry | None, store: BlobStore, 
         return Unknown(because=base.unknown_because or "the base was never made here", hint="--fetch asks the distribution")
     if base.digest is None:
         return Unknown(
-            because="only an engine has the base: what its layers are in a registry is not known", hint="push the base, or --engine docker"
+            because="only an engine has the base: what its layers are in a registry is not known",
+            hint="push the base, or --engine docker",
+            for_good=True,
         )
     found = _recall(base.digest, machine, store, cache)
     if found is None:

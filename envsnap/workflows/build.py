@@ -22,14 +22,11 @@ from envsnap.progress import Progress
 from envsnap.registry.client import Registry
 from envsnap.workflows import assembled, by_docker, places, plan, shell
 from envsnap.workflows.assembled import Gathered, Ground, Sources
-from envsnap.workflows.build_request import BuildRequest, Built
 from envsnap.workflows.delivery import Delivery
 from envsnap.workflows.plan import Context
-from envsnap.workflows.records import base_name, keep_record, now, own_tag, publish
+from envsnap.workflows.records import ONCE_ONLINE, BuildRequest, Built, base_name, keep_record, now, own_tag, publish
 from envsnap.workflows.system import Packages
 from envsnap.workflows.unknown import Unknown
-
-_ONCE_ONLINE = "build it once without --offline: what is fetched then is kept"
 
 
 def build(
@@ -46,18 +43,11 @@ def build(
     """Build the lock's image, or find it built.
 
     Raises:
-        UsageError: a tag that no image can have, or nothing to push.
+        UsageError: a tag that no image can have, nothing to push, or options that exclude each other.
         EngineError: the engine is needed and does not answer (said before a base is read or a wheel fetched), or the build failed.
         PlanError, InputError: as `make_plan`, `write_context` and `gather`.
     """
-    for tag in request.tags:
-        require_tag(tag)
-    if request.push and not request.tags:
-        raise UsageError("there is nothing to push", hint="--push needs -t REGISTRY/NAME:TAG")
-    if (request.sbom or request.sign) and not request.push:
-        raise UsageError("documents and signatures lie beside an image in a registry", hint="--sbom and --sign need --push")
-    if request.engine == "docker" and request.vendor:
-        raise UsageError("what Docker installs is not kept: apt fetches it within the build", hint="--vendor needs --engine oci, or auto")
+    _require_sense(request)
     lock = places.read_lock(lock_file)
     whole = request.engine == "docker"
     always = needs_shell.of_lock(lock)
@@ -94,30 +84,46 @@ def build(
         raise _not_by_layers_alone(needs_shell.said(ground.shell.steps))
     context = write_context()
     if isinstance(ground, Unknown):
-        _no_assembling(ground.because, request, progress)
-        engine.require(build=True)
-        return by_docker.build(context, lock, request, engine, registry, cache, progress, started)
+        _no_assembling(ground, request, progress)
+        if not request.offline:
+            engine.require(build=True)
+        return by_docker.build(context, lock, request, engine, registry, cache, progress, started, unassembled=ground)
     fresh = ground.pending
     with shell.named(lock, engine) if fresh else contextlib.nullcontext("") as tag:
         if fresh:
             ground = _with_shell(ground, made, lock, request, engine, sources, progress, tag=tag)
         gathered = assembled.gather(ground, made, lock, lock_file, sources, progress)
         if isinstance(gathered, Unknown):
-            raise EngineError("the image cannot be assembled", why=gathered.because, hint=_ONCE_ONLINE)
+            raise EngineError("the image cannot be assembled", why=gathered.because, hint=ONCE_ONLINE)
         return _assemble(gathered, context, lock, lock_file, request, sources, progress, started, fresh=fresh)
 
 
-def _no_assembling(why: str, request: BuildRequest, progress: Progress) -> None:
-    """Docker builds the whole then, where that was left open.
+def _require_sense(request: BuildRequest) -> None:
+    """Raises UsageError, as `build`."""
+    for tag in request.tags:
+        require_tag(tag)
+    if request.push and not request.tags:
+        raise UsageError("there is nothing to push", hint="--push needs -t REGISTRY/NAME:TAG")
+    if request.push and request.offline:
+        raise UsageError("--push sends to registries, and --offline asks nobody", hint="leave one of the two out")
+    if (request.sbom or request.sign) and not request.push:
+        raise UsageError("documents and signatures lie beside an image in a registry", hint="--sbom and --sign need --push")
+    if request.engine == "docker" and request.vendor:
+        raise UsageError("what Docker installs is not kept: apt fetches it within the build", hint="--vendor needs --engine oci, or auto")
+
+
+def _no_assembling(ground: Unknown, request: BuildRequest, progress: Progress) -> None:
+    """The whole is Docker's then, where that was left open: to build; or, where nobody may be asked, to have from an earlier time.
 
     Raises:
-        PlanError: it was not. EngineError: nobody may be asked, and Docker's pip and apt ask the network.
+        PlanError: it was not. EngineError: it was not, and all that is missing is what nobody may be asked for.
     """
-    if request.offline:
-        raise EngineError("the image cannot be assembled offline", why=why, hint=_ONCE_ONLINE)
+    if request.engine == "oci" and request.offline and not ground.for_good:
+        raise EngineError("the image cannot be assembled offline", why=ground.because, hint=ONCE_ONLINE)
     if request.engine == "oci":
-        raise PlanError("this image cannot be assembled", why=why, hint="--engine docker builds it")
-    progress.note(f"built by Docker: {why}")
+        raise PlanError("this image cannot be assembled", why=ground.because, hint="--engine docker builds it")
+    if not request.offline:
+        progress.note(f"built by Docker: {ground.because}")
     if request.vendor:
         progress.warning("--vendor keeps nothing: Docker builds the whole image, and apt fetches its packages within that build")
 
@@ -152,7 +158,7 @@ def _require_at_hand(steps: ShellSteps, made: BuildPlan, engine: DockerEngine) -
         EngineError: it would pull the base, or have a client of conda fetch packages.
     """
     if steps.explicit:
-        hint = f"{_ONCE_ONLINE}; or capture --rescue conda keeps the packages with the lock"
+        hint = f"{ONCE_ONLINE}; or capture --rescue conda keeps the packages with the lock"
         raise EngineError("conda's packages are not here", why="offline, and a conda client of the base would fetch them", hint=hint)
     base = made.base.pinned
     if not made.base.is_made_here and engine.image(base) is None:
@@ -182,7 +188,7 @@ def _with_shell(
     if request.offline:
         _require_at_hand(steps, made, engine)
     progress.note(f"Docker does what needs a shell, and all else is assembled upon it: {why}")
-    done = shell.do(steps, made, lock, ground.base, request, engine, sources.packages, sources.cache, progress, tag=tag)
+    done = shell.do(steps, made, lock, ground.base, request.secrets, engine, sources.packages, sources.cache, progress, tag=tag)
     return dataclasses.replace(ground, done=done)
 
 
@@ -245,10 +251,11 @@ def _assemble(
         assert image.manifest is not None  # it was pushed
         if request.sbom and sources.fetch:
             gathered.wheels.fetch(gathered.pinned, progress)  # they name their licences
-        kinds = [step.kind for step in gathered.shell.steps] if gathered.shell is not None else []
+        steps = gathered.ground.shell
+        kinds = [step.kind for step in steps.steps] if steps is not None else []
         publish(image.manifest, "oci", context, lock, request, sources.registry, sources.store, progress, by_docker=kinds)
     if request.vendor:
-        number = sources.packages.vendor(context.plan, context.directory, gathered.machine)
+        number = sources.packages.vendor(context.plan, context.directory, gathered.ground.machine)
         progress.note(f"{number} packages of the distribution are kept beside the lock")
     record = _record_of(image, tags, lock, context, seconds=time.monotonic() - started)
     keep_record(record, context.directory)

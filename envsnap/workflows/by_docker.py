@@ -21,10 +21,10 @@ from envsnap.publish.content import Stored
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore, write_file
 from envsnap.workflows import local
-from envsnap.workflows.build_request import BuildRequest, Built
 from envsnap.workflows.land import land
 from envsnap.workflows.plan import Context
-from envsnap.workflows.records import base_name, now, own_tag, publish, read_record
+from envsnap.workflows.records import ONCE_ONLINE, BuildRequest, Built, base_name, now, own_tag, publish, read_record
+from envsnap.workflows.unknown import Unknown
 
 
 def build(
@@ -36,11 +36,14 @@ def build(
     cache: Path,
     progress: Progress,
     started: float,
+    *,
+    unassembled: Unknown | None = None,
 ) -> Built:
     """Build a rendered context, or find it built.
 
     Args:
         started: `time.monotonic()` when the work began.
+        unassembled: why it is not assembled; None where nobody asked for that.
 
     Raises:
         EngineError: the base is one that was made here and is gone, or the build or a push failed; or nobody may be asked, and it is not
@@ -53,8 +56,7 @@ def build(
         for tag in tags:
             engine.tag(own_tag(lock), tag)
     elif request.offline:
-        why = "its pip and apt ask the network, whatever is kept here"
-        raise EngineError("Docker cannot build the whole image offline", why=why, hint="without --engine docker, what is kept is assembled")
+        raise _not_offline(unassembled)
     else:
         if context.plan.base.is_made_here:
             have_base(context.plan.base, engine, cache, progress)
@@ -72,6 +74,15 @@ def build(
     uploaded = sum(one.uploaded_bytes for one in pushed)
     cached = earlier is not None
     return Built(record=record, directory=context.directory, cached=cached, uploaded_bytes=uploaded, place="in the local engine")
+
+
+def _not_offline(unassembled: Unknown | None) -> EngineError:
+    why = "its pip and apt ask the network, whatever is kept here"
+    if unassembled is None:
+        what, hint = "Docker cannot build the whole image offline", "without --engine docker, what is kept is assembled"
+        return EngineError(what, why=why, hint=hint)
+    why = f"{unassembled.because}; and Docker cannot build it: {why}"
+    return EngineError("the image cannot be assembled offline", why=why, hint=ONCE_ONLINE)
 
 
 def have_base(base: Base, engine: DockerEngine, cache: Path, progress: Progress) -> None:

@@ -107,14 +107,17 @@ class Delivery:
         self._sources.store.put(image.config.raw)
         uploaded = self._uploads.sent_bytes() if self._uploads is not None else 0
         uploaded += sum(self._pushed(image, tag, progress) for tag in self._push)
-        kept: local.Place = "here" if self._engine is None else "engine"
-        for tag in self._tags:
-            local.remember(image, [tag], self._sources.cache, place="registry" if tag in self._sent else kept)
+        self._remember(image, "here")
         if self._engine is None:
             return Delivered(uploaded_bytes=uploaded, moved=uploaded > 0, place=self._place)
         there = self._engine.find(image) is not None
         land(image, self._tags, self._engine, blobs_of(self._base, self._sources), progress)
+        self._remember(image, "engine")  # not before: what is here alone is what the cache spares
         return Delivered(uploaded_bytes=uploaded, moved=uploaded > 0 or not there, place="in the local engine")
+
+    def _remember(self, image: Image, unless_sent: Literal["here", "engine"]) -> None:
+        for tag in self._tags:
+            local.remember(image, [tag], self._sources.cache, place="registry" if tag in self._sent else unless_sent)
 
     def _pushed(self, image: Image, tag: str, progress: Progress) -> int:
         if image.manifest is None:

@@ -144,7 +144,7 @@ def _told(
     with (
         byte_code(
             plan,
-            gathered.inventory,
+            gathered.ground.inventory,
             gathered.wheels.path,
             sources.cache,
             sources.env,
@@ -190,7 +190,7 @@ def _name(layer: AnyLayer) -> str:
 
 
 def _system(gathered: Gathered, sources: Sources, layer: SystemLayer, writer: LayerWriter) -> None:
-    sources.packages.write(layer, gathered.inventory, gathered.machine, writer)
+    sources.packages.write(layer, gathered.ground.inventory, gathered.ground.machine, writer)
 
 
 def _write_wheels(layer: WheelsLayer, installed: _Installed, gathered: Gathered, writer: LayerWriter, advance: Advance) -> None:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from envsnap import render
-from envsnap.errors import InputError
-from envsnap.layers.installed import sizes
-from envsnap.layers.zip import read_archive
 from envsnap.model.base import BaseInventory
 from envsnap.model.debian import DebFile
 from envsnap.model.kinds import plain
@@ -25,9 +20,6 @@ from envsnap.model.plan import BuildPlan, InstallPacked, InstallWheels, PackedIn
 from envsnap.oci.documents import digest_of
 from envsnap.oci.image import BaseImage, Image, Layer, RunConfig, put_together
 from envsnap.plan.layers import FORMAT, Ingredients, lay_out
-from envsnap.probes.wheel_ends import WheelEnds
-from envsnap.probes.wheels import Wheels
-from envsnap.storage import read_note, write_note
 from envsnap.workflows.assemble import recall
 from envsnap.workflows.unknown import Unknown
 
@@ -116,75 +108,10 @@ def predict(prepared: Prepared, cache: Path) -> Image | Unknown:
     return put_together(prepared.base, (*prepared.below, *remembered), prepared.change)
 
 
-class _WheelFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    size_bytes: int
-    source_bytes: int
-
-
-def wheel_facts(hashes: Iterable[str], wheels: Wheels, cache: Path) -> dict[str, tuple[int, int]]:
-    """Size and sources of wheels by their hash: remembered, or read from the files at hand; those that are neither are left out.
-
-    Raises:
-        InputError: a file is no wheel.
-    """
-    return {sha256: facts for sha256 in hashes if (facts := _facts(sha256, wheels, cache)) is not None}
-
-
-def unhashed_facts(hashes: Iterable[str], wheels: Wheels, cache: Path) -> dict[str, tuple[int, int]]:
-    """As `wheel_facts`, of wheels at hand that nothing is remembered of, and without hashing them: right only if the files are.
-
-    Whoever makes a layer of them hashes them; then `remember_facts` may have them.
-    """
-    facts: dict[str, tuple[int, int]] = {}
-    for sha256 in hashes:
-        if read_note(_place(sha256, cache), _WheelFacts) is None and (path := wheels.path(sha256)) is not None:
-            with contextlib.suppress(InputError, OSError):  # damaged, it seems: `wheel_facts` says
-                facts[sha256] = _read_facts(path)
-    return facts
-
-
-def remember_facts(facts: Mapping[str, tuple[int, int]], cache: Path) -> None:
-    """Raises TargetError: the cache cannot be written."""
-    for sha256, (size_bytes, source_bytes) in facts.items():
-        write_note(_place(sha256, cache), _WheelFacts(size_bytes=size_bytes, source_bytes=source_bytes))
-
-
 def remembered_wheels(plan: LayerPlan, cache: Path) -> set[str]:
     """Hashes of the wheels of which layers were made before: of those alone nobody will."""
     layers = zip(plan.layers, recall(plan, cache), strict=True)
     return {wheel.sha256 for layer, known in layers if known is not None and isinstance(layer, WheelsLayer) for wheel in layer.wheels}
-
-
-def _facts(sha256: str, wheels: Wheels, cache: Path) -> tuple[int, int] | None:
-    facts = read_note(_place(sha256, cache), _WheelFacts)
-    if facts is not None:
-        return facts.size_bytes, facts.source_bytes
-    path = wheels.checked(sha256)
-    if path is None:
-        return None
-    found = _read_facts(path)
-    remember_facts({sha256: found}, cache)
-    return found
-
-
-def _read_facts(path: Path) -> tuple[int, int]:
-    with path.open("rb") as file:
-        members = read_archive(file, path.name).members
-        return os.fstat(file.fileno()).st_size, sum(member.size for member in members if member.name.endswith(".py"))
-
-
-def _place(sha256: str, cache: Path) -> Path:
-    return cache / "wheels" / f"{sha256}.json"
-
-
-def said_facts(hashes: Iterable[str], ends: WheelEnds) -> dict[str, tuple[int, int]]:
-    """As `wheel_facts`, by what an index said of wheels that were never here: something can be foretold from it, and nothing made."""
-    facts: dict[str, tuple[int, int]] = {}
-    for sha256 in hashes:
-        if (end := ends.find(sha256)) is not None:
-            with contextlib.suppress(InputError):
-                facts[sha256] = (end.size_bytes, sizes(end.directory, end.size_bytes, end.stem)[1])
-    return facts
 
 
 def pinned_wheels(made: BuildPlan) -> tuple[PinnedWheel, ...]:

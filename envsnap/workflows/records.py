@@ -1,14 +1,16 @@
-"""What is kept of an image that was built: its record in `images/NAME/`, and the documents beside it in its registries."""
+"""What a build is asked for, and what is kept of its image: its record in `images/NAME/`, and the documents beside it in its registries."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from envsnap.attest.keys import PrivateKey
 from envsnap.attest.provenance import Json
 from envsnap.model.image import ImageRecord
 from envsnap.model.lock import EnvLock
@@ -17,10 +19,68 @@ from envsnap.progress import Progress
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore, write_file
 from envsnap.workflows import attest, system
-from envsnap.workflows.build_request import BuildRequest
-from envsnap.workflows.plan import Context
+from envsnap.workflows.plan import Context, PlanRequest
 
 LOCK_DIGITS = 12  # of the lock's digest, in the tag that every build gets
+ONCE_ONLINE = "build it once without --offline: what is fetched then is kept"
+
+EngineChoice = Literal["auto", "docker", "oci"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """What a build is asked for.
+
+    Attributes:
+        engine: "oci" assembles, "docker" lets Docker build; "auto" assembles, and has Docker do the steps that need a shell.
+        tags: names for the image; envsnap/NAME:<first 12 digits of the lock digest> is always one of them.
+        push: send the given tags to their registries afterwards.
+        load: have it in the local engine, too, when it is pushed.
+        ca_bundle, pip_conf: lent to the build as secrets, never part of a layer.
+        offline: nobody is asked for anything: what is kept from an earlier build must suffice.
+        vendor: keep the distribution's packages that it is made of beside the lock.
+        sbom: attach a bill of materials to what is pushed. sign: sign that, and what is attached to it.
+    """
+
+    plan: PlanRequest
+    engine: EngineChoice = "auto"
+    tags: tuple[str, ...] = ()
+    push: bool = False
+    load: bool = False
+    ca_bundle: Path | None = None
+    pip_conf: Path | None = None
+    offline: bool = False
+    vendor: bool = False
+    sbom: bool = False
+    sign: PrivateKey | None = None
+
+    @property
+    def lands(self) -> bool:
+        """In the local engine, where one answers."""
+        return self.load or not self.push
+
+    @property
+    def secrets(self) -> Mapping[str, Path]:
+        """As `BuildInputs.secrets`."""
+        lent = {"ca": self.ca_bundle, "pip": self.pip_conf}
+        return {name: path for name, path in lent.items() if path is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What a build answers.
+
+    Attributes:
+        directory: of its record and the rendered files.
+        cached: nothing had to be made.
+        place: where it is, for a person.
+    """
+
+    record: ImageRecord
+    directory: Path
+    cached: bool
+    uploaded_bytes: int
+    place: str = ""
 
 
 def own_tag(lock: EnvLock) -> str:

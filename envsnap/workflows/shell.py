@@ -7,11 +7,11 @@ Such layers are never the same twice: scripts run, and files get the time. So th
 from __future__ import annotations
 
 import contextlib
-import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 import msgspec
 
@@ -29,7 +29,6 @@ from envsnap.plan.shell import recipe, title
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore, read_note, touch, write_note
 from envsnap.workflows import by_docker, inventories
-from envsnap.workflows.build_request import BuildRequest
 from envsnap.workflows.engine_layers import take_layers
 from envsnap.workflows.system import Packages
 
@@ -84,7 +83,7 @@ def do(
     made: BuildPlan,
     lock: EnvLock,
     base: BaseImage,
-    request: BuildRequest,
+    secrets: Mapping[str, Path],
     engine: DockerEngine,
     packages: Packages,
     cache: Path,
@@ -95,13 +94,14 @@ def do(
     """Have the engine do the steps, and take over what it made; `recall` has it afterwards.
 
     Args:
-        tag: as `named` gives it. base: of the plan. packages: those of the steps are fetched where they are not at hand.
+        base: of the plan. secrets: as `BuildInputs.secrets`.
+        engine: one that can build. packages: those of the steps are fetched where they are not at hand.
+        tag: as `named` gives it.
 
     Raises:
-        EngineError: no engine answers, a step fails, or what comes out does not lie on the base.
+        EngineError: the engine or a step fails, or what comes out does not lie on the base.
         InputError: a package is not what its digest says. TargetError: the disk is full.
     """
-    engine.require(build=True)
     if made.base.is_made_here:
         by_docker.have_base(made.base, engine, cache, progress)
     with tempfile.TemporaryDirectory(prefix="envsnap-steps-") as scratch:
@@ -114,7 +114,7 @@ def do(
             (context / name).write_bytes(data)
         # A package's scripts could fetch more than was planned; a client of conda has to fetch.
         network = bool(steps.explicit)
-        inputs = BuildInputs(tags=(tag,), secrets=request.secrets, platform=by_docker.platform(lock), network=network)
+        inputs = BuildInputs(tags=(tag,), secrets=secrets, platform=by_docker.platform(lock), network=network)
         image = engine.build(context, inputs, progress)
     layers = _layers(steps, image, base, engine, cache, progress)
     name = f"{made.base.name} with what Docker made on it"
@@ -130,7 +130,7 @@ def named(lock: EnvLock, engine: DockerEngine) -> Iterator[str]:
 
     No other build has the same name: what one lets go, the other may be reading.
     """
-    tag = f"envsnap/{lock.name}:steps-{secrets.token_hex(_TAG_BYTES)}"
+    tag = f"envsnap/{lock.name}:steps-{token_hex(_TAG_BYTES)}"
     try:
         yield tag
     finally:

@@ -100,7 +100,7 @@ class Packages:
         if step is None:
             return None
         if inventory.dpkg_status is None:
-            return Unknown(because="the base has no dpkg, and its packages are another system's", hint="--engine docker")
+            return Unknown(because="the base has no dpkg, and its packages are another system's", hint="--engine docker", for_good=True)
         pins = kept(directory)
         same = (pins.wanted, pins.captured, pins.onto) == (step.packages, step.captured, inventory.dpkg_status)
         if same and pins.plan is not None and not self._refresh:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """Attributes: because: one sentence. hint: how it could be told."""
+    """Attributes: because: one sentence. hint: how it could be told. for_good: nothing that could be fetched would tell it."""
 
     because: str
     hint: str = ""
+    for_good: bool = False

@@ -30,8 +30,6 @@ from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore
 from envsnap.workflows import shell
-from envsnap.workflows.build_request import BuildRequest
-from envsnap.workflows.plan import PlanRequest
 from envsnap.workflows.system import Packages
 from tests import samples
 from tests.integration.conftest import forget
@@ -234,8 +232,7 @@ def test_a_package_that_would_fetch_more_finds_no_network(engine: DockerEngine, 
     base = BaseImage(config=config, manifest=manifest, reference=debian_base)
     with downloads() as (port, asked), shell.named(lock, engine) as name:
         packages = cast("Packages", OnePackage(tmp_path, port))
-        request = BuildRequest(plan=PlanRequest())
-        done = shell.do(steps, made, lock, base, request, engine, packages, cache, SILENT, tag=name)
+        done = shell.do(steps, made, lock, base, {}, engine, packages, cache, SILENT, tag=name)
     (layer,) = done.layers
     with tarfile.open(BlobStore(cache / "blobs").path(layer.digest)) as files:
         interfaces = files.extractfile("etc/demo-interfaces")

@@ -55,6 +55,8 @@ def error_of(capsys: pytest.CaptureFixture[str], *words: str) -> Mapping[str, An
         (("--engine", "podman"), "podman", "envsnap build --help"),
         (("--env", "1=2"), "is not NAME=VALUE", "envsnap build --help"),
         (("--engine", "docker", "--vendor"), "what Docker installs is not kept", "--engine oci"),
+        (("-t", "example.com/yolo:1", "--push", "--offline"), "--offline asks nobody", "leave one of the two out"),
+        (("--refresh-base", "--offline"), "--offline asks nobody", "leave one of the two out"),
     ],
 )
 def test_words_that_cannot_be_right_together(
@@ -65,6 +67,12 @@ def test_words_that_cannot_be_right_together(
     assert what in error["what"]
     assert hint in error["hint"]
     assert not Path("images").exists()
+
+
+@pytest.mark.parametrize("command", ["plan", "render"])
+def test_a_base_is_not_resolved_anew_where_nobody_is_asked(home: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    error = error_of(capsys, command, LOCK, "--refresh-base", "--offline")
+    assert (error["code"], error["what"]) == (2, "--refresh-base asks the registry, and --offline asks nobody")
 
 
 @pytest.mark.parametrize("command", ["build", "plan"])

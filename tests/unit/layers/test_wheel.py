@@ -119,6 +119,14 @@ def test_the_layers_record_holds_for_every_file() -> None:
     }
 
 
+def test_the_python_of_a_wheel_is_counted_wherever_it_goes() -> None:
+    """As it is counted from the wheel's directory alone, before it is hashed."""
+    wheel = make_wheel(SCHEMES)
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        expected = sum(member.file_size for member in archive.infolist() if member.filename.endswith(".py"))
+    assert transcoded(wheel)[0].source_bytes == expected > 0
+
+
 def test_scripts_start_the_environments_interpreter() -> None:
     files = tree(transcoded(make_wheel(SCHEMES))[1])
     bin_ = f"{LAYOUT.prefix}/bin"

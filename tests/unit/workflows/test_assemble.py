@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import pytest
 
@@ -18,8 +18,10 @@ from envsnap.layers.writer import LayerWriter
 from envsnap.model.layers import LayerPlan, Layout, PlannedWheel, TreeLayer, WheelsLayer
 from envsnap.oci.image import Layer
 from envsnap.plan.layers import recipe
+from envsnap.probes.wheels import Wheels
 from envsnap.progress import SILENT
 from envsnap.storage import BlobStore, write_note
+from envsnap.workflows import wheel_facts
 from envsnap.workflows.assemble import Advance, Workshop, Write, _Remembered, make_layers, recall
 from tests.fakes import wheels
 
@@ -36,12 +38,19 @@ class Ground:
         self.asked: list[Layer] = []
         self.fetched: list[set[str]] = []
         with self.file.open("rb") as file:
-            self.files = write_wheel(file, LayerWriter(lambda _: None), LAYOUT, file=wheels.DEMO_FILE, sha256=self.sha256).files
+            written = write_wheel(file, LayerWriter(lambda _: None), LAYOUT, file=wheels.DEMO_FILE, sha256=self.sha256)
+        self.files, self.facts = written.files, (self.file.stat().st_size, written.source_bytes)
 
     def plan(self, files: str | None) -> LayerPlan:
         """One layer of the wheel. Args: files: what the lock says that it installs."""
         wheel = PlannedWheel(
-            name="demo-pkg", version="1.0", file=wheels.DEMO_FILE, sha256=self.sha256, size_bytes=1, source_bytes=1, files=files
+            name="demo-pkg",
+            version="1.0",
+            file=wheels.DEMO_FILE,
+            sha256=self.sha256,
+            size_bytes=self.facts[0],
+            source_bytes=self.facts[1],
+            files=files,
         )
         return LayerPlan(layout=LAYOUT, layers=(WheelsLayer(wheels=(wheel,)),))
 
@@ -136,6 +145,21 @@ def test_a_wheel_with_other_files_than_the_lock_says_becomes_no_layer(ground: Gr
         ground.make(other)
     assert recall(other, ground.cache) == (None,)
     assert set(ground.cache.rglob("*")) == before
+
+
+def test_a_layer_that_was_laid_out_by_what_a_wheel_is_not_is_not_made(ground: Ground) -> None:
+    """A damaged copy was read, and another process has mended it since. What is remembered then is the truth."""
+    right, ground.facts = ground.facts, (7, 3)
+    plan = ground.plan(ground.files)
+    with pytest.raises(InputError, match="was damaged when the image was laid out") as caught:
+        ground.make(plan)
+    assert "run it again" in caught.value.hint
+    assert recall(plan, ground.cache) == (None,) and not list(ground.store.root.rglob("*/*"))
+    nobody = cast("Wheels", None)  # remembered
+    assert wheel_facts.find([ground.sha256], nobody, ground.cache) == {ground.sha256: right}
+    ground.facts = right
+    _, made = ground.make(ground.plan(ground.files))
+    assert made
 
 
 def test_a_layer_that_is_not_what_it_was_is_told(ground: Ground) -> None:

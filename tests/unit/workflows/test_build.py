@@ -24,8 +24,8 @@ from envsnap.oci.documents import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
 from envsnap.workflows import attest, build, by_docker, system
-from envsnap.workflows.build_request import BuildRequest
 from envsnap.workflows.plan import Context, PlanRequest
+from envsnap.workflows.records import BuildRequest
 from tests import samples
 from tests.unit.workflows.test_attest import REPOSITORY, Shelf
 

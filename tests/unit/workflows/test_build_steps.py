@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from envsnap import lockfile
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import EngineImage
-from envsnap.errors import EngineError
+from envsnap.errors import EngineError, PlanError
 from envsnap.inventory.remembered import remember
 from envsnap.model.debian import SystemPlan
 from envsnap.model.host import Ability
@@ -23,8 +23,8 @@ from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
 from envsnap.workflows import assembled, base_images, build, plan
 from envsnap.workflows.assembled import Ground
-from envsnap.workflows.build_request import BuildRequest
 from envsnap.workflows.plan import Context, PlanRequest
+from envsnap.workflows.records import BuildRequest
 from envsnap.workflows.system import Packages
 from envsnap.workflows.unknown import Unknown
 from tests import samples
@@ -43,7 +43,12 @@ class Engine(FakeEngine):
         return (Ability(name="engine", state="ok" if self.answers or self.cannot_build else "missing", found=""),)
 
     def image(self, reference: str) -> EngineImage | None:  # type: ignore[override]
-        return super().image(reference) if self.has_base or "debian" not in reference else None
+        there = reference in self.names if reference.startswith("envsnap/") else self.has_base or "debian" not in reference
+        return super().image(reference) if there else None
+
+    def tag(self, reference: str, name: str) -> None:
+        assert reference in self.names
+        self.names.add(name)
 
     def untag(self, reference: str) -> None:
         self.names.discard(reference)
@@ -184,13 +189,38 @@ def test_conda_is_not_let_to_fetch(ground: Grounds) -> None:
     assert len(ground.engine.given) == 1 and len(ground.grounds) == 2
 
 
+NEVER = Unknown(because="only an engine has the base", hint="--engine docker", for_good=True)
+
+
 @pytest.mark.parametrize("choice", ["auto", "oci"])
 def test_docker_is_not_let_to_build_the_whole_from_the_network(ground: Grounds, choice: str) -> None:
     ground.base = Unknown(because="the base was never looked up")
+    ground.engine.answers = False  # and would be of no use
     with pytest.raises(EngineError, match="cannot be assembled offline") as caught:
         ground.build(offline=True, engine=choice)
-    assert (caught.value.why, "without --offline" in caught.value.hint) == ("the base was never looked up", True)
+    assert caught.value.why.startswith("the base was never looked up") and "without --offline" in caught.value.hint
     assert ground.engine.given == []
+
+
+def test_offline_an_image_that_docker_built_is_found_where_it_still_is(ground: Grounds) -> None:
+    ground.base = NEVER
+    with pytest.raises(EngineError, match="cannot be assembled offline") as caught:
+        ground.build(offline=True)
+    assert NEVER.because in caught.value.why and "without --offline" in caught.value.hint
+    ground.build()  # as the hint says
+    ground.build(offline=True)
+    assert len(ground.engine.given) == 1
+    ground.engine.names.clear()
+    with pytest.raises(EngineError, match="cannot be assembled offline"):
+        ground.build(offline=True)
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_what_can_never_be_assembled_is_no_matter_of_the_network(ground: Grounds, offline: bool) -> None:
+    ground.base = NEVER
+    with pytest.raises(PlanError, match="cannot be assembled") as caught:
+        ground.build(offline=offline, engine="oci")
+    assert (caught.value.why, caught.value.hint) == (NEVER.because, "--engine docker builds it")
 
 
 def test_docker_is_not_let_to_pull_the_base(ground: Grounds) -> None:

@@ -24,7 +24,7 @@ from envsnap.plan.shell import title
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore, write_note
-from envsnap.workflows import assembled, base_images, check, inventories, plan, prepare, shell
+from envsnap.workflows import assembled, base_images, check, inventories, plan, shell, wheel_facts
 from envsnap.workflows.assembled import Ground, Sources
 from envsnap.workflows.shell import Done
 from envsnap.workflows.system import Packages
@@ -121,7 +121,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(base_images, "find", lambda *_: BASE)
     monkeypatch.setattr(inventories, "complete", lambda *_: INVENTORY)
     monkeypatch.setattr(plan, "make_plan", lambda *_, **__: found.made)
-    monkeypatch.setattr(prepare, "wheel_facts", lambda hashes, *_: dict.fromkeys(hashes, (1 << 20, 1000)))
+    monkeypatch.setattr(wheel_facts, "find", lambda hashes, *_: dict.fromkeys(hashes, (1 << 20, 1000)))
     return found
 
 

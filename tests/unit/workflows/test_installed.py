@@ -27,7 +27,7 @@ from envsnap.probes.wheel_record import installed_files, read_end
 from envsnap.probes.wheels import Wheels
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
-from envsnap.workflows import assembled, foretelling, installed
+from envsnap.workflows import assembled, foretelling, installed, wheel_facts
 from envsnap.workflows.assembled import Gathered, Sources
 from envsnap.workflows.plan import PlanRequest, write_context
 from envsnap.workflows.system import Packages
@@ -105,7 +105,7 @@ class Ground:
             foretelling.keep(gathered.prepared, told.config_digest, "installed files", self.cache)
         return told
 
-    def built(self) -> Image:
+    def built(self, gathered: Gathered | None = None) -> Image:
         self.sources.store.put(self.file.read_bytes())
         context = write_context(
             self.lock, self.lock_file, self.plan, REQUEST, cache=self.cache, progress=SILENT, directory=self.cache / "context"
@@ -115,7 +115,13 @@ class Ground:
             pass
 
         return assembled.assemble(
-            self.gathered(), context.directory, self.lock_file, self.sources, wanted=lambda _: "no", on_layer=nobody, progress=SILENT
+            gathered or self.gathered(),
+            context.directory,
+            self.lock_file,
+            self.sources,
+            wanted=lambda _: "no",
+            on_layer=nobody,
+            progress=SILENT,
         )
 
 
@@ -258,7 +264,7 @@ def test_a_wheel_is_hashed_once_where_a_layer_is_made_of_it(ground: Ground, monk
     monkeypatch.setattr(Wheels, "checked", lambda *_: pytest.fail("it is hashed by whoever makes the layer"))
     ground.built()
     assert (ground.cache / "wheels" / f"{ground.sha256}.json").is_file()
-    assert ground.gathered().unhashed == {}
+    assert wheel_facts.unhashed([ground.sha256], ground.gathered().wheels, ground.cache) == {}
 
 
 def test_nothing_is_read_of_a_damaged_wheel_whose_layer_is_remembered(ground: Ground) -> None:
@@ -279,3 +285,12 @@ def test_of_a_damaged_wheel_no_layer_is_made_and_nothing_is_remembered(ground: G
     with pytest.raises(InputError):
         ground.built()
     assert not list((ground.cache / "wheels").glob("*.json"))
+
+
+def test_what_was_read_of_a_damaged_wheel_makes_no_image_though_it_was_mended_since(ground: Ground) -> None:
+    path = ground.sources.store.path(ground.sources.store.put(ground.file.read_bytes()))
+    path.write_bytes(ground.file.read_bytes().replace(b"demo_module.py", b"demo_module.pz"))
+    with pytest.raises(InputError, match="was damaged when the image was laid out"):
+        ground.built(ground.gathered())  # mends it first, as another process may
+    assert (ground.cache / "wheels" / f"{ground.sha256}.json").is_file()  # the truth
+    ground.built()

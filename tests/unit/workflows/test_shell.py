@@ -25,9 +25,10 @@ from envsnap.progress import SILENT, Progress
 from envsnap.storage import BlobStore
 from envsnap.workflows import build, shell
 from envsnap.workflows.assembled import Ground
-from envsnap.workflows.build_request import BuildRequest
 from envsnap.workflows.plan import PlanRequest
+from envsnap.workflows.records import BuildRequest
 from envsnap.workflows.system import Packages
+from envsnap.workflows.unknown import Unknown
 from tests import samples
 from tests.fakes.layered import tar_of
 from tests.unit.inventory.conftest import layer as tar_with
@@ -110,7 +111,7 @@ def do(engine: FakeEngine, cache: Path, made: BuildPlan | None = None) -> ShellS
     made = made or made_plan()
     steps, packages = steps_of(made), cast("Packages", FakePackages())
     with shell.named(LOCK, cast("DockerEngine", engine)) as tag:
-        done = shell.do(steps, made, LOCK, BASE, REQUEST, cast("DockerEngine", engine), packages, cache, SILENT, tag=tag)
+        done = shell.do(steps, made, LOCK, BASE, REQUEST.secrets, cast("DockerEngine", engine), packages, cache, SILENT, tag=tag)
         assert engine.names == {tag} and tag.startswith(f"envsnap/{LOCK.name}:steps-")
         assert done == shell.recall(steps, cache)
     return steps
@@ -219,9 +220,9 @@ def test_where_no_engine_answers_it_is_said_what_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("vendor", [True, False])
 def test_where_docker_builds_the_whole_nothing_is_vendored_and_that_is_said(vendor: bool) -> None:
-    said = Said()
-    build._no_assembling("only an engine has the base", BuildRequest(plan=PlanRequest(), vendor=vendor), cast("Any", said))
+    said, ground = Said(), Unknown(because="only an engine has the base")
+    build._no_assembling(ground, BuildRequest(plan=PlanRequest(), vendor=vendor), cast("Any", said))
     assert said.notes == ["built by Docker: only an engine has the base"]
     assert [warning.startswith("--vendor keeps nothing") for warning in said.warnings] == [True] * vendor
     with pytest.raises(PlanError):
-        build._no_assembling("why", BuildRequest(plan=PlanRequest(), engine="oci", vendor=vendor), cast("Any", said))
+        build._no_assembling(ground, BuildRequest(plan=PlanRequest(), engine="oci", vendor=vendor), cast("Any", said))

@@ -1,4 +1,4 @@
-"""What is known of wheels: remembered once it was read, and never from a copy that is damaged."""
+"""What is known of wheels: remembered once it was read, and never of a copy that is damaged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from envsnap.errors import InputError
 from envsnap.probes.index import PipConfig
 from envsnap.probes.wheels import Wheels
 from envsnap.storage import BlobStore
-from envsnap.workflows.prepare import wheel_facts
+from envsnap.workflows import wheel_facts
 from tests.fakes import wheels
 
 
@@ -26,7 +26,7 @@ class Ground:
     def facts(self) -> dict[str, tuple[int, int]]:
         """As a process finds them."""
         at_hand = Wheels(self.store, PipConfig, also=self.beside, cache=self.cache, offline=True, ca_bundle=None)
-        return wheel_facts([self.sha256], at_hand, self.cache)
+        return wheel_facts.find([self.sha256], at_hand, self.cache)
 
 
 @pytest.fixture
@@ -62,3 +62,24 @@ def test_a_damaged_blob_of_the_lock_is_refused_and_stays(ground: Ground) -> None
         ground.facts()
     assert ground.beside.has(digest)
     assert not (ground.cache / "wheels").exists()
+
+
+def test_whoever_hashed_a_wheel_has_the_last_word(ground: Ground) -> None:
+    wheel_facts.remember(ground.sha256, (7, 3), ground.cache)
+    assert ground.facts() == {ground.sha256: (7, 3)}
+    (note,) = (ground.cache / "wheels").iterdir()
+    written = note.stat().st_ino
+    wheel_facts.remember(ground.sha256, (7, 3), ground.cache)
+    assert note.stat().st_ino == written  # not again
+    wheel_facts.remember(ground.sha256, (8, 3), ground.cache)
+    assert ground.facts() == {ground.sha256: (8, 3)}
+
+
+def test_what_is_read_without_hashing_is_not_remembered(ground: Ground) -> None:
+    at_hand = Wheels(ground.store, PipConfig, also=ground.beside, cache=ground.cache, offline=True, ca_bundle=None)
+    assert wheel_facts.unhashed([ground.sha256], at_hand, ground.cache) == {}
+    ground.store.put(ground.data)
+    read = wheel_facts.unhashed([ground.sha256], at_hand, ground.cache)
+    assert read and not (ground.cache / "wheels").exists()
+    assert ground.facts() == read
+    assert wheel_facts.unhashed([ground.sha256], at_hand, ground.cache) == {}  # remembered
