@@ -36,7 +36,7 @@ _IN_USE_S = 24 * 3600
 _SMALL_BYTES = 1 << 16
 """What is smaller stays: it takes no room."""
 _LOOK_S = 3600
-_LOOKED = ".bounded"
+_LOOKED = "bounded"
 """A file of the cache: the size that it was last held to, and when."""
 
 LAYERS, WHEELS = "layers", "wheels"

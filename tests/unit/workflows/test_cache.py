@@ -255,9 +255,9 @@ def test_what_stays_is_not_asked_where_nothing_is_over(cache: Path, monkeypatch:
     monkeypatch.setattr(workflow, "_kept", kept)
     whole = workflow.show(cache).bytes
     assert workflow.hold_to(cache, whole, SILENT, now=NOW) == 0
-    assert (asked, (cache / ".bounded").read_bytes()) == ([], str(whole).encode())
+    assert (asked, (cache / "bounded").read_bytes()) == ([], str(whole).encode())
     assert workflow.hold_to(cache, whole - 1, SILENT, now=NOW) == 0
-    assert (asked, (cache / ".bounded").read_bytes()) == ([cache], str(whole - 1).encode())
+    assert (asked, (cache / "bounded").read_bytes()) == ([cache], str(whole - 1).encode())
 
 
 def test_nobody_fails_for_what_cannot_be_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +297,7 @@ def test_an_image_that_is_nowhere_else_is_not_freed_until_it_is_pushed(tmp_path:
         for layer in layers:
             layer.write_bytes(b"l" * 100_000)
             aged(layer, 100)
-        (tmp_path / ".bounded").unlink(missing_ok=True)
+        (tmp_path / "bounded").unlink(missing_ok=True)
         workflow.hold_to(tmp_path, 0, SILENT, now=NOW)
 
     local.remember(image, ["yolo:1", "yolo:2"], tmp_path, place="here")
