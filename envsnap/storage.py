@@ -380,7 +380,10 @@ def _sha256_of(file: BinaryIO) -> str:
 
 
 class _Temporary:
-    """A file that gets its name when it is whole. It has none before that, so that nothing is left of it however its process ends."""
+    """A file that gets its name when it is whole. It has none before that, so that nothing is left of it however its process ends.
+
+    Only where it takes another's place it has a name of its own for an instant: a process that is killed right then leaves it, whole.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -398,11 +401,18 @@ class _Temporary:
         """Name it, in place of what has that name."""
         os.fchmod(self.file.fileno(), 0o644)
         if self._path is None:
-            own = self._folder / f".blob.{secrets.token_hex(8)}"  # a link cannot take another file's place, only a rename can
-            os.link(f"/proc/self/fd/{self.file.fileno()}", own, src_dir_fd=self.file.fileno(), follow_symlinks=True)
-            self._path = own
+            try:
+                self._link(path)
+            except FileExistsError:  # a link cannot take another file's place, only a rename can
+                self._link(own := self._folder / f".blob.{secrets.token_hex(8)}")
+                self._path = own
+            else:
+                return
         self._path.replace(path)
         self._path = None
+
+    def _link(self, path: Path) -> None:
+        os.link(f"/proc/self/fd/{self.file.fileno()}", path, src_dir_fd=self.file.fileno(), follow_symlinks=True)
 
     def close(self) -> None:
         self.file.close()
