@@ -13,6 +13,11 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their place. Their content may have a clock's time in it, and two test processes then have two sets of tests."""
+    return argname if isinstance(val, bytes | bytearray) else None
+
+
 # Locally the properties look somewhere new each time; a change is not refused for what it did not touch. How long an example takes
 # says how busy the machine is.
 settings.register_profile("ci", derandomize=True, deadline=None)
