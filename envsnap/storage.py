@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import io
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -382,7 +381,8 @@ def _sha256_of(file: BinaryIO) -> str:
 class _Temporary:
     """A file that gets its name when it is whole. It has none before that, so that nothing is left of it however its process ends.
 
-    Only where it takes another's place it has a name of its own for an instant: a process that is killed right then leaves it, whole.
+    Only where it takes another's place it has a name of its own for an instant, the same for whoever writes that blob: what a process that
+    was killed right then left, the next one takes away.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -404,10 +404,12 @@ class _Temporary:
             try:
                 self._link(path)
             except FileExistsError:  # a link cannot take another file's place, only a rename can
-                self._link(own := self._folder / f".blob.{secrets.token_hex(8)}")
-                self._path = own
-            else:
-                return
+                own = self._folder / f".blob.{path.name}"
+                own.unlink(missing_ok=True)
+                with contextlib.suppress(FileExistsError, FileNotFoundError):  # another wrote the same bytes just now
+                    self._link(own)
+                    own.replace(path)
+            return
         self._path.replace(path)
         self._path = None
 

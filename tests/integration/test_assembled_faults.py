@@ -6,7 +6,6 @@ None ends in a wrong image, or in a wrong thing under a right name: a build is r
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import random
@@ -100,10 +99,7 @@ def test_killed_at_any_instant_and_run_again(
     assert machine.envsnap("build", machine.lock, *words, "-t", tag, "--push")["image"]["manifest_digest"] == told["manifest_digest"], seed
     assert digest_at(tag) == told["manifest_digest"]
     assert len(left) <= 3, left
-    assert not [path for path in unfinished(machine) if path.is_dir()]
-    for path in unfinished(machine):
-        if path.name.startswith(".blob"):  # it was about to take another's place: then it is whole
-            assert (path.parent / hashlib.sha256(path.read_bytes()).hexdigest()).exists()
+    assert not [path for path in unfinished(machine) if path.is_dir() or path.name.startswith(".blob")]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

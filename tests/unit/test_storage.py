@@ -328,3 +328,13 @@ def test_a_caches_blob_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: p
             blob.write(b"data")
         assert store.read(blob.digest) == b"data"
         assert len(waited) == times
+
+
+def test_what_a_kill_left_of_a_blob_goes_when_it_is_written_again(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    digest = store.put(b"content")
+    left = store.path(digest).with_name(f".blob.{store.path(digest).name}")
+    left.write_bytes(b"of another")
+    with store.writer() as blob:
+        blob.write(b"content")
+    assert not left.exists() and store.read(digest) == b"content"
