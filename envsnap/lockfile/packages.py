@@ -6,7 +6,6 @@ origin's reason, or as a problem under "packages.NAME".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import PurePosixPath
@@ -19,6 +18,7 @@ from msgspec.structs import replace
 from envsnap import redaction
 from envsnap.lockfile import validate
 from envsnap.lockfile.explain import misfit
+from envsnap.model import torch_version
 from envsnap.model.facts import Distribution, Problem
 from envsnap.model.kinds import PackageName, Version, WheelTag
 from envsnap.model.lock import (
@@ -36,8 +36,6 @@ from envsnap.model.lock import (
     VcsOrigin,
     WheelOrigin,
 )
-
-_NGC_BUILD = re.compile(r".*\+.*\.nv(\d\d)\.(\d{1,2})(?:\.\d+)?\Z")  # 2.7.0a0+7c8ec84dab.nv25.3
 
 
 class WheelAnswer(Struct, frozen=True, kw_only=True):
@@ -146,7 +144,7 @@ def _needs_packing(distribution: Distribution, answer: WheelAnswer | Unfound | N
         return False
     if _is_editable(distribution) or from_project(distribution):
         return True
-    if distribution.files is None or _NGC_BUILD.match(distribution.version):
+    if distribution.files is None or torch_version.read(distribution.version).ngc is not None:
         return False
     asked_for = bool(rescue & {distribution.name, "all"})
     return bool(distribution.modified) or asked_for or (not isinstance(answer, WheelAnswer | None) and answer.everyone_asked)
@@ -263,8 +261,8 @@ def _proven(package: LockedPackage, distribution: Distribution, evidence: Eviden
         raise _Doubt("conda installed it, and nothing in conda-meta says which package it is of")
     if distribution.metadata_dir.endswith((".egg-info", ".egg")):
         raise _Doubt("installed as an egg: nothing records its files or where they came from")
-    if build := _NGC_BUILD.match(distribution.version):
-        return _from_base(package, f"{build[1]}.{int(build[2]):02}", evidence)
+    if release := torch_version.read(distribution.version).ngc:
+        return _from_base(package, release, evidence)
     return _from_index(package, evidence)
 
 

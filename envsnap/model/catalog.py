@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from envsnap.model import torch_version
 from envsnap.model.base import Release
 from envsnap.model.kinds import PackageName, Soname, SystemName, Value
 
@@ -135,6 +136,20 @@ class Catalog(Value, frozen=True, kw_only=True):
     def release_of(self, reference: str) -> Release | None:
         """The row of exactly this reference."""
         return next((release for release in self.releases if release.reference == reference), None)
+
+    def releases_of_torch(self, version: str) -> tuple[Release, ...]:
+        """The NGC PyTorch releases, newest first, that have this build of torch; none for a build that is not NVIDIA's.
+
+        One where the version says its release. NVIDIA has put one build of torch into two releases in a row: where only the
+        commit is said, these are both.
+        """
+        asked = torch_version.read(version)
+        if asked.ngc is not None:
+            return tuple(release for release in self.releases if release.release == asked.ngc)
+        if asked.commit is None:
+            return ()
+        known = ((release, torch_version.read(release.torch)) for release in self.releases if release.torch is not None)
+        return tuple(release for release, torch in known if torch_version.same_build(asked, torch))
 
 
 def numbers(version: str) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from envsnap.model import torch_version
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
 from envsnap.model.lock import EnvLock
@@ -45,10 +46,9 @@ def cuda_of(lock: EnvLock) -> str | None:
     That of torch's build where its version says ("2.12.1+cu130" is 13.0), else that of NVIDIA's runtime package. None for a torch
     that is built without CUDA ("+cpu"), and where there is neither.
     """
-    _, _, build = (_version(lock, "torch") or "").partition("+")
-    if build:
-        found = re.match(r"cu(\d{2})(\d)(?!\d)", build)
-        return f"{found[1]}.{found[2]}" if found else None
+    torch = torch_version.read(_version(lock, "torch") or "")
+    if torch.local:
+        return torch.cuda
     # "nvidia-cuda-runtime" from CUDA 13 on; before that each major version had a package of its own.
     runtimes = (package.version for package in lock.packages if re.fullmatch(r"nvidia-cuda-runtime(?:-cu\d+)?", package.name))
     runtime = next(runtimes, None)

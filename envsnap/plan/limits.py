@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from envsnap.errors import PlanError
+from envsnap.model import torch_version
 from envsnap.model.lock import BaseOrigin, EnvLock, LockedConda, LockedPackage, UnknownOrigin, WheelOrigin
 
 _FEW = 8
-_NGC_BUILD = re.compile(r"\+.*\bnv\d+\.\d+")  # 2.7.0a0+7c8ec84dab.nv25.3
 
 
 def refuse(lock: EnvLock, allow_unproven: frozenset[str]) -> None:
@@ -57,7 +55,7 @@ def _with(lock: EnvLock, provenance: str) -> list[LockedPackage]:
 
 def _of_ngc(package: LockedPackage) -> bool:
     ours = package.provenance == "base" or isinstance(package.origin, BaseOrigin)
-    return ours or (package.name in ("torch", "torchvision") and _NGC_BUILD.search(package.version) is not None)
+    return ours or (package.name in ("torch", "torchvision") and torch_version.read(package.version).ngc is not None)
 
 
 def _doubt(package: LockedPackage) -> str:

@@ -131,3 +131,23 @@ def test_the_table_of_libraries_is_consistent() -> None:
 def test_a_misspelt_key_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match="treatement"):
         msgspec.convert({"pattern": "X", "treatement": "keep", "treatment": "keep", "reason": "y"}, VariableRule)
+
+
+@pytest.mark.parametrize(
+    ("version", "releases"),
+    [
+        ("2.13.0a0+9186a08", ["26.07"]),
+        ("2.14.0a0+4fdf77b940.nv26.08", ["26.08"]),
+        ("2.14.0a0+4fdf77b940.nv26.8.63802676", ["26.08"]),
+        ("1.12.0a0+bd13bc6", ["22.04"]),  # its row has eight digits
+        ("2.1.0a0+32f93b1", ["23.10", "23.09"]),  # one build, twice
+        ("2.6.0a0+df5bbc09d1.nv24.11", ["24.11"]),
+        ("2.14.0a0+4fdf77b940.nv31.01", []),
+        ("2.14.0a0+0000000", []),
+        ("2.0.0", []),  # as the row of 23.05 says; it is the index's, too
+        ("2.12.1+cu130", []),
+        ("", []),
+    ],
+)
+def test_which_release_has_a_build_of_torch(version: str, releases: list[str]) -> None:
+    assert [row.release for row in KNOWN.releases_of_torch(version)] == releases
