@@ -265,4 +265,4 @@ def _ancestors(path: str, layout: Layout, written: set[str], writer: LayerWriter
     missing = takewhile(lambda folder: folder not in written and folder.startswith(layout.prefix), parents(path))
     for one in reversed([*missing]):
         written.add(one)
-        writer.directory(one)
+        environment.directory(one, layout, writer)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from envsnap.model.base import Release
-from envsnap.model.catalog import Assembled, Catalog, Drivers, Libraries, Slim, VariableRule
+from envsnap.model.catalog import Assembled, Catalog, Drivers, Libraries, Protected, Slim, VariableRule
 
 T = TypeVar("T")
 
@@ -23,6 +23,7 @@ def load() -> Catalog:
         variables=_table("variables", "variables", tuple[VariableRule, ...]),
         libraries=_file("sonames", Libraries),
         slim=_table("slim", "slim", Slim),
+        protected=_table("protected", "protected", tuple[Protected, ...]),
         assembled=_table("slim", "assembled", dict[str, Assembled]),
     )
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from envsnap.layers.writer import LayerWriter
+from envsnap.model.base import Directory
 from envsnap.model.layers import EnvironmentLayer, Layout
 from envsnap.oci.paths import parents
 
 _ANYONE = 0o1777
+_PLAIN = Directory()
 
 
 def write_environment(layer: EnvironmentLayer, layout: Layout, writer: LayerWriter) -> None:
@@ -23,11 +27,28 @@ def write_environment(layer: EnvironmentLayer, layout: Layout, writer: LayerWrit
         settings = f"home = {home}\ninclude-system-site-packages = false\nversion = {layer.version}\n"
         writer.file(f"{layout.prefix}/pyvenv.cfg", settings.encode())
     for path in layer.writable:
+        directories_above(path.lstrip("/"), layout, writer)
         writer.directory(path.lstrip("/"), _ANYONE)
 
 
 def directories(layout: Layout, writer: LayerWriter) -> None:
     """The directories above the environment: a layer that left one out would turn it into one of mode 0755 of root."""
-    for path in reversed([*parents(layout.prefix)]):
-        how = layout.opt if path == "opt" else None
-        writer.directory(path, how.mode if how else 0o755, how.uid if how else 0, how.gid if how else 0)
+    directories_above(layout.prefix, layout, writer)
+
+
+def write_removal(paths: Iterable[str], layout: Layout, writer: LayerWriter) -> None:
+    """Whiteouts, below directories as the base has them: one that a layer leaves out is made anew by some engines, with another mode."""
+    for path in paths:
+        directories_above(path, layout, writer)
+        writer.whiteout(path)
+
+
+def directories_above(path: str, layout: Layout, writer: LayerWriter) -> None:
+    for above in reversed([*parents(path)]):
+        directory(above, layout, writer)
+
+
+def directory(path: str, layout: Layout, writer: LayerWriter) -> None:
+    """One directory, as the base keeps it."""
+    how = layout.directories.get(path, _PLAIN)
+    writer.directory(path, how.mode, how.uid, how.gid)

@@ -169,7 +169,7 @@ class _Transcoder:
         self._members = {member.name: member for member in wheel.all if not member.is_folder}
         self._metadata_name = self._find_metadata()
         self._scripts_folder = f"{self._metadata_name.removesuffix('.dist-info')}.data/scripts/"
-        self._interpreter = f"/{layout.prefix}/bin/python"
+        self._interpreter = layout.program
         self._record_data = self._read("RECORD", _RECORD_BYTES)
         self._headers = self._identity()
         try:
@@ -381,7 +381,7 @@ class _Transcoder:
         missing = [*takewhile(lambda folder: folder not in self._folders and folder.startswith(self._layout.prefix), parents(path))]
         with self._naming(member):
             for one in reversed(missing):
-                self._writer.directory(one)
+                environment.directory(one, self._layout, self._writer)
         self._folders.update(missing)
 
 

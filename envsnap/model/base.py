@@ -96,7 +96,8 @@ class BaseInventory(Value, frozen=True, kw_only=True):
         python_path: absolute path of that interpreter, as `sys.executable` says it.
         libc: "glibc 2.36".
         sonames: libraries that its loader finds.
-        complete: its files were read; else only what an engine could tell by running a shell in it, and the fields below are empty.
+        complete: its files were read; else only what an engine could tell by running something in it, and of the fields below none is
+            known but `packages`, where those were asked for.
         directories: those that are not 0755 of root. links: symbolic links that stand for directories ("lib": "usr/lib").
         system_packages: of dpkg; dpkg_status: blob of /var/lib/dpkg/status.
         loader_cache: blob of /etc/ld.so.cache.

@@ -101,6 +101,14 @@ class Libraries(Value, frozen=True, kw_only=True):
     libraries: tuple[Library, ...]
 
 
+class Protected(Value, frozen=True, kw_only=True):
+    """What NVIDIA builds for its images. Attributes: modules: what is imported; hides: distributions of an index that bring the same."""
+
+    names: tuple[PackageName, ...]
+    modules: tuple[str, ...]
+    hides: tuple[PackageName, ...] = ()
+
+
 class Catalog(Value, frozen=True, kw_only=True):
     """All of it. Attributes: releases: newest first; assembled: by what `--base` calls them ("debian:bookworm")."""
 
@@ -110,6 +118,11 @@ class Catalog(Value, frozen=True, kw_only=True):
     libraries: Libraries
     slim: Slim
     assembled: Mapping[str, Assembled]
+    protected: tuple[Protected, ...] = ()
+
+    def protection(self, name: str) -> Protected | None:
+        """Of a distribution in one of NVIDIA's images; None for one that any index has just so."""
+        return next((rule for rule in self.protected if name in rule.names), None)
 
     def driver_floor(self, cuda: str) -> str | None:
         """The oldest Linux driver that runs a CUDA version ("13.0", "12.4.1"); None when nobody is known to have said."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from envsnap.model.base import Directory
 from envsnap.model.debian import DebFile, SystemPlan
-from envsnap.model.kinds import Digest, Hex64, PackageName, SystemName, Value, WheelFile
-from envsnap.model.plan import ENVIRONMENT
+from envsnap.model.kinds import Digest, Hex64, PackageName, RelativePath, SystemName, Value, WheelFile
+from envsnap.model.plan import ENVIRONMENT, BasePackage
 
 
 class Layout(Value, frozen=True, kw_only=True):
@@ -16,16 +17,25 @@ class Layout(Value, frozen=True, kw_only=True):
     Attributes:
         prefix: of the environment, without the leading "/" as every path in a layer.
         python: "3.11": names lib/python3.11/site-packages.
-        opt: how the base keeps /opt, the one directory above ours that is not ours.
+        packages: what the site directory is called; "dist-packages" in the system's own environment of Debian and Ubuntu.
+        interpreter: absolute path that scripts name; "" for the environment's own.
+        directories: how the base keeps directories that are written into or pass by, where that is not 0755 of root.
     """
 
     prefix: str = ENVIRONMENT.lstrip("/")
     python: str
-    opt: Directory = Directory()
+    packages: Literal["site-packages", "dist-packages"] = "site-packages"
+    interpreter: str = ""
+    directories: Mapping[RelativePath, Directory] = {}
 
     @property
     def site(self) -> str:
-        return f"{self.prefix}/lib/python{self.python}/site-packages"
+        return f"{self.prefix}/lib/python{self.python}/{self.packages}"
+
+    @property
+    def program(self) -> str:
+        """Absolute path of the interpreter that scripts name."""
+        return self.interpreter or f"/{self.prefix}/bin/python"
 
 
 class PlannedWheel(Value, frozen=True, kw_only=True):
@@ -63,6 +73,13 @@ class EnvironmentLayer(PlannedLayer, frozen=True, kw_only=True, tag="environment
     interpreter: str | None = None
     version: str | None = None
     writable: tuple[str, ...] = ()
+
+
+class RemovalLayer(PlannedLayer, frozen=True, kw_only=True, tag="removal"):
+    """Packages of the base that are taken away: whiteouts. Attributes: paths: files, and directories with all that is in them; sorted."""
+
+    packages: tuple[BasePackage, ...]
+    paths: tuple[RelativePath, ...]
 
 
 class SystemLayer(PlannedLayer, frozen=True, kw_only=True, tag="system"):
@@ -122,7 +139,7 @@ class LockLayer(PlannedLayer, frozen=True, kw_only=True, tag="lock"):
     path: str = ""
 
 
-AnyLayer = EnvironmentLayer | SystemLayer | TreeLayer | WheelsLayer | BytecodeLayer | SourceLayer | LockLayer
+AnyLayer = EnvironmentLayer | RemovalLayer | SystemLayer | TreeLayer | WheelsLayer | BytecodeLayer | SourceLayer | LockLayer
 
 
 class LayerPlan(Value, frozen=True, kw_only=True):

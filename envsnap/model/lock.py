@@ -187,6 +187,8 @@ class LockedPackage(Value, frozen=True, kw_only=True):
         and entry points alone of an editable.
     requested: asked for by name, not pulled in by another.
     modified: files edited in place or missing.
+    required_by: of a package that its base image has in another version: why it is not that one, as far as other packages require it
+        ("timm 1.0.1 > torchvision 0.22.0: torch==2.7.0").
     """
 
     name: PackageName
@@ -199,12 +201,14 @@ class LockedPackage(Value, frozen=True, kw_only=True):
     blob: Digest | None = None
     requested: bool = False
     modified: tuple[str, ...] = ()
+    required_by: tuple[str, ...] = ()
     provenance: Provenance
 
     @property
     def is_to_be_had(self) -> bool:
-        """There is something to install it from: a blob, a file of an index by its hash, or conda's packages as a whole."""
-        return self.blob is not None or (self.file is not None and self.sha256 is not None) or isinstance(self.origin, CondaOrigin)
+        """There is something to have it from: a blob, a file of an index by its hash, conda's packages as a whole, or its base image."""
+        installable = self.blob is not None or (self.file is not None and self.sha256 is not None)
+        return installable or isinstance(self.origin, CondaOrigin | BaseOrigin)
 
 
 class LockedSystemPackage(Value, frozen=True, kw_only=True):

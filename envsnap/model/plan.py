@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from envsnap.model.base import Base
-from envsnap.model.kinds import Digest, LockName, PackageName, SystemName, Value, Variable, WheelFile
+from envsnap.model.kinds import AbsolutePath, Digest, LockName, PackageName, SystemName, Value, Variable, Version, WheelFile
 
 ENVIRONMENT = "/opt/envsnap/env"
 LOCK_IN_IMAGE = "/opt/envsnap/lock.yaml"
@@ -79,6 +80,32 @@ class MakeCondaEnvironment(Step, frozen=True, kw_only=True, tag="make-conda-envi
     path: str = ENVIRONMENT
 
 
+class ExtendBase(Step, frozen=True, kw_only=True, tag="extend-base"):
+    """The base's own environment is the image's: what is installed goes beside its packages, by its own interpreter.
+
+    Attributes:
+        python: of that interpreter, as it is called on PATH.
+        site: its site directory for what is installed, absolute; prefix: whose that is.
+        kept: how many packages of the base stay as they are.
+    """
+
+    python: str
+    site: AbsolutePath
+    prefix: AbsolutePath
+    kept: int
+
+
+class BasePackage(Value, frozen=True, kw_only=True):
+    name: PackageName
+    version: Version
+
+
+class RemovePackages(Step, frozen=True, kw_only=True, tag="remove-packages"):
+    """Packages of the base that the environment has in another version, or no more."""
+
+    packages: tuple[BasePackage, ...]
+
+
 class PinnedWheel(Value, frozen=True, kw_only=True):
     """Attributes: index: as in the lock's IndexOrigin."""
 
@@ -124,20 +151,37 @@ class Check(Step, frozen=True, kw_only=True, tag="check"):
 
 
 AnyStep = (
-    SetEnv | AptInstall | CarryInterpreter | MakeEnvironment | MakeCondaEnvironment | InstallWheels | InstallPacked | CopySource | Check
+    SetEnv
+    | AptInstall
+    | CarryInterpreter
+    | MakeEnvironment
+    | MakeCondaEnvironment
+    | ExtendBase
+    | RemovePackages
+    | InstallWheels
+    | InstallPacked
+    | CopySource
+    | Check
 )
+
+Strategy = Literal["ngc-delta", "ngc-venv", "slim", "venv"]
+"""How a base carries an environment: NVIDIA's image with the difference on top; an environment of its own on NVIDIA's image, on a small
+base, or on another one.
+"""
 
 
 class Candidate(Value, frozen=True, kw_only=True):
     """A base that was considered; never rendered, so it may speak of what was observed.
 
     Attributes:
+        strategy: how it would carry the environment.
         possible: False with the sentence in `reason`.
         pull_bytes: compressed, 0 when the engine has the image; None unknown.
         breaks: what differs from the captured environment although the base is possible.
     """
 
     base: Base
+    strategy: Strategy
     possible: bool
     reason: str
     pull_bytes: int | None = None
@@ -147,6 +191,7 @@ class Candidate(Value, frozen=True, kw_only=True):
 class BuildPlan(Value, frozen=True, kw_only=True):
     """Attributes:
     lock_name, lock_digest: what is to be had.
+    strategy: how the base carries the environment.
     base: the chosen one; base_reason: why, from what the lock's digest covers alone: it is rendered.
     candidates: all that were considered, best first, the chosen one included.
     labels: of the image, in order.
@@ -160,6 +205,7 @@ class BuildPlan(Value, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...]
     steps: tuple[AnyStep, ...]
     labels: Mapping[str, str]
+    strategy: Strategy = "venv"
     workdir: str = WORKSPACE
     notes: tuple[str, ...] = ()
 

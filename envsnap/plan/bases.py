@@ -8,11 +8,13 @@ from envsnap.errors import PlanError, UsageError
 from envsnap.model.base import Base, Release
 from envsnap.model.catalog import Catalog, numbers
 from envsnap.model.kinds import ARCHITECTURES
-from envsnap.model.lock import EnvLock
-from envsnap.model.plan import Candidate
+from envsnap.model.lock import BaseOrigin, EnvLock
+from envsnap.model.plan import Candidate, Strategy
+from envsnap.plan import delta
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*(@sha256:[0-9a-f]{64})?\Z")
 _SHOWN_RELEASES = 3
+_SHOWN_BUILDS = 3
 _UNASKED = {"debian": "fits by the catalogue; made of packages, where no registry can be reached"}
 
 
@@ -20,12 +22,16 @@ def candidate_references(lock: EnvLock, catalog: Catalog, asked: str | None) -> 
     """The bases whose digest, config and inventory are wanted, best first; nothing else is known of them yet.
 
     Args:
-        asked: None or "ngc" for the newest NGC release that fits, "slim", or an image reference.
+        asked: None for the image that the environment was made in, where it was; None or "ngc" for the newest NGC release that fits,
+            "slim", or an image reference.
 
     Raises:
         PlanError: no NGC release in the catalogue fits.
         UsageError: `asked` is no image reference.
     """
+    home = delta.base_of(lock)
+    if asked is None and home is not None:
+        return (Base(reference=home, family="ngc-pytorch", release=catalog.release_of(home.partition("@")[0])),)
     if asked is None or asked == "ngc":
         fitting = fitting_releases(lock, catalog)
         if not fitting:
@@ -64,6 +70,7 @@ def judge(base: Base, lock: EnvLock, catalog: Catalog) -> Candidate:
     refusal = _refusal(base, lock, catalog)
     return Candidate(
         base=base,
+        strategy=strategy(base, lock),
         possible=not refusal,
         reason=refusal or f"{why(base, lock, catalog)}{_held_against(base, lock, catalog)}",
         pull_bytes=_pull_bytes(base),
@@ -75,10 +82,13 @@ def alternatives(lock: EnvLock, catalog: Catalog, taken: frozenset[str]) -> list
     """Other bases that would do by the catalogue alone, for the table of candidates; nobody was asked about them."""
     python = minor(lock.python.version)
     debian = [Base(reference=name, family="debian") for name, known in catalog.assembled.items() if known.python == python]
+    if delta.base_of(lock) is not None:  # no index has its builds
+        return []
     others = [*map(_of_release, fitting_releases(lock, catalog)[:_SHOWN_RELEASES]), slim(lock, catalog), *debian]
     return [
         Candidate(
             base=base,
+            strategy=strategy(base, lock),
             possible=True,
             reason=_UNASKED.get(base.family, "fits by the catalogue; its registry was not asked"),
             breaks=_breaks(base, lock, catalog),
@@ -88,9 +98,18 @@ def alternatives(lock: EnvLock, catalog: Catalog, taken: frozenset[str]) -> list
     ]
 
 
+def strategy(base: Base, lock: EnvLock) -> Strategy:
+    """How a base would carry the lock."""
+    if delta.base_of(lock) is not None and base.family not in ("slim", "debian"):
+        return "ngc-delta"
+    return "ngc-venv" if base.family == "ngc-pytorch" else "slim" if base.family in ("slim", "debian") else "venv"
+
+
 def why(base: Base, lock: EnvLock, catalog: Catalog) -> str:
     """Why this base. It is rendered: the same sentence whether or not somebody looked inside, and whatever driver was observed."""
     python = minor(lock.python.version)
+    if strategy(base, lock) == "ngc-delta":
+        return "the image that the environment was made in: its own packages stay as they are, and the difference goes on top"
     release = base.release
     if release is not None and (floor := release_floor(release, catalog)) is not None:
         known = f"CUDA ({release.cuda}) and driver floor ({floor})"
@@ -201,6 +220,8 @@ def _of_release(release: Release) -> Base:
 
 def _refusal(base: Base, lock: EnvLock, catalog: Catalog) -> str:
     needed, architecture = minor(lock.python.version), ARCHITECTURES[lock.python.interpreter.machine]
+    if delta.base_of(lock) is not None and (refused := _refused_delta(base, lock)):
+        return refused
     if carries(base, lock, catalog):
         if refused := _refused_libc(base, lock):
             return refused
@@ -208,6 +229,21 @@ def _refusal(base: Base, lock: EnvLock, catalog: Catalog) -> str:
         return refused
     if base.config is not None and base.config.architecture != architecture:
         return f"it is for {base.config.architecture}; the environment was captured on {architecture}"
+    return ""
+
+
+def _refused_delta(base: Base, lock: EnvLock) -> str:
+    """Why a base cannot be what the environment was made in."""
+    if strategy(base, lock) != "ngc-delta":
+        builds = [f"{package.name} {package.version}" for package in lock.packages if isinstance(package.origin, BaseOrigin)]
+        more = f" and {len(builds) - _SHOWN_BUILDS} more" if len(builds) > _SHOWN_BUILDS else ""
+        return f"no index has what the environment has of {delta.base_of(lock)}: {', '.join(builds[:_SHOWN_BUILDS])}{more}"
+    if base.inventory is None or not base.inventory.packages:
+        return "which packages it has is not known"
+    try:
+        delta.delta(lock, base.inventory.packages)
+    except PlanError as error:
+        return f"{error.what}; {error.why}"
     return ""
 
 

@@ -10,6 +10,7 @@ from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BASE_DIGEST, BASE_NAME, LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
+from envsnap.plan import delta
 
 SCHEMA = "1"
 
@@ -20,7 +21,7 @@ def labels(lock: EnvLock, base: Base, catalog: Catalog, *, source: bool) -> Mapp
     Args:
         source: the project's files travel.
     """
-    project, cuda = lock.source, cuda_of(lock)
+    project, cuda = lock.source, cuda_of(lock) or _cuda_of_base(lock, base)
     values = {
         "org.opencontainers.image.title": lock.name,
         BASE_NAME: base.name,
@@ -53,6 +54,14 @@ def cuda_of(lock: EnvLock) -> str | None:
     runtimes = (package.version for package in lock.packages if re.fullmatch(r"nvidia-cuda-runtime(?:-cu\d+)?", package.name))
     runtime = next(runtimes, None)
     return ".".join(runtime.split(".")[:2]) if runtime else None
+
+
+def _cuda_of_base(lock: EnvLock, base: Base) -> str | None:
+    """What the base's own torch was built with, where the environment's is that."""
+    if delta.base_of(lock) is None or base.config is None:
+        return None
+    found = re.match(r"\d+\.\d+", base.config.env.get("CUDA_VERSION", ""))
+    return found[0] if found else None
 
 
 def _version(lock: EnvLock, name: str) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -23,6 +23,7 @@ from envsnap.model.layers import (
     Layout,
     LockLayer,
     PlannedWheel,
+    RemovalLayer,
     SourceLayer,
     SystemLayer,
     TreeLayer,
@@ -36,13 +37,16 @@ from envsnap.model.plan import (
     BuildPlan,
     CarryInterpreter,
     CopySource,
+    ExtendBase,
     InstallPacked,
     InstallWheels,
     MakeCondaEnvironment,
     MakeEnvironment,
     PackedInstall,
     PinnedWheel,
+    RemovePackages,
 )
+from envsnap.oci.paths import parents
 from envsnap.plan.bases import minor
 
 FORMAT = 1
@@ -65,6 +69,7 @@ class Ingredients:
         inventory: of the base, with what an engine made on it. base: what names these two: the base's config digest where it made nothing.
         base_layers: how many layers they have.
         system: the distribution's packages that `AptInstall` comes down to, where they become a layer.
+        records: package of the base -> paths of its files, for those that are taken away, or whose neighbours are.
         beside: package -> site-relative path -> content of what is put beside its wheel.
         lock: digest of the lock's bytes.
     """
@@ -75,6 +80,7 @@ class Ingredients:
     base_layers: int
     lock: str
     system: Sequence[DebFile] = ()
+    records: Mapping[str, Sequence[str]] = field(default_factory=dict)
     beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -84,7 +90,7 @@ def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
     Raises:
         PlanError: the base leaves no room for them.
     """
-    layout = Layout(python=minor(lock.python.version), opt=known.inventory.directories.get("opt", Directory()))
+    layout = _layout(plan, lock, known.inventory)
     below: list[AnyLayer] = []
     wheels: list[PlannedWheel] = []
     lively: list[PlannedWheel] = []
@@ -104,6 +110,10 @@ def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
             case MakeEnvironment():
                 program = carried.program if carried is not None else known.inventory.python_path
                 below.append(EnvironmentLayer(interpreter=program, version=_version(lock, known, carried), writable=writable))
+            case ExtendBase():
+                below.append(EnvironmentLayer(writable=writable))
+            case RemovePackages(packages=gone):
+                below.append(RemovalLayer(packages=gone, paths=removals({one.name for one in gone}, known.records, layout)))
             case MakeCondaEnvironment(tree=tree, path=path) if tree is not None:
                 assert lock.python.conda is not None
                 packages = {f"{one.name}-{one.version}-{one.build}": one.files for one in lock.python.conda.packages}
@@ -127,6 +137,43 @@ def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
     python = _version(lock, known, carried) if compiled else None
     room = MAX_LAYERS - known.base_layers - len(below) - len(above)
     return LayerPlan(layout=layout, layers=(*below, *wheel_layers(wheels, lively, python=python, room=room), *above))
+
+
+def _layout(plan: BuildPlan, lock: EnvLock, inventory: BaseInventory) -> Layout:
+    python = minor(lock.python.version)
+    step = next((step for step in plan.steps if isinstance(step, ExtendBase)), None)
+    if step is None:
+        opt = inventory.directories.get("opt", Directory())
+        return Layout(python=python, directories={"opt": opt} if opt != Directory() else {})
+    prefix = step.prefix.lstrip("/")
+    above = {prefix, *parents(prefix), "opt"}
+    return Layout(
+        prefix=prefix,
+        python=python,
+        packages="dist-packages" if step.site.endswith("/dist-packages") else "site-packages",
+        interpreter=inventory.python_path or "",
+        directories={path: how for path, how in inventory.directories.items() if path in above or path.startswith(f"{prefix}/")},
+    )
+
+
+def removals(names: Collection[str], records: Mapping[str, Sequence[str]], layout: Layout) -> tuple[str, ...]:
+    """What is to be taken away with packages: the directories below a site directory that are theirs alone, and their other files with
+    their byte code.
+
+    Args:
+        names: of the packages. records: paths of the files of all of the base's packages, from the root.
+    """
+    stays = {folder for name, paths in records.items() if name not in names for path in paths for folder in parents(path)}
+    gone = {path for name in names for path in records.get(name, ())}
+    found = set()
+    for path in gone:
+        site = next((folder for folder in parents(path) if folder.endswith(("/site-packages", "/dist-packages"))), None)
+        own = [folder for folder in parents(path) if site is not None and folder.startswith(f"{site}/") and folder not in stays]
+        found.add(own[-1] if own else path)
+        if not own and path.endswith(".py"):
+            folder, _, name = path.rpartition("/")
+            found.add(f"{folder}/__pycache__/{name[:-3]}.cpython-{layout.python.replace('.', '')}.pyc")
+    return tuple(sorted(found))
 
 
 def _version(lock: EnvLock, known: Ingredients, carried: CarryInterpreter | None) -> str | None:
@@ -156,6 +203,8 @@ def title(layer: AnyLayer) -> str:
     match layer:
         case EnvironmentLayer():
             return "envsnap: an empty environment"
+        case RemovalLayer(packages=gone):
+            return f"envsnap: without {', '.join(f'{package.name} {package.version}' for package in gone)} of the base"
         case SystemLayer(packages=packages):
             return f"envsnap: {', '.join(package.name for package in packages)}"
         case TreeLayer(path=path):

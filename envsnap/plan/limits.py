@@ -1,6 +1,8 @@
-"""What must not, or cannot yet, become an isolated image: said before anything else is planned."""
+"""What must not become an image: said before anything else is planned."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from envsnap.errors import PlanError
 from envsnap.model import torch_version
@@ -9,24 +11,28 @@ from envsnap.model.lock import BaseOrigin, EnvLock, LockedConda, LockedPackage, 
 _FEW = 8
 
 
-def refuse(lock: EnvLock, allow_unproven: frozenset[str]) -> None:
-    """Raises PlanError for the first thing that stops an isolated image of this lock, with all of its packages named."""
+def refuse(lock: EnvLock, allow_unproven: frozenset[str], kept: Collection[str] = ()) -> None:
+    """Raises PlanError for the first thing that stops an image of this lock, with all of its packages named.
+
+    Args:
+        kept: names of packages that the base has, and that stay as they are there: nothing need be known of where these came from.
+    """
     if lock.python.kind == "conda":
         _refuse_conda(lock.python.conda)
-    of_base = [package for package in lock.packages if _of_ngc(package)]
-    if of_base:
+    if of_base := [package for package in lock.packages if package.name not in kept and _of_ngc(package)]:
         raise PlanError(
-            "an environment that lives on NGC's own torch cannot be built yet",
-            why=f"no index has {_names(of_base)}: only the NGC image does; building on top of it comes with a later version",
-            hint="until then: a virtual environment with torch from an index, captured",
+            f"{_names(of_base)}: NVIDIA's own build",
+            why="no index has it; only the image that it was built for does",
+            hint=f"--base {_home(of_base)}; or a virtual environment with torch from an index, captured",
         )
-    if system := _with(lock, "system"):
+    if system := [package for package in _with(lock, "system") if package.name not in kept]:
         raise PlanError(
             f"{len(system)} packages are the operating system's, not wheels",
             why=_names(system),
             hint="capture a virtual environment, made without --system-site-packages",
         )
-    unproven = [package for package in _with(lock, "unproven") if not allow_unproven & {package.name, "all"}]
+    allowed = {*kept, *allow_unproven}
+    unproven = [package for package in _with(lock, "unproven") if not allowed & {package.name, "all"}]
     if unproven:
         flags = "   ".join(f"--allow-unproven {package.name}" for package in unproven) if len(unproven) <= _FEW else "--allow-unproven all"
         raise PlanError(
@@ -54,8 +60,12 @@ def _with(lock: EnvLock, provenance: str) -> list[LockedPackage]:
 
 
 def _of_ngc(package: LockedPackage) -> bool:
-    ours = package.provenance == "base" or isinstance(package.origin, BaseOrigin)
-    return ours or (package.name in ("torch", "torchvision") and torch_version.read(package.version).ngc is not None)
+    return isinstance(package.origin, BaseOrigin) or (package.blob is None and torch_version.read(package.version).ngc is not None)
+
+
+def _home(packages: list[LockedPackage]) -> str:
+    """The image that they were built for, as far as it is known."""
+    return next((package.origin.reference for package in packages if isinstance(package.origin, BaseOrigin)), "REF")
 
 
 def _doubt(package: LockedPackage) -> str:

@@ -1,4 +1,8 @@
-"""The isolated strategy: the captured packages in an environment of their own, first on PATH, nothing of the base's in it."""
+"""From a lock and a base to a plan.
+
+An environment of packages that indexes have is isolated: in a directory of its own, first on PATH, nothing of the base's in it. One that
+was made inside NVIDIA's image is that image with the difference on top (`plan.delta`).
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,22 @@ from envsnap.model.plan import (
     CARRIED,
     WORKSPACE,
     AnyStep,
+    BasePackage,
     BuildPlan,
     Candidate,
     CarryInterpreter,
     Check,
     CopySource,
+    ExtendBase,
     MakeCondaEnvironment,
     MakeEnvironment,
+    RemovePackages,
 )
-from envsnap.plan import bases
+from envsnap.plan import bases, delta
 from envsnap.plan.labels import labels
 from envsnap.plan.limits import refuse
 from envsnap.plan.packages import conda_install, installs, system_install
-from envsnap.plan.variables import carried, quieted
+from envsnap.plan.variables import Variables, carried, quieted
 
 
 def make_plan(
@@ -35,6 +42,7 @@ def make_plan(
     env: Mapping[str, str] | None = None,
     no_source: bool = False,
     allow_unproven: frozenset[str] = frozenset(),
+    allow_replace: frozenset[str] = frozenset(),
     pyc: bool = True,
 ) -> BuildPlan:
     """How to get from a base to the locked environment.
@@ -47,12 +55,14 @@ def make_plan(
         env: variables to set over everything else.
         no_source: leave the project's files out.
         allow_unproven: packages that may go in although nothing vouches for them.
+        allow_replace: NVIDIA's own builds in the base that the environment's packages may take the place of.
         pyc: compile modules at install time.
 
     Raises:
         PlanError: no base can carry the lock, or the lock holds what must not be built.
     """
-    refuse(lock, allow_unproven)
+    if delta.base_of(lock) is None:
+        refuse(lock, allow_unproven)
     judged = [bases.judge(base, lock, catalog) for base in known]
     chosen = _choose(judged, lock, catalog)
     base, config = chosen.base, chosen.base.config
@@ -60,13 +70,17 @@ def make_plan(
     source = lock.source is not None and not no_source
     workdir = f"{WORKSPACE}/{lock.source.name}" if lock.source is not None and source else WORKSPACE
 
-    filled = installs(lock, source=source, pyc=pyc)
+    difference = _difference(lock, chosen, catalog, allow_unproven, allow_replace)
+    kept = {one.name for one in difference.kept} if difference is not None else set[str]()
+    said = delta.notes(difference) if difference is not None else ()
+    filled = installs(lock, source=source, pyc=pyc, kept=kept)
     system = system_install(lock, base, catalog)
-    quiet = quieted(base_env, lock, catalog)
-    own = carried(base_env, lock, env or {}, catalog)
+    # What the base sets steered an environment that was made in it.
+    quiet = quieted(base_env, lock, catalog) if difference is None else Variables((), ())
+    own = carried(base_env, lock, env or {}, catalog, isolated=difference is None)
     steps: list[AnyStep | None] = [
         *quiet.steps,
-        *_environment(lock, base, catalog, pyc=pyc),
+        *(_environment(lock, base, catalog, pyc=pyc) if difference is None else _extension(difference, lock, base)),
         filled.wheels,
         filled.packed,
         system.step,
@@ -78,14 +92,46 @@ def make_plan(
     return BuildPlan(
         lock_name=lock.name,
         lock_digest=lock.digest,
+        strategy=chosen.strategy,
         base=base,
         base_reason=bases.why(base, lock, catalog),
         candidates=(*judged, *bases.alternatives(lock, catalog, frozenset(candidate.base.reference for candidate in judged))),
         steps=tuple(step for step in steps if step is not None),
         labels=labels(lock, base, catalog, source=source),
         workdir=workdir,
-        notes=(*unresolved, *filled.notes, *system.notes, *quiet.notes, *own.notes),
+        notes=(*unresolved, *said, *filled.notes, *system.notes, *quiet.notes, *own.notes),
     )
+
+
+def _difference(
+    lock: EnvLock, chosen: Candidate, catalog: Catalog, allow_unproven: frozenset[str], allow_replace: frozenset[str]
+) -> delta.Delta | None:
+    """What goes on top of the image that the environment was made in; None for an isolated environment.
+
+    Raises:
+        PlanError: the lock holds what must not be built, or NVIDIA's own builds would be touched.
+    """
+    if chosen.strategy != "ngc-delta":
+        return None
+    assert chosen.base.inventory is not None  # else it was refused
+    found = delta.delta(lock, chosen.base.inventory.packages)
+    refuse(lock, allow_unproven, {one.name for one in found.kept})
+    delta.require_allowed(tuple(delta.taken(found, catalog)), allow_replace, chosen.base.name)
+    return found
+
+
+def _extension(found: delta.Delta, lock: EnvLock, base: Base) -> list[ExtendBase | RemovePackages]:
+    assert base.inventory is not None
+    site, prefix = delta.site_of(base.inventory.packages, bases.minor(lock.python.version), base.reference)
+    reason = f"{len(found.kept)} packages of the base stay as they are"
+    steps: list[ExtendBase | RemovePackages] = [
+        ExtendBase(python="python3", site=f"/{site}", prefix=f"/{prefix}", kept=len(found.kept), reason=reason)
+    ]
+    gone = sorted((*found.removed, *(one.was for one in found.replaced)), key=lambda one: one.name)
+    if gone:
+        packages = tuple(BasePackage(name=one.name, version=one.version) for one in gone)
+        steps.append(RemovePackages(packages=packages, reason="the environment has these in another version, or no more"))
+    return steps
 
 
 def _environment(
@@ -111,6 +157,12 @@ def _choose(judged: Sequence[Candidate], lock: EnvLock, catalog: Catalog) -> Can
         return possible
     first = judged[0]
     python = bases.minor(lock.python.version)
+    if first.strategy == "ngc-delta" and (first.base.inventory is None or not first.base.inventory.packages):
+        raise bases.unknown(first.base, "what is in it,")
+    if delta.base_of(lock) is not None:
+        raise PlanError(
+            f"{first.base.reference} cannot carry this environment", why=first.reason, hint=f"--base {delta.base_of(lock)}, or none at all"
+        )
     if lock.python.conda is None and bases.python_of(first.base, catalog) is None and first.base.inventory is None:
         raise bases.unknown(first.base, "the Python")
     raise PlanError(

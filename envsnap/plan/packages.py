@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from envsnap.errors import PlanError
@@ -26,17 +26,19 @@ class SystemInstall(NamedTuple):
     notes: tuple[str, ...]
 
 
-def installs(lock: EnvLock, *, source: bool, pyc: bool) -> Installs:
+def installs(lock: EnvLock, *, source: bool, pyc: bool, kept: Collection[str] = ()) -> Installs:
     """The steps that fill the environment.
 
     Args:
         source: the project's files travel.
+        kept: names of packages that the base has.
 
     Raises:
         PlanError: a package has nothing that could be installed, or an editable's project does not travel.
     """
-    mine = (package for package in lock.packages if not isinstance(package.origin, CondaOrigin) and not _is_lost(package))
-    lost = [f"{package.name} {package.version}" for package in lock.packages if _is_lost(package)]
+    wanted = [package for package in lock.packages if package.name not in kept and not isinstance(package.origin, CondaOrigin)]
+    mine = (package for package in wanted if not _is_lost(package))
+    lost = [f"{package.name} {package.version}" for package in wanted if _is_lost(package)]
     packages = sorted(mine, key=lambda package: package.name)
     packed = tuple(_packed(package, lock, source=source) for package in packages if package.blob is not None)
     wheels = tuple(_wheel(package) for package in packages if package.blob is None)

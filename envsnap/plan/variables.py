@@ -36,13 +36,17 @@ def quieted(base: Mapping[str, str], lock: EnvLock, catalog: Catalog) -> Variabl
     return Variables(tuple(steps), tuple(notes))
 
 
-def carried(base: Mapping[str, str], lock: EnvLock, asked: Mapping[str, str], catalog: Catalog) -> Variables:
-    """The environment's own variables: captured ones, those that put it first on PATH, and those asked for, which win."""
+def carried(base: Mapping[str, str], lock: EnvLock, asked: Mapping[str, str], catalog: Catalog, *, isolated: bool = True) -> Variables:
+    """The environment's own variables: captured ones, those that put it first on PATH, and those asked for, which win.
+
+    Args:
+        isolated: it is not the base's own environment, which is on PATH, and whose variables are these unless others were captured.
+    """
     chosen: dict[str, SetEnv] = {}
     notes = []
     for name, value in sorted(lock.env.items()):
         rule = catalog.variable(name)
-        if name in _PLACED or name in asked:
+        if name in _PLACED or name in asked or (not isolated and value == base.get(name)):
             continue
         if value is None:
             notes.append(f"{name} is a secret: give it when the container runs (-e {name})")
@@ -53,19 +57,22 @@ def carried(base: Mapping[str, str], lock: EnvLock, asked: Mapping[str, str], ca
                 notes.append(f"{name} was captured as a path of its machine and is set as it was")
             chosen[name] = SetEnv(name=name, value=_with_driver(rule, value, base.get(name, "")), reason="as captured")
     path = asked.get("PATH") or base.get("PATH") or DOCKER_PATH
-    for step in (
+    activated = (
         SetEnv(name="PATH", value=f"{ENVIRONMENT}/bin:{path}", reason="python, python3 and the console scripts are the environment's"),
         SetEnv(
             name="VIRTUAL_ENV" if lock.python.conda is None else "CONDA_PREFIX",
             value=ENVIRONMENT,
             reason="tools that look for the active environment find it",
         ),
+    )
+    for step in (
+        *(activated if isolated else ()),
         SetEnv(name="HOME", value=HOME_IN_IMAGE, reason="caches and settings have a place that any user can write to"),
         SetEnv(name="USER", value="envsnap", reason="a user ID that has no name, as with docker run -u 1000, needs one for getpass"),
     ):
         chosen[step.name] = step
     for name, value in sorted(asked.items()):
-        if name != "PATH":
+        if name != "PATH" or not isolated:
             chosen[name] = SetEnv(name=name, value=value, reason="asked for with --env")
     return Variables(tuple(chosen.values()), tuple(notes))
 

@@ -16,10 +16,12 @@ from envsnap.model.plan import (
     CarryInterpreter,
     Check,
     CopySource,
+    ExtendBase,
     InstallPacked,
     InstallWheels,
     MakeCondaEnvironment,
     MakeEnvironment,
+    RemovePackages,
     SetEnv,
 )
 from envsnap.report import text
@@ -79,6 +81,10 @@ def _step(step: AnyStep) -> str:
             return f"an environment of {python}"
         case MakeCondaEnvironment(explicit=lines):
             return f"{text.plural(len(lines), 'package')} of conda" if lines else "conda's packages as installed"
+        case ExtendBase(kept=kept):
+            return f"{kept} packages of the base kept"
+        case RemovePackages(packages=packages):
+            return f"{len(packages)} of the base taken away"
         case InstallWheels(wheels=wheels):
             return text.plural(len(wheels), "wheel")
         case InstallPacked(packages=packages):
@@ -105,6 +111,7 @@ def _release(base: Base, name: str) -> str:
 def document(plan: BuildPlan, image: Foretold) -> dict[str, Any]:
     return {
         "base": {**_base(plan.base), "reason": plan.base_reason},
+        "strategy": plan.strategy,
         "candidates": [_candidate(candidate) for candidate in plan.candidates],
         "steps": [{"kind": type(step).__struct_config__.tag, **msgspec.to_builtins(step)} for step in plan.steps],
         "rescued": sorted(p.name for step in plan.steps if isinstance(step, InstallPacked) for p in step.packages),
@@ -127,6 +134,7 @@ def _base(base: Base) -> dict[str, Any]:
 def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {
         **_base(candidate.base),
+        "strategy": candidate.strategy,
         "possible": candidate.possible,
         "reason": candidate.reason,
         "pull_bytes": candidate.pull_bytes,

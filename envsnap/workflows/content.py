@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsnap.layers.environment import directories, write_environment
+from envsnap.layers.environment import directories, directories_above, write_environment, write_removal
 from envsnap.layers.kept import write_kept
 from envsnap.layers.tree import Content, write_tree
 from envsnap.layers.writer import LayerWriter
@@ -20,6 +20,7 @@ from envsnap.model.layers import (
     LayerPlan,
     Layout,
     LockLayer,
+    RemovalLayer,
     SourceLayer,
     SystemLayer,
     TreeLayer,
@@ -59,6 +60,8 @@ def _writer(layer: AnyLayer, layout: Layout, parts: Parts) -> Write:
         match layer:
             case EnvironmentLayer():
                 write_environment(layer, layout, writer)
+            case RemovalLayer(paths=paths):
+                write_removal(paths, layout, writer)
             case SystemLayer():
                 parts.system(layer, writer)
             case TreeLayer():
@@ -95,7 +98,7 @@ def _pieces(place: Path) -> Iterator[bytes]:
 
 
 def _write_lock(context: Path, layer: LockLayer, layout: Layout, writer: LayerWriter) -> None:
-    directories(layout, writer)
+    directories_above(LOCK_IN_IMAGE.lstrip("/"), layout, writer)
     writer.file(LOCK_IN_IMAGE.lstrip("/"), (context / "lock.yaml").read_bytes())
     if layer.files is not None:
         writer.file(MANIFEST_IN_IMAGE.lstrip("/"), (context / "source.json").read_bytes())

@@ -78,7 +78,7 @@ def test_byte_code_lies_where_python_looks_for_it(tmp_path: Path) -> None:
 
 
 def test_the_base_keeps_its_opt_as_it_was(tmp_path: Path) -> None:
-    blob = layer(tmp_path, wheel(), layout=Layout(python="3.11", opt=Directory(mode=0o2775, gid=50)))
+    blob = layer(tmp_path, wheel(), layout=Layout(python="3.11", directories={"opt": Directory(mode=0o2775, gid=50)}))
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))) as archive:
         member = archive.getmember("opt")
     assert (member.mode, member.gid) == (0o2775, 50)

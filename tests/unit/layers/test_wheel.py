@@ -144,7 +144,7 @@ def test_scripts_start_the_environments_interpreter() -> None:
 
 
 def test_ancestors_are_as_the_base_has_them_and_come_first() -> None:
-    layout = Layout(python="3.11", opt=Directory(mode=0o2775, uid=0, gid=50))
+    layout = Layout(python="3.11", directories={"opt": Directory(mode=0o2775, uid=0, gid=50)})
     with tarfile.open(fileobj=io.BytesIO(transcoded(make_wheel({"pkg/a.py": b""}), layout)[1]), mode="r:gz") as archive:
         entries = [(entry.name, entry.isdir(), entry.mode, entry.gid) for entry in archive]
     names = [name for name, *_ in entries]

@@ -135,7 +135,7 @@ def test_a_recipe_hangs_on_bytes_and_layout_alone() -> None:
     assert recipe(layer, LAYOUT) == recipe(same, LAYOUT)
     others = {
         recipe(layer, Layout(python="3.12")),
-        recipe(layer, Layout(python="3.11", opt=Directory(mode=0o2775, gid=50))),
+        recipe(layer, Layout(python="3.11", directories={"opt": Directory(mode=0o2775, gid=50)})),
         recipe(WheelsLayer(wheels=(wheel("a", 1, version="2"),)), LAYOUT),
         recipe(WheelsLayer(wheels=(replace(layer.wheels[0], files="sha256:" + "0" * 64),)), LAYOUT),
         recipe(WheelsLayer(wheels=(replace(layer.wheels[0], extra={"a.pth": "/workspace/a\n"}),)), LAYOUT),
@@ -173,7 +173,7 @@ def test_the_lock_layer_knows_the_source_only_where_it_travels() -> None:
 
 def test_how_the_base_keeps_opt_is_kept() -> None:
     inventory = replace(INVENTORY, directories={"opt": Directory(mode=0o2775, gid=50)})
-    assert laid_out(made_plan(), inventory=inventory).layout.opt.gid == 50
+    assert laid_out(made_plan(), inventory=inventory).layout.directories["opt"].gid == 50
 
 
 @pytest.mark.parametrize("compile_", [True, False])
