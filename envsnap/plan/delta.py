@@ -18,7 +18,8 @@ from envsnap.model.catalog import Catalog, Protected
 from envsnap.model.lock import BaseOrigin, EnvLock, LockedPackage
 
 _FEW = 6
-_SITE = re.compile(r"(?P<prefix>.+?)/lib(?:64)?/python(?P<minor>\d+\.\d+)/(?:site|dist)-packages\Z")
+# It goes into a Dockerfile as it is.
+_SITE = re.compile(r"(?P<prefix>[A-Za-z0-9._+/-]+?)/lib/python(?P<minor>\d+\.\d+)/(?:site|dist)-packages\Z")
 
 
 class Replaced(NamedTuple):

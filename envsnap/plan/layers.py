@@ -69,7 +69,7 @@ class Ingredients:
         inventory: of the base, with what an engine made on it. base: what names these two: the base's config digest where it made nothing.
         base_layers: how many layers they have.
         system: the distribution's packages that `AptInstall` comes down to, where they become a layer.
-        records: package of the base -> paths of its files, for those that are taken away, or whose neighbours are.
+        records: package of the base -> path of each of its files -> SHA-256; where packages are taken away.
         beside: package -> site-relative path -> content of what is put beside its wheel.
         lock: digest of the lock's bytes.
     """
@@ -80,7 +80,7 @@ class Ingredients:
     base_layers: int
     lock: str
     system: Sequence[DebFile] = ()
-    records: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    records: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -156,15 +156,16 @@ def _layout(plan: BuildPlan, lock: EnvLock, inventory: BaseInventory) -> Layout:
     )
 
 
-def removals(names: Collection[str], records: Mapping[str, Sequence[str]], layout: Layout) -> tuple[str, ...]:
+def removals(names: Collection[str], records: Mapping[str, Mapping[str, str]], layout: Layout) -> tuple[str, ...]:
     """What is to be taken away with packages: the directories below a site directory that are theirs alone, and their other files with
     their byte code.
 
     Args:
-        names: of the packages. records: paths of the files of all of the base's packages, from the root.
+        names: of the packages. records: of all of the base's packages, paths from the root.
     """
-    stays = {folder for name, paths in records.items() if name not in names for path in paths for folder in parents(path)}
-    gone = {path for name in names for path in records.get(name, ())}
+    others = {path for name, paths in records.items() if name not in names for path in paths}
+    stays = {folder for path in others for folder in parents(path)}
+    gone = {path for name in names for path in records.get(name, ())} - others
     found = set()
     for path in gone:
         site = next((folder for folder in parents(path) if folder.endswith(("/site-packages", "/dist-packages"))), None)

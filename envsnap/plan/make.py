@@ -127,7 +127,9 @@ def _extension(found: delta.Delta, lock: EnvLock, base: Base) -> list[ExtendBase
     steps: list[ExtendBase | RemovePackages] = [
         ExtendBase(python="python3", site=f"/{site}", prefix=f"/{prefix}", kept=len(found.kept), reason=reason)
     ]
-    gone = sorted((*found.removed, *(one.was for one in found.replaced)), key=lambda one: one.name)
+    # One of the distribution's own, in another directory, is hidden by what was installed over it, as it was where it was captured.
+    there = (one for one in (*found.removed, *(one.was for one in found.replaced)) if one.site == site)
+    gone = sorted(there, key=lambda one: one.name)
     if gone:
         packages = tuple(BasePackage(name=one.name, version=one.version) for one in gone)
         steps.append(RemovePackages(packages=packages, reason="the environment has these in another version, or no more"))

@@ -19,10 +19,12 @@ from envsnap.model.plan import (
     BuildPlan,
     CarryInterpreter,
     CopySource,
+    ExtendBase,
     InstallPacked,
     InstallWheels,
     MakeCondaEnvironment,
     MakeEnvironment,
+    RemovePackages,
     SetEnv,
     Step,
 )
@@ -42,11 +44,13 @@ class EnvBlock(NamedTuple):
 
 def dockerfile(plan: BuildPlan, lock: EnvLock, editables: Sequence[Editable]) -> str:
     """The Dockerfile's text."""
-    make, conda = _only(plan, MakeEnvironment), _only(plan, MakeCondaEnvironment)
+    make, conda, extend = _only(plan, MakeEnvironment), _only(plan, MakeCondaEnvironment), _only(plan, ExtendBase)
     before = _before_environment(plan)
     major_minor = ".".join(lock.python.version.split(".")[:2])
-    text: str = template("Dockerfile.j2").render(
+    text: str = template("Dockerfile.j2" if extend is None else "Dockerfile.delta.j2").render(
         plan=plan,
+        extend=extend,
+        removed=_only(plan, RemovePackages),
         base=image(plan.base.pinned),
         quiet=_blocks(plan, 0, before),
         own=_blocks(plan, before, len(plan.steps)),
@@ -91,7 +95,7 @@ def shell_dockerfile(plan: BuildPlan, *, turns: int, conda: bool) -> str:
 
 def _before_environment(plan: BuildPlan) -> int:
     """How many steps come before the environment is made."""
-    first = _only(plan, MakeEnvironment) or _only(plan, MakeCondaEnvironment)
+    first = _only(plan, MakeEnvironment) or _only(plan, MakeCondaEnvironment) or _only(plan, ExtendBase)
     return plan.steps.index(first) if first is not None else 0
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from envsnap.engines.docker import DockerEngine
-from envsnap.errors import EngineError, InputError
+from envsnap.errors import EngineError, InputError, PlanError
+from envsnap.inventory.records import files_of_packages
 from envsnap.model.base import BaseInventory
 from envsnap.model.debian import SystemPlan
 from envsnap.model.image import Foretold
 from envsnap.model.layers import ShellSteps, TreeLayer
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import BuildPlan, PinnedWheel
+from envsnap.model.plan import BuildPlan, ExtendBase, PinnedWheel, RemovePackages
 from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import BaseImage, Image, Layer, put_together
 from envsnap.oci.reference import with_digest
@@ -29,7 +30,7 @@ from envsnap.progress import Progress
 from envsnap.publish.content import BlobSource, FirstOf, Missing, Stored
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore
-from envsnap.workflows import base_images, content, foretelling, inventories, places, prepare, shell, wheel_facts
+from envsnap.workflows import base_images, beside_the_base, content, foretelling, inventories, places, prepare, shell, wheel_facts
 from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers, recall
 from envsnap.workflows.byte_code import byte_code
 from envsnap.workflows.plan import PlanRequest, write_context
@@ -163,6 +164,8 @@ def gather(
         facts |= wheel_facts.said([one for one in hashes if one not in facts], ends)
     if missing := [one for one in hashes if one not in facts]:
         return Unknown(because=f"{len(missing)} of {len(hashes)} wheels were never seen here", hint="--fetch fetches them")
+    records = _records(made, ground, sources)
+    beside_the_base.require_apart(made, records, wheels, sources.cache)
     prepared = prepare.prepare(
         made,
         lock,
@@ -171,12 +174,30 @@ def gather(
         inventory=ground.inventory,
         wheels=facts,
         system=system.packages if system is not None and (steps is None or steps.system is None) else (),
+        records=records,
         below=done.layers if done is not None else (),
     )
     if told := unhashed.keys() & prepare.remembered_wheels(prepared.layers, sources.cache):
         wheel_facts.find(told, wheels, sources.cache)
         return gather(ground, made, lock, lock_file, sources, progress, ends=ends)  # a damaged copy is gone
     return Gathered(ground=ground, prepared=prepared, wheels=wheels, pinned=pinned)
+
+
+def _records(made: BuildPlan, ground: Ground, sources: Sources) -> dict[str, dict[str, str]]:
+    """Whose the files of the base are, where packages are put beside its own.
+
+    Raises:
+        PlanError: one that is taken away does not say what is its.
+    """
+    if not any(isinstance(step, ExtendBase) for step in made.steps):
+        return {}
+    found = files_of_packages(ground.inventory, sources.store)
+    for step in made.steps:
+        for package in step.packages if isinstance(step, RemovePackages) else ():
+            if not found.get(package.name):
+                why = f"it has no RECORD in {made.base.name}, so that nobody knows which files are its"
+                raise PlanError(f"{package.name} cannot be taken away", why=why, hint="--engine docker has pip take it away")
+    return found
 
 
 def predicted(gathered: Gathered, sources: Sources) -> Image | None:

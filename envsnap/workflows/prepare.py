@@ -49,12 +49,13 @@ def prepare(
     inventory: BaseInventory,
     wheels: Mapping[str, tuple[int, int]],
     system: Sequence[DebFile] = (),
+    records: Mapping[str, Mapping[str, str]] = {},
     below: Sequence[Layer] = (),
 ) -> Prepared:
     """Put together what decides the image.
 
     Args:
-        inventory, wheels, system: as in `Ingredients`; the wheels for all of the plan's.
+        inventory, wheels, system, records: as in `Ingredients`; the wheels for all of the plan's.
         below: as in `Prepared`.
 
     Raises:
@@ -67,13 +68,15 @@ def prepare(
         base_layers=len(base.config.diff_ids) + len(below),
         lock=digest_of(lock_bytes),
         system=system,
+        records=records,
         beside=render.beside(packed_installs(made), lock),
     )
     change = RunConfig(
         env={step.name: step.value for step in made.steps if isinstance(step, SetEnv)}, labels=made.labels, workdir=made.workdir
     )
-    identity = _identity(made, ingredients, base, below)
-    return Prepared(identity=identity, base=base, layers=lay_out(made, lock, ingredients), change=change, below=tuple(below))
+    layers = lay_out(made, lock, ingredients)
+    identity = _identity(made, ingredients, layers, base, below)
+    return Prepared(identity=identity, base=base, layers=layers, change=change, below=tuple(below))
 
 
 def _onto(base: BaseImage, below: Sequence[Layer]) -> str:
@@ -81,13 +84,13 @@ def _onto(base: BaseImage, below: Sequence[Layer]) -> str:
     return digest_of("\n".join((base.config.digest, *(layer.diff_id for layer in below))).encode()) if below else base.config.digest
 
 
-def _identity(made: BuildPlan, ingredients: Ingredients, base: BaseImage, below: Sequence[Layer]) -> str:
+def _identity(made: BuildPlan, ingredients: Ingredients, layers: LayerPlan, base: BaseImage, below: Sequence[Layer]) -> str:
     document = {
         "format": FORMAT,
         "steps": [plain(msgspec.structs.replace(step, reason="")) for step in made.steps],
         "run": [dict(made.labels), made.workdir],
         "base": [base.config.digest, ingredients.base, [layer.diff_id for layer in below]],
-        "inventory": [ingredients.inventory.python, ingredients.inventory.python_path, plain(ingredients.inventory.directories.get("opt"))],
+        "inventory": [ingredients.inventory.python, ingredients.inventory.python_path, plain(layers.layout)],
         "lock": ingredients.lock,
         "system": [plain(one) for one in ingredients.system],
     }
