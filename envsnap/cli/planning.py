@@ -40,6 +40,7 @@ def plan_options(function: F) -> F:
         click.option("--env", multiple=True, metavar="K=V", help="Set a variable in the image."),
         click.option("--no-source", is_flag=True, help="Leave the project's files out of the image."),
         click.option("--allow-unproven", multiple=True, metavar="NAME", help="Let a package in although nothing vouches for it."),
+        click.option("--allow-replace", multiple=True, metavar="NAME", help="Let one of NVIDIA's own builds be replaced in its image."),
         click.option("--pyc/--no-pyc", default=True, show_default=True, help="Compile modules at build time: imports are faster."),
         click.option(
             "--project",
@@ -77,6 +78,7 @@ def request(
     env: tuple[str, ...],
     no_source: bool,
     allow_unproven: tuple[str, ...],
+    allow_replace: tuple[str, ...],
     pyc: bool,
     project: Path,
 ) -> PlanRequest:
@@ -93,6 +95,7 @@ def request(
         env=dict(map(_assignment, env)),
         no_source=no_source,
         allow_unproven=frozenset(canonicalize_name(name) for name in allow_unproven),
+        allow_replace=frozenset(canonicalize_name(name) for name in allow_replace),
         pyc=pyc,
         project=project,
     )

@@ -120,6 +120,13 @@ class DockerEngine:
                 return None
         return read_image(found, config_digest=self._config_digest(found["Id"]))
 
+    def labelled(self, label: str, value: str) -> list[EngineImage]:
+        """Those that have a label with a value, and a name."""
+        with engine_errors("cannot list the engine's images"):
+            listed: list[dict[str, Any]] = self._client.images(filters={"label": f"{label}={value}"})
+        names = (str(one["Id"]) for one in listed if one.get("RepoTags") or one.get("RepoDigests"))
+        return [image for name in names if (image := self.image(name)) is not None]
+
     @cached_property
     def _containerd_store(self) -> bool:
         with engine_errors("cannot ask the engine"):
@@ -312,6 +319,11 @@ class DockerEngine:
             hint = f"docker start {container}, or --image {image} for what it was made of"
             raise TargetError(f"the container {container} does not run", why=f"it is {state['Status']}", hint=hint)
         return RunningContainer(client=self._client, container=container, python=python)
+
+    def image_of(self, container: str) -> str:
+        """ID of the image that a container was made of."""
+        with engine_errors(f"cannot look up the container {container}"):
+            return str(self._client.inspect_container(container)["Image"])
 
 
 def _report(log: buildx.BuildLog, event: buildx.Event | None, task: Task) -> None:

@@ -16,6 +16,7 @@ from envsnap.lockfile.doubts import doubts
 from envsnap.lockfile.explain import misfit
 from envsnap.lockfile.observe import observe
 from envsnap.lockfile.packages import Evidence, Packed, Unfound, WheelAnswer, packages
+from envsnap.model.base import InstalledDistribution
 from envsnap.model.facts import CollectedFacts, GpuProbe, Interpreter, Problem, SystemLibrary
 from envsnap.model.kinds import Variable
 from envsnap.model.lock import (
@@ -48,6 +49,8 @@ def assemble(
     reference: Reference | None,
     capture: Capture,
     releases: Mapping[str, str] = {},
+    base: Sequence[InstalledDistribution] = (),
+    home: str = "",
     known: Mapping[str, LockedPackage] = {},
 ) -> EnvLock:
     """The sealed lock of an environment.
@@ -58,7 +61,7 @@ def assemble(
         packed: by normalised name, for those that `to_pack` names.
         tree: what conda installed, where `needs_tree` says so.
         interpreter: where it was asked to be kept.
-        releases, known: as in `Evidence`.
+        releases, known, home: as in `Evidence`. base: packages of that image.
         capture: complete but for the problems that are found here.
 
     Raises:
@@ -66,7 +69,27 @@ def assemble(
     """
     of_conda, conda_problems = conda(facts.conda, tree)
     root = source_root if source is not None else None
-    evidence = Evidence(wheels=wheels, packed=packed, source=source, root=root, releases=releases, conda=of_conda, known=known)
+    evidence = Evidence(
+        wheels=wheels,
+        packed=packed,
+        source=source,
+        root=root,
+        releases=releases,
+        base={one.name: one for one in base},
+        home=home,
+        conda=of_conda,
+        known=known,
+    )
+        wheels=wheels,
+        packed=packed,
+        source=source,
+        root=root,
+        releases=releases,
+        base={one.name: one for one in base},
+        home=home,
+        conda=of_conda,
+        known=known,
+    )
     locked, problems = packages(facts.distributions, evidence)
     system_packages, system_problems = _system_packages(facts.system_libraries)
     env, env_problems = _env(facts.env)

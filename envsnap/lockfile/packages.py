@@ -6,7 +6,9 @@ origin's reason, or as a problem under "packages.NAME".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,11 +16,15 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion
 
 from envsnap import redaction
 from envsnap.lockfile import validate
 from envsnap.lockfile.explain import misfit
 from envsnap.model import torch_version
+from envsnap.model.base import InstalledDistribution
 from envsnap.model.facts import Distribution, Problem
 from envsnap.model.kinds import PackageName, Version, WheelTag
 from envsnap.model.lock import (
@@ -100,6 +106,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
         root: absolute path on the target of the directory that `source` describes; None without a source.
         conda: what conda installed, as it will be in the lock.
         known: those that `recognised` found: they stay as they were locked.
+        base: what the image has that the environment was made in; home: that image.
         releases: release of NVIDIA's images ("25.03") -> reference of the image whose own builds carry it in their version.
     """
 
@@ -108,6 +115,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     source: LockedSource | None
     root: str | None
     releases: Mapping[str, str] = {}
+    base: Mapping[str, InstalledDistribution] = {}
+    home: str = ""
     conda: LockedConda | None = None
     known: Mapping[str, LockedPackage] = {}
 
@@ -150,6 +159,53 @@ def _needs_packing(distribution: Distribution, answer: WheelAnswer | Unfound | N
     return bool(distribution.modified) or asked_for or (not isinstance(answer, WheelAnswer | None) and answer.everyone_asked)
 
 
+def of_base(distribution: Distribution, base: Mapping[str, InstalledDistribution]) -> bool:
+    """Whether a distribution is the one that the image has, byte for byte."""
+    was = base.get(distribution.name)
+    return was is not None and not distribution.modified and (distribution.version, distribution.files) == (was.version, was.files)
+
+
+def _required_by(name: str, version: str, distributions: Sequence[Distribution]) -> tuple[str, ...]:
+    """Who requires another version of a package than its image has, each after what brought it in."""
+    wanted = ((one, spec) for one in distributions if (spec := _excluding(one, name, version)))
+    return tuple(sorted(f"{' > '.join(_chain(one, distributions))}: {name}{spec}" for one, spec in wanted))
+
+
+def _excluding(distribution: Distribution, name: str, version: str) -> str:
+    """What a distribution requires of another, where a version does not meet it; "" where it does, or nothing is required."""
+    for requirement in _requirements(distribution):
+        if canonicalize_name(requirement.name) == name and requirement.specifier:
+            try:
+                met = requirement.specifier.contains(version, prereleases=True)
+            except InvalidVersion:
+                continue
+            if not met:
+                return str(requirement.specifier)
+    return ""
+
+
+def _requirements(distribution: Distribution) -> Iterator[Requirement]:
+    for line in distribution.requires:
+        with contextlib.suppress(InvalidRequirement):
+            requirement = Requirement(line)
+            if requirement.marker is None or "extra" not in str(requirement.marker):
+                yield requirement
+
+
+def _chain(distribution: Distribution, distributions: Sequence[Distribution]) -> list[str]:
+    """The shortest way from one that was asked for by name to this one, as "name version"."""
+    ways, seen = deque([[distribution]]), {distribution.name}
+    while ways:
+        way = ways.popleft()
+        if way[0].requested:
+            return [f"{one.name} {one.version}" for one in way]
+        for one in distributions:
+            if one.name not in seen and any(canonicalize_name(found.name) == way[0].name for found in _requirements(one)):
+                seen.add(one.name)
+                ways.append([one, *way])
+    return [f"{distribution.name} {distribution.version}"]
+
+
 def from_project(distribution: Distribution) -> bool:
     """Installed from a directory or a repository: no index is asked."""
     url = distribution.direct_url or {}
@@ -169,6 +225,8 @@ def packages(distributions: Sequence[Distribution], evidence: Evidence) -> tuple
     locked: list[LockedPackage] = []
     for distribution in installed:
         package, doubts = _package(distribution, evidence)
+        if package.name in evidence.base and not isinstance(package.origin, BaseOrigin):
+            package = replace(package, required_by=_required_by(package.name, evidence.base[package.name].version, installed))
         locked.append(package)
         problems += doubts
     return tuple(locked), tuple(problems)
@@ -249,6 +307,8 @@ def _proven(package: LockedPackage, distribution: Distribution, evidence: Eviden
     """The package with its origin, proof and provenance. Raises _Doubt."""
     if distribution.conda is not None:
         return _from_conda(package, distribution.conda, evidence)
+    if of_base(distribution, evidence.base):
+        return replace(package, origin=BaseOrigin(reference=evidence.home), provenance="base")
     direct_url = distribution.direct_url
     if direct_url is not None:
         url = redaction.url(str(direct_url.get("url", "")))

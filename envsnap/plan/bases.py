@@ -30,7 +30,7 @@ def candidate_references(lock: EnvLock, catalog: Catalog, asked: str | None) -> 
         UsageError: `asked` is no image reference.
     """
     home = delta.base_of(lock)
-    if asked is None and home is not None:
+    if asked is None and home is not None and _REFERENCE.match(home):
         return (Base(reference=home, family="ngc-pytorch", release=catalog.release_of(home.partition("@")[0])),)
     if asked is None or asked == "ngc":
         fitting = fitting_releases(lock, catalog)

@@ -17,7 +17,7 @@ from envsnap.probes import gpu, index, interpreter, pack, source
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore
 from envsnap.target import Target
-from envsnap.workflows import places, reference, targets, wandb_run
+from envsnap.workflows import home, places, reference, targets, wandb_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +90,11 @@ def _lock(
 ) -> EnvLock:
     target = ground.target
     facts = interpreter.collect(target, torch=True, imports=True, integrity=True, progress=progress)
+    house = home.find(ground.image, engine=ground.engine, cache=cache, progress=progress)
+    base = {one.name: one for one in house.packages} if house is not None else {}
     recognised = lockfile.recognised(facts.distributions, known)
-    unknown = [distribution for distribution in facts.distributions if distribution.name not in recognised]
+    settled = {one.name for one in facts.distributions if one.name in recognised or lockfile.of_base(one, base)}
+    unknown = [distribution for distribution in facts.distributions if distribution.name not in settled]
     wheels = origins(unknown, facts, offline=request.offline, cache=cache, progress=progress)
     devices = gpu.read(target, salt=name) if ground.has_gpus else _no_gpu(target)
     project = source.SourceProbe()
@@ -116,6 +119,8 @@ def _lock(
         tree=tree,
         interpreter=kept,
         reference=smoke.reference,
+        base=house.packages if house is not None else (),
+        home=house.reference if house is not None else "",
         releases={release.release: release.reference for release in catalog.load().releases},
         capture=Capture(
             at=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -122,6 +122,7 @@ def _again(
         base=name if name.startswith("debian:") else f"{name}@{digest}",
         no_source=config.labels.get(SOURCE_LABEL) == NO_SOURCE,
         allow_unproven=frozenset({"all"}),
+        allow_replace=frozenset({"all"}),
         pyc=any(line.startswith("envsnap: byte code ") for line in made_by),
         project=project,
     )

@@ -6,13 +6,20 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
+from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import Engine, EngineImage
 from envsnap.errors import EngineError
 from envsnap.inventory import remembered
 from envsnap.inventory.read import LayerSource, read_inventory
-from envsnap.model.base import Base, BaseInventory, ImageConfig
+from envsnap.lockfile.explain import misfit
+from envsnap.model.base import Base, BaseInventory, ImageConfig, InstalledDistribution
+from envsnap.model.facts import Distribution
+from envsnap.model.kinds import PackageName, Version
 from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import BaseImage
+from envsnap.probes import interpreter
 from envsnap.progress import Progress, counted
 from envsnap.registry.client import Registry, image_config
 from envsnap.storage import BlobStore
@@ -57,6 +64,33 @@ def enough(reference: str, image: EngineImage, *, engine: Engine, cache: Path) -
         made = engine.inventory(reference)
         found = remembered.remember(made, config=image.config_digest, reference=reference, cache=cache).inventory
     return found
+
+
+def with_packages(image: EngineImage, *, engine: DockerEngine, cache: Path, progress: Progress) -> BaseInventory:
+    """`enough`, and the Python packages that an image of the engine has, as the collector of a capture finds them there.
+
+    Raises:
+        EngineError: it has no shell, or the engine fails. TargetError: it has no Python that can be run.
+    """
+    name = next(iter(image.tags), image.image_id)
+    found = enough(image.image_id, image, engine=engine, cache=cache)
+    if found.packages or found.complete:
+        return found
+    target = engine.target(image.image_id, python="python3")
+    facts = interpreter.collect(target, torch=False, imports=False, integrity=False, progress=progress)
+    packages = tuple(_installed(facts.distributions))
+    made = msgspec.structs.replace(found, packages=packages)
+    return remembered.remember(made, config=image.config_digest, reference=name, cache=cache).inventory
+
+
+def _installed(distributions: Iterable[Distribution]) -> Iterator[InstalledDistribution]:
+    """The first of each name, sorted; what no lock can hold is left out there, too."""
+    first: dict[str, Distribution] = {}
+    for one in distributions:
+        if one.name not in first and not misfit(one.name, PackageName) and not misfit(one.version, Version):
+            first[one.name] = one
+    for name in sorted(first):
+        yield InstalledDistribution(name=name, version=first[name].version, site=first[name].location.lstrip("/"), files=first[name].files)
 
 
 def complete(base: Base, image: BaseImage, sources: Sources, progress: Progress) -> BaseInventory | Unknown:

@@ -46,6 +46,7 @@ class PlanRequest:
     env: variables to set in the image, over everything else.
     no_source: leave the project's files out.
     allow_unproven: packages that may go in although nothing vouches for them.
+    allow_replace: NVIDIA's own builds in the base that others may take the place of.
     pyc: compile modules at install time.
     project: where a repository with the lock's commit may lie.
     """
@@ -55,6 +56,7 @@ class PlanRequest:
     env: Mapping[str, str] | None = None
     no_source: bool = False
     allow_unproven: frozenset[str] = frozenset()
+    allow_replace: frozenset[str] = frozenset()
     pyc: bool = True
     project: Path = Path()
 
@@ -112,6 +114,8 @@ def make_plan(
     candidates = [bases.know(candidate.reference, candidate.family, candidate.release, sources, progress) for candidate in wanted]
     if look_inside:
         candidates[0] = _looked_inside(candidates[0], sources, progress)
+    if plan.base_of(lock) is not None and engine is not None:
+        candidates = [_with_packages(base, engine, cache, progress) for base in candidates]
     return plan.make_plan(
         lock,
         known,
@@ -119,6 +123,7 @@ def make_plan(
         env=request.env or {},
         no_source=request.no_source,
         allow_unproven=request.allow_unproven,
+        allow_replace=request.allow_replace,
         pyc=request.pyc,
     )
 
@@ -132,6 +137,14 @@ def _looked_inside(base: Base, sources: bases.Sources, progress: Progress) -> Ba
         return base
     found = inventories.complete(base, image, sources, progress)
     return base if isinstance(found, Unknown) else msgspec.structs.replace(base, inventory=found)
+
+
+def _with_packages(base: Base, engine: DockerEngine, cache: Path, progress: Progress) -> Base:
+    """A base that the engine has, with its Python packages."""
+    image = engine.image(base.image_id or base.pinned) if base.in_engine else None
+    if image is None or (base.inventory is not None and base.inventory.packages):
+        return base
+    return msgspec.structs.replace(base, inventory=inventories.with_packages(image, engine=engine, cache=cache, progress=progress))
 
 
 def write_context(

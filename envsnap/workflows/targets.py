@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from envsnap.engines.docker import DockerEngine
+from envsnap.engines.interface import EngineImage
 from envsnap.errors import UsageError
 from envsnap.oci.reference import is_id, parse_reference
 from envsnap.probes import interpreter
@@ -45,6 +47,7 @@ class Ground:
         has_gpus: those that it sees are those of its environment; an image has none of its own.
         project: directory of this host whose source belongs to it; None for none.
         host: name of the machine.
+        engine: that has it; image: what it is in, or was made of.
     """
 
     target: Target
@@ -53,6 +56,8 @@ class Ground:
     default_name: str
     host: str
     has_gpus: bool = True
+    engine: DockerEngine | None = None
+    image: EngineImage | None = None
 
     @property
     def is_here(self) -> bool:
@@ -88,10 +93,13 @@ def open_target(place: Place, project: Path | None, env: Mapping[str, str]) -> G
     engine.require()
     python_inside = place.python or "python"
     if place.container is not None:
-        return _elsewhere(engine.running(place.container, python=python_inside), here, place.container, host=platform.node())
+        running = engine.running(place.container, python=python_inside)
+        ground = _elsewhere(running, here, place.container, host=platform.node())
+        return dataclasses.replace(ground, engine=engine, image=engine.image(engine.image_of(place.container)))
     assert place.image is not None
     repository = place.image.partition("@")[0].rpartition("/")[2].partition(":")[0]
-    return _elsewhere(engine.target(place.image, python=python_inside), here, repository, host=platform.node(), has_gpus=False)
+    ground = _elsewhere(engine.target(place.image, python=python_inside), here, repository, host=platform.node(), has_gpus=False)
+    return dataclasses.replace(ground, engine=engine, image=engine.image(place.image))
 
 
 def _elsewhere(target: Target, project: Path | None, name: str, *, host: str, has_gpus: bool = True) -> Ground:
