@@ -80,16 +80,6 @@ def assemble(
         conda=of_conda,
         known=known,
     )
-        wheels=wheels,
-        packed=packed,
-        source=source,
-        root=root,
-        releases=releases,
-        base={one.name: one for one in base},
-        home=home,
-        conda=of_conda,
-        known=known,
-    )
     locked, problems = packages(facts.distributions, evidence)
     system_packages, system_problems = _system_packages(facts.system_libraries)
     env, env_problems = _env(facts.env)
