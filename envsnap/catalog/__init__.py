@@ -10,6 +10,7 @@ import msgspec
 
 from envsnap.model.base import Release
 from envsnap.model.catalog import Assembled, Catalog, Drivers, Libraries, Slim, VariableRule
+from envsnap.model.gpus import Gpus
 
 T = TypeVar("T")
 
@@ -20,6 +21,7 @@ def load() -> Catalog:
     return Catalog(
         releases=_table("ngc-pytorch", "releases", tuple[Release, ...]),
         drivers=_file("cuda-drivers", Drivers),
+        gpus=_file("gpus", Gpus),
         variables=_table("variables", "variables", tuple[VariableRule, ...]),
         libraries=_file("sonames", Libraries),
         slim=_table("slim", "slim", Slim),

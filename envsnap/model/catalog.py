@@ -11,6 +11,7 @@ from typing import Literal
 
 from envsnap.model import torch_version
 from envsnap.model.base import Release
+from envsnap.model.gpus import Gpus
 from envsnap.model.kinds import PackageName, Soname, SystemName, Value
 
 Treatment = Literal["keep", "neutral", "driver-paths", "run-time", "unsettled"]
@@ -63,15 +64,65 @@ class CudaDriver(Value, frozen=True, kw_only=True):
     source: str
 
 
+class ForwardSupport(Value, frozen=True, kw_only=True):
+    """The driver branches for which NVIDIA supports the compatibility package of a CUDA version ("12.8")."""
+
+    cuda: str
+    branches: tuple[str, ...]
+    source: str
+
+
+class ReleaseNotes(Value, frozen=True, kw_only=True):
+    """What the notes of an NGC release ("23.04") ask of the driver, whichever framework is in it.
+
+    Attributes:
+        branch: the oldest, "530".
+        datacenter: older ones that will do on a data-center GPU, each with the later ones of its branch ("470.57").
+    """
+
+    release: str
+    branch: str
+    datacenter: tuple[str, ...]
+    source: str
+
+
 class Drivers(Value, frozen=True, kw_only=True):
     """Attributes:
     floors: per CUDA major version, the oldest driver that runs any of its minor versions.
     toolkits: per toolkit, the driver that it was shipped with, newest first.
+    forward: a CUDA version may have several rows, of several editions of NVIDIA's table.
     """
 
     sources: Mapping[str, str]
     floors: tuple[CudaDriver, ...]
     toolkits: tuple[CudaDriver, ...]
+    forward: tuple[ForwardSupport, ...]
+    release_notes: tuple[ReleaseNotes, ...]
+
+    def shipped_with(self, cuda: str) -> str | None:
+        """The driver that a toolkit came with: of "13.0.2" that row's, of "13.0", or an update that no table has, the nearest before.
+
+        None for a minor version that no table has.
+        """
+        asked = numbers(cuda)
+        same = [row for row in self.toolkits if numbers(row.cuda)[:2] == asked[:2]]
+        before = [row for row in same if numbers(row.cuda)[:3] <= asked[:3]]
+        row = max(before, key=_cuda) if before else min(same, key=_cuda, default=None)
+        return row.driver if row is not None else None
+
+    def cuda_of(self, driver: str) -> str | None:
+        """The newest CUDA version, "12.2", that a driver has all of; None for one that is older than the table."""
+        known = (row for row in self.toolkits if numbers(row.driver) <= numbers(driver))
+        row = max(known, key=_cuda, default=None)
+        return minor_of(row.cuda) if row is not None else None
+
+    def forward_branches(self, cuda: str) -> frozenset[str] | None:
+        """For which driver branches the compatibility package of a CUDA version is supported; None where no edition has it."""
+        rows = [row for row in self.forward if numbers(row.cuda) == numbers(cuda)[:2]]
+        return frozenset(branch for row in rows for branch in row.branches) if rows else None
+
+    def notes(self, release: str) -> ReleaseNotes | None:
+        return next((row for row in self.release_notes if row.release == release), None)
 
 
 class Slim(Value, frozen=True, kw_only=True):
@@ -106,6 +157,7 @@ class Catalog(Value, frozen=True, kw_only=True):
 
     releases: tuple[Release, ...]
     drivers: Drivers
+    gpus: Gpus
     variables: tuple[VariableRule, ...]
     libraries: Libraries
     slim: Slim
@@ -155,3 +207,17 @@ class Catalog(Value, frozen=True, kw_only=True):
 def numbers(version: str) -> tuple[int, ...]:
     """The parts of "580.65.06" as (580, 65, 6), so that versions of drivers and of CUDA compare as numbers."""
     return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def minor_of(cuda: str) -> str:
+    """The minor version: "13.3" of "13.3.1.008"."""
+    return ".".join(cuda.split(".")[:2])
+
+
+def branch_of(driver: str) -> str:
+    """The branch of a driver: "580" of "580.159.04"."""
+    return driver.partition(".")[0]
+
+
+def _cuda(row: CudaDriver) -> tuple[int, ...]:
+    return numbers(row.cuda)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from envsnap import catalog
-from envsnap.model.catalog import CudaDriver, VariableRule, numbers
+from envsnap.model.catalog import VariableRule, branch_of, minor_of, numbers
 
 KNOWN = catalog.load()
 TREATMENTS_WITH_A_VALUE = {"neutral"}
@@ -46,12 +46,93 @@ def test_driver_floor(cuda: str, driver: str | None) -> None:
 
 
 def test_every_driver_row_names_a_source_and_none_is_below_its_floor() -> None:
-    rows: tuple[CudaDriver, ...] = (*KNOWN.drivers.floors, *KNOWN.drivers.toolkits)
-    assert {row.source for row in rows} == set(KNOWN.drivers.sources)
+    table = KNOWN.drivers
+    tables = (table.floors, table.toolkits, table.forward, table.release_notes)
+    assert {row.source for rows in tables for row in rows} == set(table.sources)
     for row in KNOWN.drivers.toolkits:
         floor = KNOWN.driver_floor(row.cuda)
         # 11.0 shipped with an older driver than the floor of 11.x.
         assert floor is not None and (numbers(row.driver) >= numbers(floor) or row.cuda.startswith("11.0"))
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver"),
+    [
+        ("13.0.2", "580.95.05"),
+        ("13.0", "580.65.06"),
+        ("13.3.1.008", "610.43.02"),
+        ("12.4.9", "550.54.15"),
+        ("12.8.0.038", "570.26"),
+        ("12.7", None),
+        ("14.0", None),
+    ],
+)
+def test_the_driver_that_a_toolkit_came_with(cuda: str, driver: str | None) -> None:
+    assert KNOWN.drivers.shipped_with(cuda) == driver
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda"), [("535.309.01", "12.2"), ("580.65.06", "13.0"), ("580.65.05", "12.9"), ("300.1", None), ("999", "13.4")]
+)
+def test_the_cuda_of_a_driver(driver: str, cuda: str | None) -> None:
+    assert KNOWN.drivers.cuda_of(driver) == cuda
+
+
+def test_compatibility_libraries_are_for_drivers_older_than_their_own() -> None:
+    for row in KNOWN.drivers.forward:
+        own = KNOWN.drivers.shipped_with(row.cuda)
+        assert own is not None
+        assert all(numbers(branch) < numbers(branch_of(own)) for branch in row.branches), row.cuda
+    assert KNOWN.drivers.forward_branches("12.8.1") == frozenset({"535", "550"})  # of two editions
+    assert (KNOWN.drivers.forward_branches("12.2.0"), KNOWN.drivers.forward_branches("12.0")) == (frozenset(), None)
+
+
+def test_release_notes_agree_with_the_releases_and_name_older_drivers() -> None:
+    branches = {release.release: release.driver_branch_min for release in KNOWN.releases}
+    for row in KNOWN.drivers.release_notes:
+        assert branches[row.release] in (row.branch, None), row.release
+        assert all(numbers(known) < (*numbers(row.branch), 100) for known in row.datacenter), row.release
+
+
+def test_every_gpu_names_a_source_and_a_product_is_of_a_known_architecture() -> None:
+    table = KNOWN.gpus
+    said = {row.source for row in table.architectures} | {row.source for row in table.products}
+    assert said | {table.forward.source} == set(table.sources)
+    assert len({row.name for row in table.products}) == len(table.products) > 75
+    for product in table.products:
+        assert table.architecture(product.compute_capability) is not None, product.name
+    for row in table.architectures:
+        assert row.first_cuda is None or KNOWN.drivers.shipped_with(row.first_cuda) or numbers(row.first_cuda) < (8,), row.name
+        assert row.first_cuda is None or row.last_cuda is None or numbers(row.first_cuda) < (*numbers(row.last_cuda), 99)
+
+
+@pytest.mark.parametrize(
+    ("name", "product", "kind"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100", "data-center"),
+        ("NVIDIA A100 80GB PCIe", "A100", "data-center"),
+        ("Tesla T4", "T4", "data-center"),
+        ("NVIDIA L40S", "L40S", "data-center"),
+        ("NVIDIA GeForce RTX 3090 Ti", "RTX 3090", "geforce"),
+        ("rtx 4070 ti", "RTX 4070 Ti", "geforce"),
+        ("NVIDIA GeForce MX150", None, "geforce"),
+        ("NVIDIA TITAN V", "TITAN V", "titan"),
+        ("NVIDIA RTX 6000 Ada Generation", "RTX 6000 Ada", "workstation"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX PRO 6000 Blackwell Server Edition", "data-center"),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "RTX PRO 6000 Blackwell", "workstation"),
+        ("NVIDIA GB10", "GB10", None),
+        ("NVIDIA A10G", "A10G", None),
+        ("NVIDIA A1000", None, None),
+        ("", None, None),
+    ],
+)
+def test_products_by_the_names_that_nvml_has(name: str, product: str | None, kind: str | None) -> None:
+    found = KNOWN.gpus.product(name)
+    assert (found.name if found else None, KNOWN.gpus.kind(name)) == (product, kind)
+
+
+def test_minor_and_branch() -> None:
+    assert (minor_of("13.3.1.008"), branch_of("580.159.04")) == ("13.3", "580")
 
 
 @pytest.mark.parametrize(
