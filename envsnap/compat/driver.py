@@ -54,7 +54,8 @@ def judge(needs: ImageNeeds, gpus: GpuFacts, catalog: Catalog) -> Driver:
         hint = "keep the image's entrypoint: it puts them into effect"
         return Driver(reason=_reason("pass", _needed(needs, catalog), found, hint), cuda=minor_of(needs.compat_cuda or needs.cuda))
     if floor is None and shipped is None:
-        return Driver(reason=_reason("unknown", f"that of CUDA {needs.cuda}, which no table of the catalogue has", gpus.driver), cuda=own)
+        needed = f"that of CUDA {needs.cuda}, which no table of the catalogue has"
+        return Driver(reason=_reason("unknown", needed, gpus.driver, "envsnap verify tries it"), cuda=own)
     if floor is not None and driver >= numbers(floor):
         return _by_minor_version(needs, gpus.driver, own, catalog, shipped)
     found = f"{gpus.driver}: {forward.why}"
@@ -92,10 +93,12 @@ def _forward(needs: ImageNeeds, gpus: GpuFacts, driver: str, catalog: Catalog) -
     branch, package = branch_of(driver), minor_of(needs.compat_cuda)
     if (notes := catalog.drivers.notes(needs.release or "")) is not None and _excepted(driver, notes):
         return _lasting(needs, f"as the notes of release {notes.release} say for data-center GPUs")
-    branches = catalog.drivers.forward_branches(package)
-    if branches is None:
-        return _Forward(answer="unknown", why=f"older, and no table says for which drivers compatibility libraries of CUDA {package} are")
-    if branch not in branches:
+    supported = catalog.drivers.supports(package, branch)
+    if supported is None:
+        return _Forward(
+            answer="unknown", why=f"older, and whether compatibility libraries of CUDA {package} are for {branch} no table says"
+        )
+    if not supported:
         return _Forward(answer="fail", why=f"older, and NVIDIA supports compatibility libraries of CUDA {package} on no driver of {branch}")
     return _lasting(needs, f"CUDA {package} on a driver of {branch}, as NVIDIA's table has it")
 

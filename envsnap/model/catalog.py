@@ -65,10 +65,15 @@ class CudaDriver(Value, frozen=True, kw_only=True):
 
 
 class ForwardSupport(Value, frozen=True, kw_only=True):
-    """The driver branches for which NVIDIA supports the compatibility package of a CUDA version ("12.8")."""
+    """The driver branches for which NVIDIA supports the compatibility package of a CUDA version ("12.8").
+
+    Attributes:
+        pruned: branches at their end of life are left out, and no edition is known in which they were not yet.
+    """
 
     cuda: str
     branches: tuple[str, ...]
+    pruned: bool = False
     source: str
 
 
@@ -116,10 +121,12 @@ class Drivers(Value, frozen=True, kw_only=True):
         row = max(known, key=_cuda, default=None)
         return minor_of(row.cuda) if row is not None else None
 
-    def forward_branches(self, cuda: str) -> frozenset[str] | None:
-        """For which driver branches the compatibility package of a CUDA version is supported; None where no edition has it."""
+    def supports(self, cuda: str, branch: str) -> bool | None:
+        """Whether the compatibility package of a CUDA version is for a driver branch; None where no edition of the table says."""
         rows = [row for row in self.forward if numbers(row.cuda) == numbers(cuda)[:2]]
-        return frozenset(branch for row in rows for branch in row.branches) if rows else None
+        if any(branch in row.branches for row in rows):
+            return True
+        return None if not rows or any(row.pruned for row in rows) else False
 
     def notes(self, release: str) -> ReleaseNotes | None:
         return next((row for row in self.release_notes if row.release == release), None)

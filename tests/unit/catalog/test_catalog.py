@@ -83,8 +83,22 @@ def test_compatibility_libraries_are_for_drivers_older_than_their_own() -> None:
         own = KNOWN.drivers.shipped_with(row.cuda)
         assert own is not None
         assert all(numbers(branch) < numbers(branch_of(own)) for branch in row.branches), row.cuda
-    assert KNOWN.drivers.forward_branches("12.8.1") == frozenset({"535", "550"})  # of two editions
-    assert (KNOWN.drivers.forward_branches("12.2.0"), KNOWN.drivers.forward_branches("12.0")) == (frozenset(), None)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "branch", "supported"),
+    [
+        ("12.8.1", "535", True),
+        ("12.8.1", "550", True),  # of an older edition
+        ("12.8.1", "525", False),
+        ("13.3.1.008", "580", True),
+        ("13.3.1.008", "610", False),
+        ("12.4", "470", None),  # at its end of life in the edition that was seen
+        ("12.0", "470", None),
+    ],
+)
+def test_for_which_drivers_compatibility_libraries_are(cuda: str, branch: str, supported: bool | None) -> None:
+    assert KNOWN.drivers.supports(cuda, branch) is supported
 
 
 def test_release_notes_agree_with_the_releases_and_name_older_drivers() -> None:
