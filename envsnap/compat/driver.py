@@ -94,10 +94,11 @@ def _forward(needs: ImageNeeds, gpus: GpuFacts, driver: str, catalog: Catalog) -
     if (notes := catalog.drivers.notes(needs.release or "")) is not None and _excepted(driver, notes):
         return _lasting(needs, f"as the notes of release {notes.release} say for data-center GPUs")
     supported = catalog.drivers.supports(package, branch)
+    if supported is None and notes is not None:
+        allowed = ", ".join(notes.datacenter)
+        return _Forward(answer="fail", why=f"older, and the notes of release {notes.release} allow {allowed} and later ones of each")
     if supported is None:
-        return _Forward(
-            answer="unknown", why=f"older, and whether compatibility libraries of CUDA {package} are for {branch} no table says"
-        )
+        return _Forward(answer="unknown", why=f"older, and no table says whether libraries of CUDA {package} are for a driver of {branch}")
     if not supported:
         return _Forward(answer="fail", why=f"older, and NVIDIA supports compatibility libraries of CUDA {package} on no driver of {branch}")
     return _lasting(needs, f"CUDA {package} on a driver of {branch}, as NVIDIA's table has it")
@@ -106,9 +107,7 @@ def _forward(needs: ImageNeeds, gpus: GpuFacts, driver: str, catalog: Catalog) -
 def _lasting(needs: ImageNeeds, why: str) -> _Forward:
     """Whoever puts them into effect."""
     if needs.compat == "toolkit":
-        return _Forward(
-            answer="unknown", why="older, and whether its compatibility libraries take effect is the container toolkit's affair"
-        )
+        return _Forward(answer="unknown", why="older, and whether its compatibility libraries take effect hangs on the container toolkit")
     return _Forward(answer="pass", why=why)
 
 
