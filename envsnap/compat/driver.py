@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from envsnap.compat.image import ImageNeeds
-from envsnap.model.catalog import Catalog, ReleaseNotes, branch_of, minor_of, numbers
+from envsnap.model.base import Release
+from envsnap.model.catalog import Catalog, branch_of, minor_of, numbers
 from envsnap.model.facts import GpuFacts
 from envsnap.model.image import CheckReason, Status
 
@@ -66,11 +67,13 @@ def judge(needs: ImageNeeds, gpus: GpuFacts, catalog: Catalog) -> Driver:
 
 def _by_minor_version(needs: ImageNeeds, driver: str, own: str | None, catalog: Catalog, shipped: str | None) -> Driver:
     """At or above the floor of the major version, below what the toolkit came with."""
-    notes = catalog.drivers.notes(needs.release) if needs.release is not None else None
-    if notes is not None and numbers(driver) < numbers(notes.branch):
+    notes = _notes(needs, catalog)
+    if notes is not None and numbers(driver) < numbers(notes.driver_branch_min or ""):
         found = f"{driver}: CUDA's minor-version compatibility would do, the notes of release {notes.release} ask for more"
         hint = "a newer driver; the image's own start script would go on with a warning"
-        return Driver(reason=_reason("unknown", f"{notes.branch} or newer, by the notes of release {notes.release}", found, hint), cuda=own)
+        return Driver(
+            reason=_reason("unknown", f"{notes.driver_branch_min} or newer, by the notes of release {notes.release}", found, hint), cuda=own
+        )
     found = f"{driver}, by minor-version compatibility"
     if own is not None and numbers(own) >= numbers(minor_of(needs.cuda or "")):
         return Driver(reason=_reason("pass", _needed(needs, catalog), found), cuda=own)
@@ -91,11 +94,12 @@ def _forward(needs: ImageNeeds, gpus: GpuFacts, driver: str, catalog: Catalog) -
     if (refused := _refused(gpus, needs.compat_cuda, catalog)) is not None:
         return refused
     branch, package = branch_of(driver), minor_of(needs.compat_cuda)
-    if (notes := catalog.drivers.notes(needs.release or "")) is not None and _excepted(driver, notes):
+    notes = _notes(needs, catalog)
+    if notes is not None and _excepted(driver, notes):
         return _lasting(needs, f"as the notes of release {notes.release} say for data-center GPUs")
     supported = catalog.drivers.supports(package, branch)
-    if supported is None and notes is not None:
-        allowed = ", ".join(notes.datacenter)
+    if supported is None and notes is not None and notes.driver_branches_datacenter:
+        allowed = ", ".join(notes.driver_branches_datacenter)
         return _Forward(answer="fail", why=f"older, and the notes of release {notes.release} allow {allowed} and later ones of each")
     if supported is None:
         return _Forward(answer="unknown", why=f"older, and no table says whether libraries of CUDA {package} are for a driver of {branch}")
@@ -132,9 +136,15 @@ def _cards(catalog: Catalog, name: str) -> str:
     return "GeForce cards" if catalog.gpus.kind(name) == "geforce" else "TITAN cards"
 
 
-def _excepted(driver: str, notes: ReleaseNotes) -> bool:
+def _notes(needs: ImageNeeds, catalog: Catalog) -> Release | None:
+    """A row with what the notes of the release ask of the driver: the images of a month's frameworks have one base."""
+    rows = [row for row in catalog.releases if row.release == needs.release and row.driver_branch_min is not None]
+    return max(rows, key=lambda row: len(row.driver_branches_datacenter), default=None)
+
+
+def _excepted(driver: str, notes: Release) -> bool:
     """Whether release notes allow it on data-center GPUs: "470.57 (or later R470)"."""
-    return any(branch_of(driver) == branch_of(known) and numbers(driver) >= numbers(known) for known in notes.datacenter)
+    return any(branch_of(driver) == branch_of(known) and numbers(driver) >= numbers(known) for known in notes.driver_branches_datacenter)
 
 
 def _dropped(gpus: GpuFacts, catalog: Catalog) -> CheckReason | None:

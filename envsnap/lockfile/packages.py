@@ -100,7 +100,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
         root: absolute path on the target of the directory that `source` describes; None without a source.
         conda: what conda installed, as it will be in the lock.
         known: those that `recognised` found: they stay as they were locked.
-        releases: release of NVIDIA's images ("25.03") -> reference of the image whose own builds carry it in their version.
+        releases: release of NVIDIA's images ("25.03") -> reference of the image whose own builds carry it in their version
+            (`Catalog.images_for`).
     """
 
     wheels: Mapping[str, WheelAnswer | Unfound]

@@ -116,7 +116,7 @@ def _lock(
         tree=tree,
         interpreter=kept,
         reference=smoke.reference,
-        releases={release.release: release.reference for release in catalog.load().releases},
+        releases=catalog.load().images_for({found.name: found.version for found in facts.distributions}),
         capture=Capture(
             at=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             tool=f"envsnap {__version__}",
