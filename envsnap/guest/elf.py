@@ -1,4 +1,4 @@
-"""What an ELF file needs (gABI, chapters "Program Header" and "Dynamic Section")."""
+"""What an ELF file needs, and where its sections are (gABI, chapters "Section Header", "Program Header" and "Dynamic Section")."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import struct
 from typing import Callable, NamedTuple
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
-ELF_FAULTS = (struct.error, ValueError, OSError, OverflowError, MemoryError)
+ELF_FAULTS = (struct.error, ValueError, IndexError, OSError, OverflowError, MemoryError)
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_SONAME, DT_RPATH, DT_RUNPATH = 0, 1, 5, 14, 15, 29
+SHT_NULL, SHT_NOBITS = 0, 8
+MAX_SECTIONS, MAX_SECTION_NAMES = 10_000, 1 << 20  # of an honest file: some 40, and 400 bytes of names
 
 
 class Elf(NamedTuple):
@@ -84,3 +86,28 @@ def dynamic_tags(raw: bytes, form: str) -> list[tuple[int, int]]:
             break
         tags.append((tag, value))
     return tags
+
+
+def parse_sections(read: Callable[[int, int], bytes]) -> dict[str, tuple[int, int]]:
+    """Offset and size of each section that has bytes in the file, by name; of several with one name the first.
+
+    Empty for whatever is not a 64-bit ELF file of this byte order: nothing else holds GPU code. Raises one of ELF_FAULTS for a broken one.
+    """
+    head = read(64, 0)
+    if head[:6] != b"\x7fELF\x02\x01" or len(head) < 64:
+        return {}
+    (table,) = struct.unpack_from("<Q", head, 40)
+    size, count, names = struct.unpack_from("<HHH", head, 58)
+    if not table or not count:
+        return {}
+    if size != 64 or count > MAX_SECTIONS:
+        raise ValueError("no section headers where they should be")
+    raw = read(size * count, table)
+    headers = [struct.unpack_from("<IIQQQQ", raw, number * size) for number in range(count)]
+    _, _, _, _, start, length = headers[names]
+    text = read(min(length, MAX_SECTION_NAMES), start)
+    found: dict[str, tuple[int, int]] = {}
+    for name, kind, _, _, offset, length in headers:
+        if kind not in (SHT_NULL, SHT_NOBITS):
+            found.setdefault(text[name : text.index(b"\0", name)].decode("ascii", "replace"), (offset, length))
+    return found
