@@ -19,7 +19,7 @@ from functools import partial
 from typing import Callable, Iterable, Iterator
 
 from .distributions import Installed
-from .elf import ELF_FAULTS, parse_sections
+from .elf import ELF_FAULTS, parse_named_sections
 from .needs import shared_objects
 from .text import Problems, described
 
@@ -94,11 +94,11 @@ def fat_binaries(read: Callable[[int, int], bytes]) -> Iterator[frozenset[str]]:
     Raises:
         ELF_FAULTS: one of them, for a file that is broken.
     """
-    sections = parse_sections(read)
+    sections = parse_named_sections(read)
     if ".nv_fatbin" not in sections or ".nvFatBinSegment" not in sections:
         return
-    place, size = sections[".nv_fatbin"]
-    end = place + size
+    place = sections[".nv_fatbin"].offset
+    end = place + sections[".nv_fatbin"].size
     entries = 0
     while (place := next_header(read, place, end)) < end:
         magic, _, header, length = HEADER.unpack(read(HEADER.size, place))
