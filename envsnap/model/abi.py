@@ -14,7 +14,7 @@ Symbol: TypeAlias = Annotated[str, Meta(pattern=r"^[\x21-\x7e]+\Z", description=
 
 SONAME = re.compile(r"lib(?:torch|c10|caffe2)(?:_[a-z0-9_]+)?\.so\Z")
 # Itanium C++ ABI, 5.1: of the namespaces at, c10, torch and caffe2, their types and constants among them; and torch's C functions.
-_OF_TORCH = re.compile(r"_Z(?:T[VTISCWH]|GV|GR)?N[rVKRO]*(?:2at|3c10|5torch|6caffe2)|aoti_torch_|THP[A-Z]")
+_OF_TORCH = re.compile(r"_Z(?:T[VTISCWH]|GV|GR)?N[rVKRO]*(?:2at|3c10|5torch|6caffe2)|(?:aoti_)?torch_|THP[A-Z_]")
 
 
 class SharedObject(Value, frozen=True, kw_only=True):

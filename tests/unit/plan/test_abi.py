@@ -24,7 +24,7 @@ def extension(*undefined: str, path: str = "kernels/_C.so", needed: tuple[str, .
     [
         TENSOR, EMPTY, ERROR, VTABLE, WRAP,
         "_ZNK3c1010TensorImpl4sizeEl", "_ZN3c10lsERSoNS_10DeviceTypeE", "_ZTIN5torch8autograd4NodeE", "_ZGVN2at6detailE",
-        "_ZNKR5torch3jit5ErrorE", "aoti_torch_empty_strided",
+        "_ZNKR5torch3jit5ErrorE", "aoti_torch_empty_strided", "torch_call_dispatcher",
     ],
 )  # fmt: skip
 def test_torchs_own_symbols(symbol: str) -> None:
@@ -36,7 +36,7 @@ def test_torchs_own_symbols(symbol: str) -> None:
     [
         "PyTuple_New", "cudaMalloc", "memcpy", "_ZSt4cout", "_ZNSt6vectorIN2at6TensorESaIS1_EE9push_backERKS1_",
         "_ZN6vision3ops3nmsERKN2at6TensorE",
-        "_ZN5flash3runEN3c105ErrorE", "_ZN4atom3getEv", "_Z7forwardRN2at6TensorE", "THE_END",
+        "_ZN5flash3runEN3c105ErrorE", "_ZN4atom3getEv", "_Z7forwardRN2at6TensorE", "THE_END", "torchaudio_open",
     ],
 )  # fmt: skip
 def test_what_others_define(symbol: str) -> None:
