@@ -8,7 +8,6 @@ first part of each segment that is loaded, and the section headers.
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import BinaryIO
@@ -79,21 +78,17 @@ def read_symbols(path: str, pieces: Iterable[bytes | memoryview]) -> SharedObjec
         path: of the result.
         pieces: its content; all are taken.
     """
-    parts = list(table_parts(pieces))
-    starts = [start for start, _ in parts]
+    kept: list[tuple[int, bytearray]] = []
+    for offset, part in table_parts(pieces):
+        if kept and kept[-1][0] + len(kept[-1][1]) == offset:
+            kept[-1][1].extend(part)
+        else:
+            kept.append((offset, bytearray(part)))
 
     def read(size: int, offset: int) -> bytes:
-        """Over parts that follow one another; what was not kept is the end of the file."""
-        found = bytearray()
-        number = bisect_right(starts, offset) - 1
-        while 0 <= number < len(parts) and size > len(found):
-            start, data = parts[number]
-            inside = offset + len(found) - start
-            if not 0 <= inside < len(data):
-                break
-            found += data[inside : inside + size - len(found)]
-            number += 1
-        return bytes(found)
+        """What was not kept is the end of the file."""
+        found = (bytes(data[offset - start : offset - start + size]) for start, data in kept if start <= offset < start + len(data))
+        return next(found, b"")
 
     try:
         symbols = parse_symbols(read)
