@@ -204,6 +204,7 @@ def _package(distribution: Distribution, evidence: Evidence) -> tuple[LockedPack
         files=None if editable else distribution.files,
         requested=distribution.requested,
         modified=distribution.modified or (),
+        device_code=distribution.device_code,
         provenance="unproven",
     )
     try:

@@ -147,6 +147,7 @@ class BaseInventory(Value, frozen=True, kw_only=True):
         loader_cache: blob of /etc/ld.so.cache.
         packages: Python's, in the directories where its `python3` looks.
         interpreter: blob of a tar archive with its Python, standard library and what these load: enough to run it elsewhere.
+        torch_libraries: blob of `model.abi.TorchLibraries`, as gzipped JSON; None where its Python has no torch, and where nobody looked.
     """
 
     distribution: Line
@@ -162,6 +163,7 @@ class BaseInventory(Value, frozen=True, kw_only=True):
     loader_cache: Digest | None = None
     packages: tuple[InstalledDistribution, ...] = ()
     interpreter: Digest | None = None
+    torch_libraries: Digest | None = None
 
 
 class Remembered(Value, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from envsnap.model.facts import GpuFacts, LoadedLibrary, Platform, Problem
+from envsnap.model.facts import DeviceCode, GpuFacts, LoadedLibrary, Platform, Problem
 from envsnap.model.kinds import (
     Commit,
     CondaBuild,
@@ -187,6 +187,7 @@ class LockedPackage(Value, frozen=True, kw_only=True):
         and entry points alone of an editable.
     requested: asked for by name, not pulled in by another.
     modified: files edited in place or missing.
+    device_code: of its compiled extensions; None for a package that has none, and where nobody looked (`relock`, a W&B run).
     """
 
     name: PackageName
@@ -199,6 +200,7 @@ class LockedPackage(Value, frozen=True, kw_only=True):
     blob: Digest | None = None
     requested: bool = False
     modified: tuple[str, ...] = ()
+    device_code: DeviceCode | None = None
     provenance: Provenance
 
     @property

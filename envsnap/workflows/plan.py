@@ -29,6 +29,7 @@ NOT_FOR_THE_CHECK = (
     "compile.py",
     "conda_tree.py",
     "egg_info.py",
+    "fatbin.py",
     "gpu.py",
     "pack.py",
     "python_tree.py",
