@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from envsnap.model import torch_version
-
-SCHEMA, CUDA, TORCH = "dev.envsnap.schema", "dev.envsnap.cuda", "dev.envsnap.torch"
-ARCHITECTURES, PARTIAL = "dev.envsnap.cuda.architectures", "dev.envsnap.cuda.architectures.partial"
+from envsnap.model.plan import ARCHITECTURES_LABEL, CUDA_LABEL, PARTIAL_LABEL, SCHEMA_LABEL, TORCH_LABEL
 
 _ENTRYPOINT = "nvidia_entrypoint.sh"
 _RELEASE = re.compile(r"NVIDIA_[A-Z]+_VERSION")
@@ -59,7 +57,7 @@ def needs_of(env: Mapping[str, str], labels: Mapping[str, str], entrypoint: Sequ
 
     What is malformed counts as not said: it may be anybody's image.
     """
-    ours = SCHEMA in labels
+    ours = SCHEMA_LABEL in labels
     of_base = not ours or _same_torch(labels, env)
     compat = _compat(env, entrypoint)
     requires = "" if env.get("NVIDIA_DISABLE_REQUIRE", "").lower() in ("1", "true") else env.get("NVIDIA_REQUIRE_CUDA", "").strip()
@@ -69,10 +67,10 @@ def needs_of(env: Mapping[str, str], labels: Mapping[str, str], entrypoint: Sequ
         cuda=cuda,
         says_cuda=says_cuda,
         gpu=cuda is not None or bool(code) or (not ours and bool(requires)),
-        torch=TORCH in labels if ours else "PYTORCH_VERSION" in env,
+        torch=TORCH_LABEL in labels if ours else "PYTORCH_VERSION" in env,
         code=code,
         says_code=says_code,
-        partial=_by_package(labels.get(PARTIAL, "")) or {},
+        partial=_by_package(labels.get(PARTIAL_LABEL, "")) or {},
         compat=compat,
         compat_cuda=_version(env.get("CUDA_VERSION")) if compat != "none" else None,
         release=_release(env) if of_base else None,
@@ -82,15 +80,15 @@ def needs_of(env: Mapping[str, str], labels: Mapping[str, str], entrypoint: Sequ
 
 def _same_torch(labels: Mapping[str, str], env: Mapping[str, str]) -> bool:
     """Whether the torch of an image of ours is its base's own."""
-    if TORCH not in labels or "PYTORCH_VERSION" not in env:
+    if TORCH_LABEL not in labels or "PYTORCH_VERSION" not in env:
         return False
-    ours, base = torch_version.read(labels[TORCH]), torch_version.read(env["PYTORCH_VERSION"])
+    ours, base = torch_version.read(labels[TORCH_LABEL]), torch_version.read(env["PYTORCH_VERSION"])
     return base.commit is not None and torch_version.same_build(ours, base)
 
 
 def _cuda(labels: Mapping[str, str], env: Mapping[str, str], *, of_base: bool) -> tuple[str | None, str]:
-    if (said := _version(labels.get(CUDA))) is not None:
-        return said, f"the label {CUDA}"
+    if (said := _version(labels.get(CUDA_LABEL))) is not None:
+        return said, f"the label {CUDA_LABEL}"
     if of_base and (said := _version(env.get("CUDA_VERSION"))) is not None:
         return said, "CUDA_VERSION"
     return None, ""
@@ -99,9 +97,11 @@ def _cuda(labels: Mapping[str, str], env: Mapping[str, str], *, of_base: bool) -
 def _code(
     labels: Mapping[str, str], env: Mapping[str, str], *, of_base: bool, ours: bool
 ) -> tuple[Mapping[str, tuple[str, ...]] | None, str]:
-    if ARCHITECTURES in labels:
-        found = _by_package(labels[ARCHITECTURES])
-        return (found, f"the label {ARCHITECTURES}") if found is not None else (None, f"the label {ARCHITECTURES} cannot be read")
+    if ARCHITECTURES_LABEL in labels:
+        found = _by_package(labels[ARCHITECTURES_LABEL])
+        return (
+            (found, f"the label {ARCHITECTURES_LABEL}") if found is not None else (None, f"the label {ARCHITECTURES_LABEL} cannot be read")
+        )
     if of_base and (listed := env.get("TORCH_CUDA_ARCH_LIST")):
         names = _listed(listed)
         return ({"torch": names}, "TORCH_CUDA_ARCH_LIST") if names else (None, "TORCH_CUDA_ARCH_LIST cannot be read")

@@ -10,10 +10,20 @@ from envsnap.model import torch_version
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import BASE_DIGEST, BASE_NAME, LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
+from envsnap.model.plan import (
+    ARCHITECTURES_LABEL,
+    BASE_DIGEST,
+    BASE_NAME,
+    CUDA_LABEL,
+    LOCK_LABEL,
+    NO_SOURCE,
+    PARTIAL_LABEL,
+    SCHEMA_LABEL,
+    SOURCE_LABEL,
+    TORCH_LABEL,
+)
 
 SCHEMA = "1"
-ARCHITECTURES_LABEL, PARTIAL_LABEL = "dev.envsnap.cuda.architectures", "dev.envsnap.cuda.architectures.partial"
 _MOST_CHARACTERS = 16_000
 """Of one label. An environment of 30 packages with GPU code has 2,000; BuildKit reads no line of a Dockerfile beyond 64 KiB."""
 
@@ -33,14 +43,14 @@ def labels(lock: EnvLock, base: Base, catalog: Catalog, *, source: bool) -> Mapp
         BASE_DIGEST: base.digest,
         "org.opencontainers.image.source": project.remote if project else None,
         "org.opencontainers.image.revision": project.commit if project else None,
-        "dev.envsnap.schema": SCHEMA,
+        SCHEMA_LABEL: SCHEMA,
         "dev.envsnap.lock.name": lock.name,
         LOCK_LABEL: lock.digest,
         SOURCE_LABEL: project.files if project and source else NO_SOURCE,
         "dev.envsnap.python": lock.python.version,
         "dev.envsnap.packages": str(len(lock.packages)),
-        "dev.envsnap.torch": _version(lock, "torch"),
-        "dev.envsnap.cuda": cuda,
+        TORCH_LABEL: _version(lock, "torch"),
+        CUDA_LABEL: cuda,
         "dev.envsnap.driver.min": catalog.driver_floor(cuda) if cuda else None,
         ARCHITECTURES_LABEL: architectures,
         PARTIAL_LABEL: _by_package({name: code.partial for name, code in codes.items()}) if architectures else None,

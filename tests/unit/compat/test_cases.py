@@ -1,4 +1,4 @@
-"""May a host run an image? The reviewed cases of tests/cases/compat, and that a good part of them can fail."""
+"""May a host run an image? The reviewed cases of tests/cases/will-it-run.yaml, and that a good part of them can fail."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Cases(msgspec.Struct, forbid_unknown_fields=True):
     cases: tuple[Case, ...]
 
 
-TABLE = msgspec.yaml.decode(Path(__file__).parents[2].joinpath("cases/compat/cases.yaml").read_bytes(), type=Cases)
+TABLE = msgspec.yaml.decode(Path(__file__).parents[2].joinpath("cases/will-it-run.yaml").read_bytes(), type=Cases)
 
 
 def device(name: str, mig: str) -> GpuDevice:
