@@ -12,8 +12,8 @@ from envsnap.model.image import CheckReason, Status
 from envsnap.model.kinds import ARCHITECTURES
 
 UNPACKED = 2
-"""Times its compressed size that a layer takes once it is unpacked, for a registry says the compressed one alone. Images with torch and
-CUDA come to 2.0 to 2.2."""
+"""Times its compressed size that a layer takes once it is unpacked, for a registry says the compressed one alone. Torch with CUDA was
+measured at 1.8; packages of Debian alone, which are small, at 2.6."""
 _GIB = 1e9
 
 
