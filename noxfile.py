@@ -51,7 +51,8 @@ def integration(session: nox.Session) -> None:
 def golden(session: nox.Session) -> None:
     """Write the exact expected texts of tests/cases and the JSON Schema anew; read the diff before committing it."""
     session.run("python", "tests/cases/regenerate.py")
-    session.run("python", "-m", "envsnap.lockfile.schema")
+    write = "pathlib.Path(schema.__file__).with_name('lock.schema.json').write_text(schema.schema_text(), encoding='utf-8')"
+    session.run("python", "-c", f"import pathlib; from envsnap.lockfile import schema; {write}")
 
 
 @nox.session

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from envsnap.model.base import Release
-from envsnap.model.catalog import Assembled, Catalog, Drivers, Libraries, Protected, Slim, VariableRule
+from envsnap.catalog import rows
+from envsnap.model.catalog import Assembled, Catalog, Drivers, Libraries, Protected, Slim, TorchWheels, VariableRule
+from envsnap.model.gpus import Gpus
 
 T = TypeVar("T")
 
@@ -18,8 +19,10 @@ T = TypeVar("T")
 def load() -> Catalog:
     """The catalogue. A malformed data file is a bug of ours and raises `msgspec.ValidationError`."""
     return Catalog(
-        releases=_table("ngc-pytorch", "releases", tuple[Release, ...]),
+        releases=tuple(release for family in rows.FAMILIES for release in rows.read(family)),
+        torch_wheels=_file("torch-wheels", TorchWheels),
         drivers=_file("cuda-drivers", Drivers),
+        gpus=_file("gpus", Gpus),
         variables=_table("variables", "variables", tuple[VariableRule, ...]),
         libraries=_file("sonames", Libraries),
         slim=_table("slim", "slim", Slim),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -24,18 +25,41 @@ from envsnap.cli.registry_options import Registries, registry_options
     metavar="DIR",
     help="Where the lock's repository lies.  [default: this directory]",
 )
+@click.option("--driver", metavar="VERSION", help="Judge for another host, with this driver; of this one only its architecture counts.")
+@click.option(
+    "--gpu",
+    "gpus",
+    multiple=True,
+    metavar="NAME_OR_CC[,…]",
+    help="… and with this GPU, by its name or compute capability: A100, 'RTX 3090', 8.6. May be given more than once.",
+)
 @click.option("--pip-conf", type=planning.FILE, metavar="F", help="pip configuration (indexes, credentials).")
 @registry_options
 @main.shared_options
 def command(
-    console: Console, image: str, lock: Path | None, fetch: bool, project: Path, pip_conf: Path | None, registries: Registries
+    console: Console,
+    image: str,
+    lock: Path | None,
+    fetch: bool,
+    project: Path,
+    driver: str | None,
+    gpus: tuple[str, ...],
+    pip_conf: Path | None,
+    registries: Registries,
 ) -> None:
-    """Is an image for this machine, and its lock's? Asked of its registry, before anything is pulled; exit code 7 is a no."""
+    """Will an image run on this host, and is it its lock's? Asked of its registry, before anything is pulled; exit code 7 is a no."""
+    from envsnap.engines.docker import DockerEngine
     from envsnap.report import check as report
     from envsnap.workflows import check as workflow
+    from envsnap.workflows import this_host
     from envsnap.workflows.assembled import Sources
 
-    cache = cache_directory()
+    cache, machine = cache_directory(), platform.machine()
+    host: workflow.HostLike
+    if driver is not None or gpus:
+        host = this_host.described(machine, driver, [name for named in gpus for name in named.split(",") if name.strip()])
+    else:
+        host = this_host.ThisHost(machine=machine, engine=DockerEngine(os.environ), env=os.environ, cache=cache)
     sources = Sources(
         registry=registries.client(),
         engine=None,
@@ -48,7 +72,7 @@ def command(
         pip_conf=pip_conf,
         ca_bundle=registries.ca_bundle,
     )
-    found = workflow.check(image, lock, platform.machine(), project, sources, console)
+    found = workflow.check(image, lock, host, project, sources, console)
     console.answer(report.screen(found, console.width), report.document(found))
     if found.verdict != "pass":
         main.answer_no()

@@ -25,7 +25,7 @@ COMMANDS = {  # each with its line in `envsnap --help`, which imports none of th
     "render": "Write the build context to images/NAME/.",
     "build": "Build the lock's image, check it, tag it and record it.",
     "verify": "Does the image compute what the environment computed?",
-    "check": "Is an image for this machine, and its lock's? No layer is pulled.",
+    "check": "Will an image run on this host, and is it its lock's? No layer is pulled.",
     "sign": "Sign an image of a registry, as cosign does.",
     "verify-signature": "Did the owner of a key sign exactly this image?",
     "push": "Send an image to registries.",

@@ -78,6 +78,7 @@ def command(
         pull=False,
         offline=offline,
         look_inside=fetch or fetch_base,
+        hold_driver=True,
         progress=console,
     )
     console.show(report.screen(made))

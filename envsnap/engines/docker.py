@@ -70,6 +70,16 @@ class DockerEngine:
             disk_ability(str(info.get("DockerRootDir", "")), local=self._client.base_url.startswith("http+docker://")),
         )
 
+    def gpus(self) -> Ability:
+        """Whether containers can be given GPUs. Raises EngineError: it does not answer."""
+        with engine_errors("cannot ask the engine"):
+            return gpu_ability(self._client.info())
+
+    def root(self) -> tuple[str, bool]:
+        """Where it keeps its images, and whether that is a disk of this machine. Raises EngineError: it does not answer."""
+        with engine_errors("cannot ask the engine"):
+            return str(self._client.info().get("DockerRootDir", "")), self._client.base_url.startswith("http+docker://")
+
     def _buildkit_ability(self) -> Ability:
         builder = self._builder()
         if isinstance(builder, str):

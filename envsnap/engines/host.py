@@ -27,7 +27,7 @@ def host_abilities(env: Mapping[str, str], *, root: Path = Path("/"), loads: Cal
     """
     return (
         _driver(root, loads or _loads),
-        _container_toolkit(env, root),
+        container_toolkit(env, root),
         *(_disk(name, place) for name, place in (("disk", Path.cwd()), ("cache", _cache(env)))),
         _certificates(env, root),
         _wandb_key(env),
@@ -70,7 +70,8 @@ def _driver_version(place: Path) -> str:
     return next((word for word in words if word[:1].isdigit() and word.count(".") in (1, 2)), "present")
 
 
-def _container_toolkit(env: Mapping[str, str], root: Path) -> Ability:
+def container_toolkit(env: Mapping[str, str], root: Path = Path("/")) -> Ability:
+    """NVIDIA's, by its program or the CDI specifications that it wrote."""
     name = "NVIDIA container toolkit"
     program = shutil.which("nvidia-ctk", path=env.get("PATH"))
     specifications = [

@@ -5,12 +5,13 @@ built from it. It needs Python >= 3.8 and nothing but the standard library, and 
 package is installed, no file is written but the document, no byte code is cached. What it is asked to import or compute, it
 does in child processes with a temporary HOME and without the variables that hold secrets.
 
-    python -B GUEST collect --out FILE [--torch] [--imports] [--integrity] [--source MANIFEST] [--expect EXPECTED]
+    python -B GUEST collect --out FILE [--torch] [--imports] [--integrity] [--device-code] [--source MANIFEST] [--expect EXPECTED]
 
 --out FILE        where the document goes; "-" is stdout, which otherwise stays empty.
 --torch           import torch, run a convolution and a matrix product, and name the libraries that this mapped.
 --imports         import every top-level module of every distribution, and those that --expect names.
 --integrity       hash every file that a RECORD names.
+--device-code     read the GPU architectures that each distribution's shared objects hold code for.
 --source FILE     hold a project's files against a manifest: {"root": dir, "files": [[path, mode, sha256], ...]} with git's
                   modes 100644, 100755 and 120000 (a link: the hash is of its target).
 --expect FILE     hold the result against a document of the type `envsnap.model.plan.Expected`.
@@ -73,7 +74,13 @@ class Clock:
 
 
 def collect(
-    *, torch: bool, imports: bool, integrity: bool, manifest: Mapping[str, Any] | None, expected_imports: Iterable[str]
+    *,
+    torch: bool,
+    imports: bool,
+    integrity: bool,
+    code: bool,
+    manifest: Mapping[str, Any] | None,
+    expected_imports: Iterable[str],
 ) -> dict[str, Any]:
     problems, clock = Problems(), Clock()
     directories = path_directories(problems)
@@ -100,13 +107,18 @@ def collect(
     checked = check_integrity(distributions) if integrity else {}
     changes = {package.name: conda_changes(package) for package in conda} if integrity else None
     clock.mark("integrity")
+    architectures = device_codes(distributions, problems) if code else {}
+    clock.mark("device_code")
     source = None if manifest is None else check_source(manifest)
     clock.mark("source")
     return {
         "schema": SCHEMA,
         "interpreter": interpreter_facts(),
         "platform": platform_facts(),
-        "distributions": [{**found.facts, **integrity_facts(found, checked.get(found.name), changes)} for found in distributions],
+        "distributions": [
+            {**found.facts, **integrity_facts(found, checked.get(found.name), changes), "device_code": architectures.get(found.name)}
+            for found in distributions
+        ],
         "conda": [{**package.facts, "modified": None if changes is None else changes[package.name]} for package in conda],
         "env": steering_variables(os.environ),
         "withheld": withheld_variables(os.environ),
@@ -120,6 +132,13 @@ def collect(
         "problems": problems.document(),
         "seconds": clock.seconds,
     }
+
+
+def device_codes(distributions: Iterable[Installed], problems: Problems) -> dict[str, dict[str, list[str]] | None]:
+    """By name."""
+    from .fatbin import device_code  # not carried into images, whose own check does not ask for it
+
+    return {found.name: device_code(found, problems) for found in distributions}
 
 
 def integrity_facts(found: Installed, checked: Integrity | None, conda_changes: Mapping[str, list[str]] | None) -> dict[str, Any]:
@@ -146,6 +165,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--torch", action="store_true")
     arguments.add_argument("--imports", action="store_true")
     arguments.add_argument("--integrity", action="store_true")
+    arguments.add_argument("--device-code", action="store_true")
     arguments.add_argument("--source")
     arguments.add_argument("--expect")
     arguments.add_argument("--child", choices=("torch", "imports"), help=argparse.SUPPRESS)
@@ -187,6 +207,7 @@ def main(argv: Sequence[str]) -> int:
         torch=options.torch,
         imports=options.imports,
         integrity=options.integrity,
+        code=options.device_code,
         manifest=manifest,
         expected_imports=(expected or {}).get("imports", ()),
     )

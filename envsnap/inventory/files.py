@@ -14,6 +14,7 @@ from typing import IO, TypeAlias
 from envsnap.errors import InputError
 from envsnap.inventory import wanted
 from envsnap.layers.reader import LayerReader, Member
+from envsnap.layers.symbols import table_parts
 
 _WHITEOUT, _OPAQUE, _AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."
 _MAX_PATH = 4096  # characters (PATH_MAX of Linux)
@@ -75,7 +76,9 @@ class FileSystem:
     def __init__(self, spool: IO[bytes]) -> None:
         self.root = Directory(0)
         self._spool = spool
-        self._spooled = 0
+        self._end = 0  # of the spool, holes among it
+        self._spooled = 0  # bytes that were written
+        self._parts: dict[int, list[tuple[int, int]]] = {}
         self._layer = 0
         self._nodes = self._name_bytes = self._steps = 0
         self._last: tuple[str, str, Directory] | None = None
@@ -101,7 +104,7 @@ class FileSystem:
         self._layer += 1
         self._last = None
         self._unfilled = {}
-        self._spool.seek(self._spooled)
+        self._spool.seek(self._end)
         reader = LayerReader(tar, what=what)
         for member in reader:
             if len(member.path) > _MAX_PATH:
@@ -121,13 +124,14 @@ class FileSystem:
     def fill(self, tar: Iterable[bytes], unfilled: Unfilled, *, what: str) -> None:
         """Give hard links their content. Args: as of `apply`, for the same layer; unfilled: what that returned."""
         self._what = what
-        self._spool.seek(self._spooled)
+        self._spool.seek(self._end)
         reader = LayerReader(tar, what=what)
         for member in reader:
-            links = [file for place, file in unfilled.get(member.path, ()) if wanted.content(place, member.size)]
+            links = [(place, file) for place, file in unfilled.get(member.path, ()) if wanted.content(place, member.size)]
             if member.kind == "file" and links:
-                start = self._keep(member.size, reader)
-                for file in links:
+                whole = next((place for place, _ in links if not wanted.tables(place)), links[0][0])
+                start = self._keep(whole, member.size, reader)
+                for _, file in links:
                     file.start, file.size, file.mode = start, member.size, member.mode
 
     def _put(self, path: str, name: str, member: Member, reader: LayerReader) -> None:
@@ -153,17 +157,30 @@ class FileSystem:
     def _file(self, place: str, member: Member, reader: LayerReader) -> File | None:
         if not wanted.content(place, member.size):
             return File(self._layer, member.mode) if wanted.name(place) else None
-        return File(self._layer, member.mode, member.size, self._keep(member.size, reader))
+        return File(self._layer, member.mode, member.size, self._keep(place, member.size, reader))
 
-    def _keep(self, size: int, reader: LayerReader) -> int:
-        """Put the content that comes now into the spool; returns where it starts."""
-        start = self._spooled
+    def _keep(self, place: str, size: int, reader: LayerReader) -> int:
+        """Put the content that comes now into the spool, or what is needed of it, with holes in between; returns where it starts."""
+        start = self._end
+        self._end += size
+        if wanted.tables(place):
+            parts = self._parts[start] = []
+            for offset, part in table_parts(reader.content()):
+                self._count_spooled(len(part))
+                self._spool.seek(start + offset)
+                self._spool.write(part)
+                parts.append((offset, offset + len(part)))
+            self._spool.seek(self._end)
+        else:
+            self._count_spooled(size)
+            for piece in reader.content():
+                self._spool.write(piece)
+        return start
+
+    def _count_spooled(self, size: int) -> None:
         self._spooled += size
         if self._spooled > _MAX_SPOOL_BYTES:
             raise self._refused(f"it has more than {_MAX_SPOOL_BYTES >> 30} GiB of libraries and packages' records")
-        for piece in reader.content():
-            self._spool.write(piece)
-        return start
 
     def _again(self, place: str, member: Member) -> Node | None:
         """What a hard link is: what its target is."""
@@ -317,6 +334,14 @@ class FileSystem:
             yield path, node
             if isinstance(node, Directory):
                 pending += ((f"{path}/{name}" if path else name, child) for name, child in sorted(node.children.items(), reverse=True))
+
+    def table_of(self, file: File, size: int, offset: int) -> bytes:
+        """As `bytes_of`, of a file of which parts were kept; empty for bytes that are not all in these."""
+        end = offset
+        for first, last in self._parts.get(file.start, ()):  # ascending
+            if first <= end < last:
+                end = last
+        return self.bytes_of(file, size, offset) if offset + size <= end else b""
 
     def bytes_of(self, file: File, size: int | None = None, offset: int = 0) -> bytes:
         """Part of a file's content, or all of it; less where it ends before. Empty where it was not kept."""

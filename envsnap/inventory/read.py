@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from envsnap.errors import EngineError, InputError, innermost
-from envsnap.inventory import interpreter, packages
+from envsnap.inventory import interpreter, packages, torch
 from envsnap.inventory.files import Directory, FileSystem, Link
 from envsnap.inventory.libraries import Libraries, libc_of
 from envsnap.inventory.python import Python, find_python
@@ -140,6 +140,7 @@ def _inventory(files: FileSystem, config: ImageConfig, blobs: BlobStore, progres
         loader_cache=_put(blobs, files.bytes_of(cache)) if cache is not None and cache.kept else None,
         packages=tuple(_distributions(files, python, blobs)),
         interpreter=interpreter.pack(files, libraries, python, blobs) if python else None,
+        torch_libraries=torch.keep(files, python.sites, blobs) if python else None,
     )
 
 

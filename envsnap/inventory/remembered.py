@@ -62,7 +62,8 @@ def all_of(cache: Path) -> list[Remembered]:
 
 def blobs_of(inventory: BaseInventory) -> tuple[str, ...]:
     """Digests of all blobs that belong to an inventory, sorted."""
-    named = (inventory.dpkg_status, inventory.loader_cache, inventory.interpreter, *(package.record for package in inventory.packages))
+    records = (package.record for package in inventory.packages)
+    named = (inventory.dpkg_status, inventory.loader_cache, inventory.interpreter, inventory.torch_libraries, *records)
     return tuple(sorted({digest for digest in named if digest is not None}))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from envsnap.model.abi import SONAME
+
 SITE = ("site-packages", "dist-packages")
 NOT_OF_STDLIB = frozenset((*SITE, "__pycache__", "test", "tests", "idlelib", "ensurepip", "tkinter", "turtledemo"))
 """Directories of a standard library that making byte code does without."""
@@ -29,12 +31,20 @@ _SMALL = "|".join(
         r"(?:.*/)?lib(?:32|64|x32)?/(?:[^/]+-linux-[^/]+/)?(?:lib|ld-)[^/]*\.so(?:\.[^/]*)?",
     )
 )
+_TORCH = re.compile(rf"(?:.*/)?(?:site|dist)-packages/torch/lib/{SONAME.pattern}")
 _UP_TO = ((_SMALL_BYTES, re.compile(_SMALL)), (_LARGE_BYTES, re.compile(_LARGE)))
 
 
 def content(path: str, size: int) -> bool:
-    """Whether what is in a regular file may be needed. Args: path: from the root, links resolved."""
-    return len(path) <= _MAX_PATH and next((pattern.fullmatch(path) is not None for limit, pattern in _UP_TO if size <= limit), False)
+    """Whether what is in a regular file may be needed, all of it or its tables. Args: path: from the root, links resolved."""
+    if len(path) > _MAX_PATH:
+        return False
+    return tables(path) or next((pattern.fullmatch(path) is not None for limit, pattern in _UP_TO if size <= limit), False)
+
+
+def tables(path: str) -> bool:
+    """Whether a regular file is one of torch's libraries, of gigabytes, of which the dynamic symbols alone are needed."""
+    return len(path) <= _MAX_PATH and _TORCH.fullmatch(path) is not None
 
 
 def name(path: str) -> bool:

@@ -143,6 +143,21 @@ def read_member(file: BinaryIO, archive: Archive, member: Member, limit: int) ->
     return _whole(archive, member, packed)
 
 
+def member_pieces(file: BinaryIO, archive: Archive, member: Member) -> Iterator[memoryview]:
+    """A member's packed bytes, out of order.
+
+    Raises:
+        InputError: it is cut off, or its header says other things than the directory.
+    """
+    file.seek(member.offset)
+    source = HashedFile(file)
+    _check_local_header(source, archive, member)
+    end = source.position + member.packed_size
+    yield from source.pieces(member.packed_size)
+    if source.position != end:
+        _refuse(archive, f"{member.name} is cut off")
+
+
 def read_sequentially(source: HashedFile, archive: Archive) -> Iterator[tuple[Member, Iterator[memoryview]]]:
     """Every member with its packed bytes, from front to back; whoever takes a member need not take all of its bytes.
 

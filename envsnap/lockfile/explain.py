@@ -69,6 +69,8 @@ def _sentence(rule: str, path: _Path, document: Any, model: Any, *, of_key: bool
         return _not_matching(pattern[1], str(value))
     if length := re.fullmatch(r"Expected `str` of length <= (\d+)", rule):
         return f"{len(str(value))} characters; {length[1]} at most"
+    if length := re.fullmatch(r"Expected `array` of length <= (\d+)", rule):
+        return f"{len(_at(document, path))} entries; {length[1]} at most"
     if types := re.fullmatch(r"Expected `(.*)`, got `(.*)`", rule):
         return _wrong_type(types[1], types[2])
     if rule.startswith("Invalid "):
@@ -116,6 +118,7 @@ _PATTERNS: Mapping[str, Callable[[str], str]] = {
     _pattern(kinds.Hex64): _hex64,
     _pattern(kinds.Digest): _digest,
     _pattern(kinds.Commit): _no("a full git object name (40 or 64 hex digits)"),
+    _pattern(kinds.Architecture): _no("a GPU architecture (sm_90, compute_90)"),
     _pattern(kinds.LockName): _no("a lock's name (lower-case letters and digits, with single '.', '_' or '-' between them)"),
     _pattern(kinds.PackageName): _no("a normalised package name (lower-case letters and digits, with '-' between them)"),
     _pattern(kinds.Version): _no("a version"),

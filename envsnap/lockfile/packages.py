@@ -107,7 +107,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
         conda: what conda installed, as it will be in the lock.
         known: those that `recognised` found: they stay as they were locked.
         base: what the image has that the environment was made in; home: that image.
-        releases: release of NVIDIA's images ("25.03") -> reference of the image whose own builds carry it in their version.
+        releases: release of NVIDIA's images ("25.03") -> reference of the image whose own builds carry it in their version
+            (`Catalog.images_for`).
     """
 
     wheels: Mapping[str, WheelAnswer | Unfound]
@@ -261,6 +262,7 @@ def _package(distribution: Distribution, evidence: Evidence) -> tuple[LockedPack
         files=None if editable else distribution.files,
         requested=distribution.requested,
         modified=distribution.modified or (),
+        device_code=distribution.device_code,
         provenance="unproven",
     )
     try:

@@ -65,14 +65,19 @@ def relocked(lock: EnvLock, changes: Mapping[str, Replacement], *, day: str) -> 
     places = {f"packages.{name}" for name in changes}
     kept = [problem for problem in lock.capture.problems if problem.where not in places and not problem.where.startswith("relock.")]
     said = [
-        Problem(where=f"relock.{package.name}", what=f"{package.version} was put in the place of what was captured, on {day}")
-        for package in packages
-        if package.name in changes
+        Problem(where=f"relock.{new.name}", what=f"{new.version} was put in the place of what was captured, on {day}{_unread(old)}")
+        for old, new in zip(lock.packages, packages, strict=True)
+        if old.name in changes
     ]
     earlier = [problem for problem in lock.capture.problems if problem.where.startswith("relock.") and problem.where[7:] not in changes]
     observed = replace(lock.observed, cuda=_without(lock.observed.cuda, frozenset(changes)), reference=None)
     capture = replace(lock.capture, problems=(*kept, *earlier, *said))
     return seal(replace(lock, packages=tuple(packages), observed=observed, capture=capture))
+
+
+def _unread(package: LockedPackage) -> str:
+    """A wheel is read at its ends alone, and its code lies in the middle."""
+    return "; which GPUs its code is for is not known" if package.device_code is not None else ""
 
 
 def _replaced(package: LockedPackage, new: Replacement) -> LockedPackage:
@@ -86,6 +91,7 @@ def _replaced(package: LockedPackage, new: Replacement) -> LockedPackage:
         files=new.files,
         blob=None,
         modified=(),
+        device_code=None,
         provenance="index",
     )
 

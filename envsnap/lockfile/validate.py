@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from envsnap import redaction
 from envsnap.lockfile.digest import package_order, system_package_order
+from envsnap.model.facts import DeviceCode
 from envsnap.model.lock import (
     BaseOrigin,
     CondaOrigin,
@@ -107,8 +108,31 @@ def package_problems(package: LockedPackage, source: LockedSource | None) -> Ite
         yield f".file: {package.file!r} is not a wheel of {package.name} {package.version}"
     if package.blob is not None and package.file is None and "file" not in PROOF.get(package.provenance, ()):
         yield ".file: missing; a packed wheel has a name"
+    yield from _device_code(package.device_code)
     yield from _provenance(package, source)
     yield from _origin(package.origin)
+
+
+def _device_code(code: DeviceCode | None) -> Iterator[str]:
+    if code is None:
+        return
+    if not code.cubins and not code.ptx:
+        yield ".device_code: empty; it is left out of a package without any"
+    for field, kind, names in (("cubins", "sm_", code.cubins), ("ptx", "compute_", code.ptx)):
+        yield from (f".device_code.{field}: {name!r} does not begin with {kind!r}" for name in names if not name.startswith(kind))
+    for field in ("cubins", "ptx", "partial"):
+        names = getattr(code, field)
+        if any(architecture_order(one) >= architecture_order(other) for one, other in pairwise(names)):
+            yield f".device_code.{field}: {' '.join(names)} does not ascend"
+    for name in code.partial:
+        if name not in (*code.cubins, *code.ptx):
+            yield f".device_code.partial: {name!r} is neither in 'cubins' nor in 'ptx'"
+
+
+def architecture_order(name: str) -> tuple[bool, int, str]:
+    """Cubins before PTX, each by its number: sm_90 sm_90a sm_100 compute_90."""
+    kind, _, number = name.partition("_")
+    return kind == "compute", int(number.rstrip("af")), number
 
 
 def is_wheel_of(name: str, version: str, file: str) -> bool:

@@ -3,39 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Literal
 
 from envsnap.model.kinds import AbsolutePath, Digest, Line, PackageName, RelativePath, Soname, SystemName, Value, Version
 
+Family = Literal["pytorch", "tensorflow", "paddlepaddle"]
+"""Which of NVIDIA's series of framework images."""
+
+_ABOUT = frozenset({"family", "as_of", "sources", "evidence", "cross_checked", "notes"})
+
 
 class Release(Value, frozen=True, kw_only=True):
-    """One row of the catalogue (an NGC PyTorch release). None: not seen in any source, never guessed.
+    """One row of the catalogue: an image of NVIDIA's. None: not seen in any source, never guessed.
 
     Attributes:
-        reference: "nvcr.io/nvidia/pytorch:26.07-py3".
+        reference: the key, "nvcr.io/nvidia/pytorch:26.07-py3".
         release: "26.07".
+        as_of: the day on which the sources were read, "2026-11-20"; what was learnt later has its day in its evidence.
         ubuntu: "24.04".
         python: "3.12" or "3.12.3".
+        cuda: of the toolkit, "13.3.1" or "13.3".
+        torch: as the image's own variable has it, "2.13.0a0+9186a08".
+        tensorflow, paddlepaddle: "2.13" or "2.17.0".
         driver_branch_min: R-branch that the documentation asks for, "580".
+        driver_branches_datacenter: older branches that it names for GPUs of data centres, "535.86".
         driver_bundled: the compat driver in the image.
+        compute_capability_min: of the GPUs that the documentation names, "6.0".
+        torch_cuda_arch_list: what extensions are compiled for in the image for x86_64, "8.0 9.0 12.0+PTX".
+        arches: "x86_64", "aarch64": those that were seen.
         size_on_disk_gb: as written by the source ("approx 20").
-        sources: where the values were read; evidence: field names -> how the value is known.
+        pull_bytes: compressed layers of the image for x86_64.
+        sources: where the values were read.
+        evidence: how each value is known: fields with "," between them, or "all" or "rest" for those not named.
+        cross_checked: which values more than one source has.
+        notes: what to beware of.
     """
 
+    family: Family
     reference: str
     release: str
+    as_of: str
     ubuntu: str | None = None
     python: str | None = None
     cuda: str | None = None
     cudnn: str | None = None
     nccl: str | None = None
     torch: str | None = None
+    tensorflow: str | None = None
+    paddlepaddle: str | None = None
     driver_branch_min: str | None = None
+    driver_branches_datacenter: tuple[str, ...] = ()
     driver_bundled: str | None = None
-    arches: tuple[str, ...] | None = None
+    compute_capability_min: str | None = None
+    torch_cuda_arch_list: str | None = None
+    arches: tuple[str, ...] = ()
     size_on_disk_gb: str | None = None
+    pull_bytes: int | None = None
     sources: tuple[str, ...] = ()
     evidence: Mapping[str, str] = {}
+    cross_checked: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def framework(self) -> str | None:
+        """The version of what the family is named after."""
+        return {"pytorch": self.torch, "tensorflow": self.tensorflow, "paddlepaddle": self.paddlepaddle}[self.family]
+
+    @property
+    def values(self) -> Mapping[str, str | int | tuple[str, ...]]:
+        """The fields that are known of the image, without those about the row itself."""
+        known = ((name, getattr(self, name)) for name in self.__struct_fields__ if name not in _ABOUT)
+        return {name: value for name, value in known if value not in (None, ())}
+
+    def evidence_for(self, field: str) -> str | None:
+        """How a value is known; None for the reference and the release, which are the row's name, where nothing says it."""
+        named = (text for names, text in self.evidence.items() if field in names.split(","))
+        general = (self.evidence[name] for name in ("rest", "all") if name in self.evidence)
+        return next(chain(named, general), None)
 
 
 class ImageConfig(Value, frozen=True, kw_only=True):
@@ -103,6 +148,7 @@ class BaseInventory(Value, frozen=True, kw_only=True):
         loader_cache: blob of /etc/ld.so.cache.
         packages: Python's, in the directories where its `python3` looks.
         interpreter: blob of a tar archive with its Python, standard library and what these load: enough to run it elsewhere.
+        torch_libraries: blob of `model.abi.TorchLibraries`, as gzipped JSON; None where its Python has no torch, and where nobody looked.
     """
 
     distribution: Line
@@ -118,6 +164,7 @@ class BaseInventory(Value, frozen=True, kw_only=True):
     loader_cache: Digest | None = None
     packages: tuple[InstalledDistribution, ...] = ()
     interpreter: Digest | None = None
+    torch_libraries: Digest | None = None
 
 
 class Remembered(Value, frozen=True, kw_only=True):
@@ -162,7 +209,8 @@ class Base(Value, frozen=True, kw_only=True):
         reference: as it was asked for ("localhost:5000/ngc:26.07"); whoever names a digest has it here too.
         digest: manifest digest that `reference` was resolved to; None for an image that only a local engine has.
         image_id: the engine's ID where only the engine knows it.
-        family: "ngc-pytorch", "slim", "debian" for one that is made of packages alone, or "other" for one that was asked for by name.
+        family: "ngc-pytorch" and its like, "slim", "debian" for one that is made of packages alone, or "other" for one that was asked
+            for by name.
         release: the catalogue's row, where there is one.
         in_engine: an engine has it: nothing is pulled.
         config: None while neither registry nor engine was asked.

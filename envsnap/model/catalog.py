@@ -5,13 +5,21 @@ The data lie in `envsnap/catalog/data/`, each file with its sources; `envsnap.ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Literal
 
 from envsnap.model import torch_version
-from envsnap.model.base import Release
+from envsnap.model.base import Family, Release
+from envsnap.model.gpus import Gpus
 from envsnap.model.kinds import PackageName, Soname, SystemName, Value
+
+FRAMEWORKS: Mapping[Family, frozenset[str]] = {
+    "pytorch": frozenset({"torch"}),
+    "tensorflow": frozenset({"tensorflow", "tensorflow-cpu", "tensorflow-gpu", "nvidia-tensorflow"}),
+    "paddlepaddle": frozenset({"paddlepaddle", "paddlepaddle-gpu"}),
+}
+"""The packages that make an environment one of a family, the family that comes first where there are several."""
 
 Treatment = Literal["keep", "neutral", "driver-paths", "run-time", "unsettled"]
 
@@ -63,15 +71,54 @@ class CudaDriver(Value, frozen=True, kw_only=True):
     source: str
 
 
+class ForwardSupport(Value, frozen=True, kw_only=True):
+    """The driver branches for which NVIDIA supports the compatibility package of a CUDA version ("12.8").
+
+    Attributes:
+        pruned: branches at their end of life are left out, and no edition is known in which they were not yet.
+    """
+
+    cuda: str
+    branches: tuple[str, ...]
+    pruned: bool = False
+    source: str
+
+
 class Drivers(Value, frozen=True, kw_only=True):
     """Attributes:
     floors: per CUDA major version, the oldest driver that runs any of its minor versions.
     toolkits: per toolkit, the driver that it was shipped with, newest first.
+    forward: a CUDA version may have several rows, of several editions of NVIDIA's table.
     """
 
     sources: Mapping[str, str]
     floors: tuple[CudaDriver, ...]
     toolkits: tuple[CudaDriver, ...]
+    forward: tuple[ForwardSupport, ...]
+
+    def shipped_with(self, cuda: str) -> str | None:
+        """The driver that a toolkit came with: of "13.0.2" that row's, of "13.0", or an update that no table has, the nearest before.
+
+        None for a minor version that no table has.
+        """
+        asked = numbers(cuda)
+        same = [row for row in self.toolkits if numbers(row.cuda)[:2] == asked[:2]]
+        before = [row for row in same if numbers(row.cuda)[:3] <= asked[:3]]
+        row = max(before, key=_cuda) if before else min(same, key=_cuda, default=None)
+        return row.driver if row is not None else None
+
+    def cuda_of(self, driver: str) -> str | None:
+        """The newest CUDA version, "12.2", that a driver has all of; None for one that is older than the table."""
+        known = (row for row in self.toolkits if numbers(row.driver) <= numbers(driver))
+        row = max(known, key=_cuda, default=None)
+        return minor_of(row.cuda) if row is not None else None
+
+    def supports(self, cuda: str, branch: str) -> bool | None:
+        """Whether the compatibility package of a CUDA version is for a driver branch; None where no edition of the table says."""
+        rows = [row for row in self.forward if numbers(row.cuda) == numbers(cuda)[:2]]
+        if any(branch in row.branches for row in rows):
+            return True
+        return None if not rows or any(row.pruned for row in rows) else False
 
 
 class Slim(Value, frozen=True, kw_only=True):
@@ -109,11 +156,42 @@ class Protected(Value, frozen=True, kw_only=True):
     hides: tuple[PackageName, ...] = ()
 
 
+class TorchWheel(Value, frozen=True, kw_only=True):
+    """What the default index has under a version of torch.
+
+    Attributes:
+        cuda: of the wheel for x86_64.
+        cuda_on_aarch64: whether the wheel for aarch64 has it, too, or is for the CPU alone; None: not seen.
+        torchvision: the version that is resolved beside it.
+        source: key of `TorchWheels.sources`.
+    """
+
+    torch: str
+    cuda: str
+    cuda_on_aarch64: bool | None = None
+    torchvision: str
+    source: str
+
+
+class TorchWheels(Value, frozen=True, kw_only=True):
+    """Attributes: wheels: newest first."""
+
+    sources: Mapping[str, str]
+    wheels: tuple[TorchWheel, ...]
+
+
 class Catalog(Value, frozen=True, kw_only=True):
-    """All of it. Attributes: releases: newest first; assembled: by what `--base` calls them ("debian:bookworm")."""
+    """All of it.
+
+    Attributes:
+        releases: family after family, each newest first.
+        assembled: by what `--base` calls them ("debian:bookworm").
+    """
 
     releases: tuple[Release, ...]
+    torch_wheels: TorchWheels
     drivers: Drivers
+    gpus: Gpus
     variables: tuple[VariableRule, ...]
     libraries: Libraries
     slim: Slim
@@ -150,6 +228,27 @@ class Catalog(Value, frozen=True, kw_only=True):
         """The row of exactly this reference."""
         return next((release for release in self.releases if release.reference == reference), None)
 
+    def of_family(self, family: Family) -> tuple[Release, ...]:
+        """Its releases, newest first."""
+        return tuple(release for release in self.releases if release.family == family)
+
+    def images_for(self, installed: Mapping[str, str]) -> Mapping[str, str]:
+        """Release ("25.03") -> reference of its image, in the family that an environment is of.
+
+        Args:
+            installed: name -> version.
+        """
+        family = family_of(installed)
+        of_tensorflow = next((version for name, version in installed.items() if name in FRAMEWORKS["tensorflow"]), "")
+        # Until 23.03 there were two images of TensorFlow a month.
+        wanted = f"-tf{of_tensorflow.partition('.')[0]}-" if family == "tensorflow" else ""
+        return {release.release: release.reference for release in self.of_family(family) if wanted in release.reference}
+
+    def release_called(self, family: Family, tag: str) -> Release | None:
+        """The row that an image means which says of itself what it is: "26.07", or "22.03-tf1"."""
+        found = (release for release in self.of_family(family) if release.reference.rpartition(":")[2] == f"{tag}-py3")
+        return next(found, None)
+
     def releases_of_torch(self, version: str) -> tuple[Release, ...]:
         """The NGC PyTorch releases, newest first, that have this build of torch; none for a build that is not NVIDIA's.
 
@@ -157,14 +256,39 @@ class Catalog(Value, frozen=True, kw_only=True):
         commit is said, these are both.
         """
         asked = torch_version.read(version)
+        releases = self.of_family("pytorch")
         if asked.ngc is not None:
-            return tuple(release for release in self.releases if release.release == asked.ngc)
+            return tuple(release for release in releases if release.release == asked.ngc)
         if asked.commit is None:
             return ()
-        known = ((release, torch_version.read(release.torch)) for release in self.releases if release.torch is not None)
+        known = ((release, torch_version.read(release.torch)) for release in releases if release.torch is not None)
         return tuple(release for release, torch in known if torch_version.same_build(asked, torch))
+
+    def torch_wheel(self, version: str) -> TorchWheel | None:
+        """What the default index has under a public version, "2.12.1"."""
+        return next((wheel for wheel in self.torch_wheels.wheels if wheel.torch == version), None)
+
+
+def family_of(packages: Iterable[str]) -> Family:
+    """The family of an environment with these packages; PyTorch's where it has no framework."""
+    names = frozenset(packages)
+    return next((family for family, frameworks in FRAMEWORKS.items() if names & frameworks), "pytorch")
 
 
 def numbers(version: str) -> tuple[int, ...]:
     """The parts of "580.65.06" as (580, 65, 6), so that versions of drivers and of CUDA compare as numbers."""
     return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def minor_of(cuda: str) -> str:
+    """The minor version: "13.3" of "13.3.1.008"."""
+    return ".".join(cuda.split(".")[:2])
+
+
+def branch_of(driver: str) -> str:
+    """The branch of a driver: "580" of "580.159.04"."""
+    return driver.partition(".")[0]
+
+
+def _cuda(row: CudaDriver) -> tuple[int, ...]:
+    return numbers(row.cuda)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from envsnap.model.kinds import Value
+from envsnap.model.kinds import Architectures, Value
 
 
 class Problem(Value, frozen=True, kw_only=True):
@@ -56,6 +56,28 @@ class Interpreter(Value, frozen=True, kw_only=True):
     build: str = ""
 
 
+class DeviceCode(Value, frozen=True, kw_only=True):
+    """The GPU architectures that compiled extensions hold code for, as their fat binaries say. Each list ascends and names none twice.
+
+    A cubin of sm_86 runs on GPUs of compute capability 8.6 to 8.9, one of sm_90a on 9.0 alone, one of sm_100f on 10.x from 10.0. PTX of
+    compute_90 is compiled by the driver for whatever is not older.
+
+    Attributes:
+        cubins: machine code, "sm_90". ptx: "compute_90".
+        partial: those of both that no file has in most of its fat binaries: a few kernels for one kind of GPU, or a library that
+            chooses among its kernels itself.
+    """
+
+    cubins: Architectures = ()
+    ptx: Architectures = ()
+    partial: Architectures = ()
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """Those that the package was built for as a whole: of torch what `torch.cuda.get_arch_list()` says."""
+        return tuple(name for name in (*self.cubins, *self.ptx) if name not in self.partial)
+
+
 class Distribution(Value, frozen=True, kw_only=True):
     """One installed distribution, with what its own metadata says and nothing concluded from it.
 
@@ -80,6 +102,7 @@ class Distribution(Value, frozen=True, kw_only=True):
         requires: Requires-Dist lines.
         requires_python: Requires-Python, "".
         conda: name of the conda package whose it is; None for what pip and its like installed.
+        device_code: None where it has none, and when not looked for.
     """
 
     name: str
@@ -100,6 +123,7 @@ class Distribution(Value, frozen=True, kw_only=True):
     requires: tuple[str, ...] = ()
     requires_python: str = ""
     conda: str | None = None
+    device_code: DeviceCode | None = None
 
 
 class CondaPackage(Value, frozen=True, kw_only=True):

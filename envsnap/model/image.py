@@ -55,28 +55,39 @@ class Foretold(Value, frozen=True, kw_only=True):
     hint: str = ""
 
 
+Status = Literal["pass", "fail", "unknown"]
+
+
 class CheckReason(Value, frozen=True, kw_only=True):
     """One thing that was looked at.
 
     Attributes:
-        id: "platform", "lock.digest", "lock.base", "lock.shell" (what Docker did of the lock's steps), "lock.layers", "lock.config".
-        status: "unknown" where it could not be told; `hint` says how it could.
+        id: "platform", "driver", "architecture" (of torch; "architecture.NAME" of another package that fails), "requirement"
+            (NVIDIA_REQUIRE_CUDA), "disk", "runtime" (a way to hand GPUs to containers), "shm", "ulimits"; with a lock "lock.digest",
+            "lock.base", "lock.shell" (what Docker did of the lock's steps), "lock.layers", "lock.config".
+        status: "unknown" where it could not be told; `hint` says how it could. Of a "pass" it says what to mind.
     """
 
     id: str
-    status: Literal["pass", "fail", "unknown"]
+    status: Status
     needed: str
     found: str
     hint: str = ""
 
 
 class ImageCheck(Value, frozen=True, kw_only=True):
-    """What `check` found. Attributes: size_bytes: of all layers, compressed."""
+    """What `check` found.
+
+    Attributes:
+        size_bytes: of all layers, compressed.
+        host: what a person said of another host; "" where it is this one.
+    """
 
     reference: str
     manifest_digest: Digest
     config_digest: Digest
     size_bytes: int
+    host: str = ""
     reasons: tuple[CheckReason, ...]
 
     @property

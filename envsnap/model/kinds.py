@@ -39,6 +39,10 @@ CondaUrl: TypeAlias = Annotated[
 ]
 SystemName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._:-]*\Z", description="a package of the operating system")]
 Soname: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9+._-]*\Z", max_length=200)]
+Architecture: TypeAlias = Annotated[
+    str, Meta(pattern=r"^(?:sm|compute)_[0-9]{2,3}[af]?\Z", description="real (sm_90) or virtual (compute_90), as nvcc names them")
+]
+Architectures: TypeAlias = Annotated[tuple[Architecture, ...], Meta(max_length=100)]
 Glibc: TypeAlias = Annotated[str, Meta(pattern=r"^2\.[0-9]{1,3}\Z", description="a version of the GNU C library")]
 Variable: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z", max_length=200)]
 RelativePath: TypeAlias = Annotated[

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from envsnap.model.facts import GpuFacts, LoadedLibrary, Platform, Problem
+from envsnap.model.facts import DeviceCode, GpuFacts, LoadedLibrary, Platform, Problem
 from envsnap.model.kinds import (
     Commit,
     CondaBuild,
@@ -189,6 +189,7 @@ class LockedPackage(Value, frozen=True, kw_only=True):
     modified: files edited in place or missing.
     required_by: of a package that its base image has in another version: why it is not that one, as far as other packages require it
         ("timm 1.0.1 > torchvision 0.22.0: torch==2.7.0").
+    device_code: of its compiled extensions; None for a package that has none, and where nobody looked (`relock`, a W&B run).
     """
 
     name: PackageName
@@ -202,6 +203,7 @@ class LockedPackage(Value, frozen=True, kw_only=True):
     requested: bool = False
     modified: tuple[str, ...] = ()
     required_by: tuple[str, ...] = ()
+    device_code: DeviceCode | None = None
     provenance: Provenance
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ _KEYS: Mapping[str, Callable[[Any], str]] = {
 }
 """Lists whose entries have a name: compared by it, not by position."""
 
+_DEVICE_CODE = re.compile(r"packages\.[^.]+\.device_code(?:\.|\Z)")
+"""Other code is other `files`; a lock of an envsnap that did not look for it has none."""
+
 _LONG = 20
 
 
@@ -47,6 +51,8 @@ def _follows(field: str, fields: frozenset[str]) -> bool:
     """What another difference says already: another version is another file, and other files are another packed wheel."""
     if field == "python.conda.tree":  # it is packed from the packages
         return any(other.startswith("python.conda.packages.") for other in fields)
+    if _DEVICE_CODE.match(field):
+        return True
     thing, _, part = field.rpartition(".")
     if thing.startswith("observed.cuda.loaded."):
         return part == "sha256" and f"{thing}.version" in fields

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from envsnap.errors import PlanError, UsageError
-from envsnap.model.base import Base, Release
-from envsnap.model.catalog import Catalog, numbers
+from envsnap.model.base import Base, Family, Release
+from envsnap.model.catalog import Catalog, family_of, numbers
 from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.lock import BaseOrigin, EnvLock
 from envsnap.model.plan import Candidate, Strategy
@@ -15,6 +16,7 @@ from envsnap.plan import delta
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*(@sha256:[0-9a-f]{64})?\Z")
 _SHOWN_RELEASES = 3
 _SHOWN_BUILDS = 3
+_TITLES: Mapping[Family, str] = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "paddlepaddle": "PaddlePaddle"}
 _UNASKED = {"debian": "fits by the catalogue; made of packages, where no registry can be reached"}
 
 
@@ -207,15 +209,29 @@ def _pull_bytes(base: Base) -> int | None:
 
 
 def _releases_for(lock: EnvLock, catalog: Catalog) -> list[Release]:
-    """The NGC releases with the captured Python, newest first; all where there is none and the interpreter can be carried."""
-    if lock.python.conda is not None:  # which brings its own
-        return list(catalog.releases)
-    same = [release for release in catalog.releases if release.python is not None and minor(release.python) == minor(lock.python.version)]
-    return same or (list(catalog.releases) if lock.python.tree is not None else [])
+    """The NGC releases with the captured Python, newest first; all where there is none and the interpreter can be carried.
+
+    Those of the environment's own framework, or PyTorch's where none of them is known to have that Python: the packages are isolated
+    from the base's.
+    """
+    own = _family(lock)
+    families: tuple[Family, ...] = (own, "pytorch")
+    for family in families:
+        releases = list(catalog.of_family(family))
+        if lock.python.conda is not None:  # which brings its own
+            return releases
+        same = [release for release in releases if release.python is not None and minor(release.python) == minor(lock.python.version)]
+        if same:
+            return same
+    return list(catalog.of_family(own)) if lock.python.tree is not None else []
+
+
+def _family(lock: EnvLock) -> Family:
+    return family_of(package.name for package in lock.packages)
 
 
 def _of_release(release: Release) -> Base:
-    return Base(reference=release.reference, family="ngc-pytorch", release=release)
+    return Base(reference=release.reference, family=f"ngc-{release.family}", release=release)
 
 
 def _refusal(base: Base, lock: EnvLock, catalog: Catalog) -> str:
@@ -289,9 +305,10 @@ def _breaks(base: Base, lock: EnvLock, catalog: Catalog) -> tuple[str, ...]:
 
 def _no_release(lock: EnvLock, catalog: Catalog) -> PlanError:
     python, driver = minor(lock.python.version), lock.observed.gpu.driver
-    known = sorted({minor(release.python) for release in catalog.releases if release.python}, key=numbers)
+    family = _family(lock)
+    known = sorted({minor(release.python) for release in catalog.of_family(family) if release.python}, key=numbers)
     if _releases_for(lock, catalog):
         cause = f"those with Python {python} need a newer driver than {driver}, or theirs is not known"
     else:
         cause = f"the environment's packages are built for Python {python}; the releases have {', '.join(known)}"
-    return PlanError("no NGC PyTorch release in the catalogue fits", why=cause, hint=other_bases(python, catalog))
+    return PlanError(f"no NGC {_TITLES[family]} release in the catalogue fits", why=cause, hint=other_bases(python, catalog))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -9,10 +10,23 @@ from envsnap.model import torch_version
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import BASE_DIGEST, BASE_NAME, LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
+from envsnap.model.plan import (
+    ARCHITECTURES_LABEL,
+    BASE_DIGEST,
+    BASE_NAME,
+    CUDA_LABEL,
+    LOCK_LABEL,
+    NO_SOURCE,
+    PARTIAL_LABEL,
+    SCHEMA_LABEL,
+    SOURCE_LABEL,
+    TORCH_LABEL,
+)
 from envsnap.plan import delta
 
 SCHEMA = "1"
+_MOST_CHARACTERS = 16_000
+"""Of one label. An environment of 30 packages with GPU code has 2,000; BuildKit reads no line of a Dockerfile beyond 64 KiB."""
 
 
 def labels(lock: EnvLock, base: Base, catalog: Catalog, *, source: bool) -> Mapping[str, str]:
@@ -22,23 +36,34 @@ def labels(lock: EnvLock, base: Base, catalog: Catalog, *, source: bool) -> Mapp
         source: the project's files travel.
     """
     project, cuda = lock.source, cuda_of(lock) or _cuda_of_base(lock, base)
+    codes = {package.name: package.device_code for package in lock.packages if package.device_code is not None}
+    architectures = _by_package({name: (*code.cubins, *code.ptx) for name, code in codes.items()})
     values = {
         "org.opencontainers.image.title": lock.name,
         BASE_NAME: base.name,
         BASE_DIGEST: base.digest,
         "org.opencontainers.image.source": project.remote if project else None,
         "org.opencontainers.image.revision": project.commit if project else None,
-        "dev.envsnap.schema": SCHEMA,
+        SCHEMA_LABEL: SCHEMA,
         "dev.envsnap.lock.name": lock.name,
         LOCK_LABEL: lock.digest,
         SOURCE_LABEL: project.files if project and source else NO_SOURCE,
         "dev.envsnap.python": lock.python.version,
         "dev.envsnap.packages": str(len(lock.packages)),
-        "dev.envsnap.torch": _version(lock, "torch"),
-        "dev.envsnap.cuda": cuda,
+        TORCH_LABEL: _version(lock, "torch"),
+        CUDA_LABEL: cuda,
         "dev.envsnap.driver.min": catalog.driver_floor(cuda) if cuda else None,
+        ARCHITECTURES_LABEL: architectures,
+        PARTIAL_LABEL: _by_package({name: code.partial for name, code in codes.items()}) if architectures else None,
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _by_package(architectures: Mapping[str, tuple[str, ...]]) -> str | None:
+    """Canonical JSON: {"torch":"sm_80 sm_90 compute_90"}. None where there is nothing to say, or more than a label is for."""
+    said = {name: " ".join(found) for name, found in architectures.items() if found}
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    return text if said and len(text) <= _MOST_CHARACTERS else None
 
 
 def cuda_of(lock: EnvLock) -> str | None:

@@ -102,6 +102,7 @@ def collect(
     torch: bool,
     imports: bool,
     integrity: bool,
+    device_code: bool = False,
     source: Path | None = None,
     progress: Progress,
 ) -> CollectedFacts:
@@ -111,12 +112,13 @@ def collect(
         torch: probe torch and the libraries that it maps.
         imports: import every top-level module of every distribution.
         integrity: hash every installed file.
+        device_code: read the GPU architectures of compiled extensions.
         source: a manifest of the project's files to hold the target's against.
 
     Raises:
         TargetError: the collector could not run, failed, or wrote no such document.
     """
-    asked = (("--torch", torch), ("--imports", imports), ("--integrity", integrity))
+    asked = (("--torch", torch), ("--imports", imports), ("--integrity", integrity), ("--device-code", device_code))
     arguments = ["--out", "{out}/facts.json", *(option for option, on in asked if on)]
     if source is not None:
         arguments += ["--source", "{manifest}"]

@@ -28,7 +28,10 @@ def screen(lock: EnvLock, path: str, *, width: int = text.WIDTH, full: bool = Fa
     full: list what is folded otherwise.
     """
     lines = [f"{lock.name}  ·  {lock.capture.target}  ·  Python {lock.python.version}"]
-    rows = [("GPU", gpu_line(lock.observed.gpu)), ("CUDA", _cuda(lock)), ("packages", _packages(lock)), ("source", _source(lock))]
+    rows = [("GPU", gpu_line(lock.observed.gpu)), ("CUDA", _cuda(lock))]
+    if built_for := _built_for(lock):
+        rows.append(("built for", built_for))
+    rows += [("packages", _packages(lock)), ("source", _source(lock))]
     if lock.observed.reference is not None:
         rows.append(("smoke", _smoke(lock)))
     elif lock.observed.cuda.torch is None:
@@ -76,6 +79,16 @@ def _cuda(lock: EnvLock) -> str:
     found = " · ".join(f"{name} {version}" for name, version in named if version)
     by = f"      as loaded by torch {cuda.torch.version}" if cuda.torch is not None else ""
     return (found or "none loaded") + by
+
+
+def _built_for(lock: EnvLock) -> str:
+    """Those of torch stand for all: what other packages have is in the lock."""
+    codes = {package.name: package.device_code for package in lock.packages if package.device_code is not None}
+    if "torch" not in codes:
+        return ""
+    others = len(codes) - 1
+    also = f"; {text.plural(others, 'other package')} {'has' if others == 1 else 'have'} GPU code too" if others else ""
+    return f"{' '.join(codes['torch'].whole)}      as torch is{also}"
 
 
 def _packages(lock: EnvLock) -> str:

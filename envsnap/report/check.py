@@ -21,10 +21,14 @@ def screen(check: ImageCheck, width: int) -> str:
     for reason in check.reasons:
         if reason.status != "pass":
             lines += [f"{_WORDS[reason.status]}   {reason.id}"]
-            lines += text.labelled([("needed", _shown(reason.needed)), ("found", _shown(reason.found))], width)
-            lines += [*text.labelled([("try", reason.hint)], width), ""] if reason.hint else [""]
+            tried = [("try", reason.hint)] if reason.hint else []
+            lines += [*text.labelled([("needed", _shown(reason.needed)), ("found", _shown(reason.found)), *tried], width), ""]
+    minded = [(reason.id, reason.hint) for reason in check.reasons if reason.status == "pass" and reason.hint]
+    if minded and check.verdict != "fail":
+        lines += ["to mind", *text.labelled(minded, width), ""]
+    where = f"a host with {check.host}" if check.host else "this machine"
     locked = any(reason.id.startswith("lock.") for reason in check.reasons)
-    what = "the lock's, and for this machine" if locked else "for this machine"
+    what = f"the lock's, and for {where}" if locked else f"for {where}"
     return "\n".join([*lines, _VERDICTS[check.verdict].format(what=what)])
 
 
@@ -34,6 +38,7 @@ def document(check: ImageCheck) -> dict[str, Any]:
         "reference": check.reference,
         "manifest_digest": check.manifest_digest,
         "config_digest": check.config_digest,
+        "host": check.host or None,
         "reasons": [
             {"id": one.id, "status": one.status, "needed": one.needed, "found": one.found, "hint": one.hint} for one in check.reasons
         ],

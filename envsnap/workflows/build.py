@@ -69,6 +69,7 @@ def build(
         pull=whole and not request.offline,
         offline=request.offline,
         look_inside=not whole and not in_vain,
+        hold_driver=True,
         progress=progress,
     )
     write_context = partial(

@@ -89,7 +89,7 @@ def _lock(
     progress: Progress,
 ) -> EnvLock:
     target = ground.target
-    facts = interpreter.collect(target, torch=True, imports=True, integrity=True, progress=progress)
+    facts = interpreter.collect(target, torch=True, imports=True, integrity=True, device_code=True, progress=progress)
     house = home.find(ground.image, engine=ground.engine, cache=cache, progress=progress)
     base = {one.name: one for one in house.packages} if house is not None else {}
     recognised = lockfile.recognised(facts.distributions, known)
@@ -121,7 +121,7 @@ def _lock(
         reference=smoke.reference,
         base=house.packages if house is not None else (),
         home=house.reference if house is not None else "",
-        releases={release.release: release.reference for release in catalog.load().releases},
+        releases=catalog.load().images_for({found.name: found.version for found in facts.distributions}),
         capture=Capture(
             at=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             tool=f"envsnap {__version__}",

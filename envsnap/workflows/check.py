@@ -1,4 +1,4 @@
-"""check: is an image its lock's, and is it for this machine? Told from what its registry says of it, before a layer is fetched."""
+"""check: will an image run on a host, and is it its lock's? Told from what its registry says of it, before a layer is fetched."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from envsnap import catalog
+from envsnap.compat import Host, judge, needs_of
 from envsnap.errors import UsageError
 from envsnap.model.image import CheckReason, ImageCheck
-from envsnap.model.kinds import ARCHITECTURES
 from envsnap.model.layers import ShellSteps
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BASE_DIGEST, BASE_NAME, LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
@@ -32,11 +34,25 @@ _INTERPRETERS = ("python3", "libpython3")
 _RUN = ("Env", "Labels", "WorkingDir", "User", "Entrypoint", "Cmd")
 
 
-def check(reference: str, lock_file: Path | None, machine: str, project: Path, sources: Sources, progress: Progress) -> ImageCheck:
+class HostLike(Protocol):
+    """A host that an image may run on: this one, or one that was described."""
+
+    @property
+    def machine(self) -> str:
+        """As Linux names it."""
+
+    @property
+    def description(self) -> str:
+        """What was said of it; nothing of this one."""
+
+    def look(self, manifest: Manifest, config: Config) -> Host:
+        """What it has for this image."""
+
+
+def check(reference: str, lock_file: Path | None, host: HostLike, project: Path, sources: Sources, progress: Progress) -> ImageCheck:
     """Look an image up in its registry, or in envsnap's own store (`local.here`), and judge it.
 
     Args:
-        machine: of this host, as Linux names it.
         project: where a repository with the lock's commit may lie.
 
     Raises:
@@ -48,8 +64,9 @@ def check(reference: str, lock_file: Path | None, machine: str, project: Path, s
         progress.note(f"{reference} is judged as envsnap's own store has it")
         manifest, config = here.manifest, here.config
     else:
-        manifest, config = sources.registry.image(reference, machine=lock.python.interpreter.machine if lock is not None else machine)
-    reasons = [_platform(config, machine)]
+        manifest, config = sources.registry.image(reference, machine=lock.python.interpreter.machine if lock is not None else host.machine)
+    needs = needs_of(config.env, config.labels, _entrypoint(config))
+    reasons = list(judge(needs, config.os, config.architecture, host.look(manifest, config), catalog.load()))
     if lock is not None and lock_file is not None:
         reasons += _against(manifest, config, lock, lock_file, project, sources, progress)
     return ImageCheck(
@@ -57,14 +74,14 @@ def check(reference: str, lock_file: Path | None, machine: str, project: Path, s
         manifest_digest=manifest.digest,
         config_digest=config.digest,
         size_bytes=sum(layer.size for layer in manifest.layers),
+        host=host.description,
         reasons=tuple(reasons),
     )
 
 
-def _platform(config: Config, machine: str) -> CheckReason:
-    found, needed = f"{config.os}/{config.architecture}", f"linux/{ARCHITECTURES.get(machine, machine)}"
-    hint = "" if found == needed else "another image, or a machine of that kind"
-    return CheckReason(id="platform", status="pass" if found == needed else "fail", needed=needed, found=found, hint=hint)
+def _entrypoint(config: Config) -> tuple[str, ...]:
+    found = config.run.get("Entrypoint")
+    return tuple(str(word) for word in found) if isinstance(found, list) else ()
 
 
 def _against(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from envsnap import catalog, plan, render
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, InputError
 from envsnap.model.base import Base
+from envsnap.model.catalog import Catalog
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import CONDA_TREE, PYTHON_TREE, BuildPlan, CarryInterpreter, InstallPacked, MakeCondaEnvironment, PackedInstall
 from envsnap.probes import source
@@ -20,7 +23,7 @@ from envsnap.progress import Progress
 from envsnap.registry.client import Registry
 from envsnap.storage import BlobStore, new_directory
 from envsnap.target import guest_files
-from envsnap.workflows import base_images, bases, inventories, places
+from envsnap.workflows import base_images, bases, capture_host, inventories, places
 from envsnap.workflows.system import Packages
 from envsnap.workflows.unknown import Unknown
 
@@ -29,6 +32,7 @@ NOT_FOR_THE_CHECK = (
     "compile.py",
     "conda_tree.py",
     "egg_info.py",
+    "fatbin.py",
     "gpu.py",
     "pack.py",
     "python_tree.py",
@@ -82,6 +86,7 @@ def make_plan(
     packages: Packages,
     offline: bool = False,
     look_inside: bool = False,
+    hold_driver: bool = False,
 ) -> BuildPlan:
     """Look the candidate bases up and plan on the best of them.
 
@@ -89,6 +94,8 @@ def make_plan(
         packages: of distributions, for a base that is made of them.
         offline: no registry is asked: what is kept of the bases must suffice.
         look_inside: read what is in the base, from its registry, where nobody knows it.
+        hold_driver: refuse a base that the captured driver cannot run, before it is pulled. Not for what is rendered or checked, which
+            hangs on nothing that was observed.
 
     Raises:
         PlanError: no base can carry the lock, or the lock holds what must not be built.
@@ -111,7 +118,12 @@ def make_plan(
     # The base of the last plan stays until another is asked for: not even the default may move by itself.
     asked = request.base or (None if request.refresh_base else next(iter(pinned), None))
     wanted = plan.candidate_references(lock, known, asked)
+    if hold_driver:
+        for candidate in wanted:
+            _before_a_pull(candidate, lock, known, sources, progress)
     candidates = [bases.know(candidate.reference, candidate.family, candidate.release, sources, progress) for candidate in wanted]
+    if hold_driver:
+        capture_host.require_driver(candidates[0], lock, known)
     if look_inside:
         candidates[0] = _looked_inside(candidates[0], sources, progress)
     if plan.base_of(lock) is not None and engine is not None:
@@ -126,6 +138,15 @@ def make_plan(
         allow_replace=request.allow_replace,
         pyc=request.pyc,
     )
+
+
+def _before_a_pull(base: Base, lock: EnvLock, known: Catalog, sources: bases.Sources, progress: Progress) -> None:
+    """Hold the captured driver against a base's row of the catalogue, and against its config where it would be pulled. Raises PlanError."""
+    capture_host.require_driver(base, lock, known)
+    if sources.pull and lock.observed.gpu.driver is not None:
+        with contextlib.suppress(EngineError):  # the engine may reach what is not reached from here
+            asked = bases.know(base.reference, base.family, base.release, dataclasses.replace(sources, pull=False), progress)
+            capture_host.require_driver(asked, lock, known)
 
 
 def _looked_inside(base: Base, sources: bases.Sources, progress: Progress) -> Base:

@@ -15,6 +15,7 @@ sys.path.insert(0, str(HERE.parent.parent))
 from envsnap import catalog, plan, render  # noqa: E402
 from envsnap.lockfile import dumps, seal  # noqa: E402
 from envsnap.model.base import Base, ImageConfig  # noqa: E402
+from envsnap.model.facts import DeviceCode  # noqa: E402
 from envsnap.model.lock import EnvLock  # noqa: E402
 from tests import samples  # noqa: E402
 
@@ -80,8 +81,10 @@ def editable() -> Context:
 
 
 def no_source() -> Context:
-    """The project's files stay out; byte code is not compiled."""
-    lock = without_editable(samples.lock(smoke=False, system_packages=()))
+    """The project's files stay out; byte code is not compiled; packages with GPU code."""
+    code = DeviceCode(cubins=("sm_80", "sm_90", "sm_90a"), ptx=("compute_120",), partial=("sm_90a",))
+    packages = tuple(replace(package, device_code=code) if package.name == "torch" else package for package in samples.packages())
+    lock = without_editable(samples.lock(smoke=False, system_packages=(), packages=packages))
     return context(lock, debian(), no_source=True, pyc=False, env={"GREETING": 'a "quoted" $HOME \\ and a trailing \\'})
 
 

@@ -41,8 +41,9 @@ from envsnap.guest import (
 from envsnap.guest.distributions import read_distributions
 from envsnap.guest.elf import ELF_FAULTS, parse_elf, read_elf
 from envsnap.guest.text import Problems, clean
-from envsnap.model.facts import CollectedFacts, Distribution, Problem
+from envsnap.model.facts import CollectedFacts, DeviceCode, Distribution, Problem
 from envsnap.model.plan import Expected, ExpectedPackage
+from tests.fakes.fatbin import binary, extension
 
 GUEST = Path(guest.__file__).parent
 TOKEN = "hf_" + "A" * 34
@@ -196,6 +197,16 @@ def test_two_runs_say_the_same(environment: Environment) -> None:
     first, second = (msgspec.structs.replace(environment.facts("--imports", "--integrity"), seconds={}) for _ in range(2))
     assert first == second
     assert [item.name for item in first.distributions] == ["alpha", "mid", "zeta"]
+
+
+def test_gpu_architectures_are_read_when_asked_for(environment: Environment) -> None:
+    environment.add("kernels", files={"kernels/__init__.py": "", "kernels/_C.so": ""})
+    environment.add("plain")
+    (environment.site / "kernels/_C.so").write_bytes(extension([binary("sm_80", "sm_90a", "compute_90")]))
+    assert only(environment.facts(), "kernels").device_code is None
+    facts = environment.facts("--device-code")
+    assert only(facts, "kernels").device_code == DeviceCode(cubins=("sm_80", "sm_90a"), ptx=("compute_90",))
+    assert only(facts, "plain").device_code is None
 
 
 def test_nothing_in_the_target_changes(environment: Environment) -> None:

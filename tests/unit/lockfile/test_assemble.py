@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from envsnap.errors import TargetError
 from envsnap.lockfile import Packed, PackedTree, Unfound, WheelAnswer, assemble, dumps, kept_tree, loads, needs_tree, to_pack
-from envsnap.model.facts import CollectedFacts, CondaPackage, Distribution, Problem, SystemLibrary
+from envsnap.model.facts import CollectedFacts, CondaPackage, DeviceCode, Distribution, Problem, SystemLibrary
 from envsnap.model.lock import (
     BaseOrigin,
     DirectoryOrigin,
@@ -75,6 +75,12 @@ def test_the_sample_facts_become_the_sample_lock() -> None:
 def test_from_the_default_index() -> None:
     package, doubt = one(distribution("pip", "23.2.1"))
     assert (package.provenance, package.origin, doubt) == ("index", IndexOrigin(), "")
+
+
+def test_the_architectures_of_its_gpu_code_come_through() -> None:
+    code = DeviceCode(cubins=("sm_80", "sm_90a"), partial=("sm_90a",))
+    package, doubt = one(distribution("pip", "23.2.1", device_code=code))
+    assert (package.device_code, doubt) == (code, "")
 
 
 def test_from_another_index_and_withdrawn() -> None:

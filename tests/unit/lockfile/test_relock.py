@@ -12,6 +12,7 @@ from packaging import tags
 
 from envsnap import lockfile
 from envsnap.lockfile import Conflict, Replacement
+from envsnap.model.facts import DeviceCode
 from envsnap.model.lock import EnvLock
 from tests import samples
 
@@ -65,6 +66,18 @@ def test_a_package_that_is_changed_twice_is_said_once() -> None:
     name = next(package.name for package in LOCK.packages if package.provenance == "index")
     twice = relocked({name}, relocked({name}))
     assert [problem.where for problem in twice.capture.problems].count(f"relock.{name}") == 1
+
+
+def test_which_gpus_the_new_code_is_for_is_not_claimed() -> None:
+    code = DeviceCode(cubins=("sm_90",))
+    lock = lockfile.seal(
+        replace(LOCK, packages=tuple(replace(p, device_code=code) if p.name in ("torch", "torchvision") else p for p in LOCK.packages))
+    )
+    new = relocked({"torch", "numpy"}, lock)
+    assert {package.name for package in new.packages if package.device_code} == {"torchvision"}
+    said = {problem.where: problem.what for problem in new.capture.problems}
+    assert said["relock.torch"].endswith("on 2026-11-21; which GPUs its code is for is not known")
+    assert said["relock.numpy"].endswith("on 2026-11-21")
 
 
 NO_C = Conflict(package="a", version="1", requirement="c", found=None)

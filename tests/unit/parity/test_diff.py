@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from envsnap.model.facts import DeviceCode
 from envsnap.model.lock import EnvLock, LockedConda, LockedCondaPackage, LockedPackage, Measurements
 from envsnap.model.parity import Difference
 from envsnap.parity import diff
@@ -100,6 +101,15 @@ def test_a_lock_is_equal_to_itself_and_to_another_capture() -> None:
     assert diff(LOCK, samples.lock(capture=replace(samples.capture(), at="2027-01-01T00:00:00Z", host="x", readings={}))) == ()
     slower = replace(samples.reference(), measurements=Measurements(step_ms=1.0, seconds=1.0, peak_memory_mib=1.0))
     assert diff(LOCK, observed(reference=slower)) == ()
+
+
+def test_gpu_code_is_told_by_the_files_that_have_it() -> None:
+    """Equal files have equal code: a lock that does not say it is one of an envsnap that did not look."""
+    code = DeviceCode(cubins=("sm_90",), ptx=("compute_90",))
+    assert diff(LOCK, package("torch", device_code=code)) == ()
+    assert diff(package("torch", device_code=code), package("torch", device_code=replace(code, ptx=()))) == ()
+    both = diff(LOCK, package("torch", device_code=code, files=PATCHED))
+    assert [difference.field for difference in both] == ["packages.torch.files"]
 
 
 def test_of_many_losses_the_first_that_differs_is_told() -> None:

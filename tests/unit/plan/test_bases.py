@@ -29,6 +29,24 @@ def test_the_default_is_the_newest_ngc_release_that_fits(asked: str | None) -> N
     assert (base.reference, base.family, base.digest) == ("nvcr.io/nvidia/pytorch:26.07-py3", "ngc-pytorch", None)
 
 
+def with_framework(name: str, version: str, python: str) -> EnvLock:
+    return seal(replace(with_python(python), packages=(samples.index_package(name, version),)))
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "python", "reference"),
+    [
+        ("tensorflow", "2.14.1", "3.10.12", "nvcr.io/nvidia/tensorflow:24.01-tf2-py3"),
+        ("paddlepaddle", "2.6.2", "3.10.12", "nvcr.io/nvidia/paddlepaddle:24.05-py3"),
+        ("torch", "2.4.0", "3.10.12", "nvcr.io/nvidia/pytorch:24.10-py3"),
+        ("tensorflow", "2.21.0", "3.12.3", "nvcr.io/nvidia/pytorch:26.07-py3"),  # no TensorFlow release is known to have 3.12
+    ],
+)
+def test_an_environment_gets_the_images_of_its_framework(name: str, version: str, python: str, reference: str) -> None:
+    (base,) = candidate_references(with_framework(name, version, python), KNOWN, None)
+    assert (base.reference, base.family) == (reference, f"ngc-{reference.split('/')[2].partition(':')[0]}")
+
+
 def test_an_old_driver_gets_an_older_release() -> None:
     (base,) = candidate_references(with_python("3.12.3", driver="575.57.08"), KNOWN, None)
     assert base.release is not None and base.release.release == "25.06"

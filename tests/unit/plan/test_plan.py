@@ -11,6 +11,7 @@ from envsnap import catalog
 from envsnap.errors import PlanError
 from envsnap.lockfile import seal
 from envsnap.model.base import Base, BaseInventory, ImageConfig
+from envsnap.model.facts import DeviceCode
 from envsnap.model.lock import (
     BaseOrigin,
     EditableOrigin,
@@ -298,6 +299,25 @@ def test_labels() -> None:
     assert labels["org.opencontainers.image.base.digest"] == BASE.digest
     assert labels["dev.envsnap.source"] == samples.source().files
     assert "org.opencontainers.image.created" not in labels
+
+
+def test_the_architectures_of_gpu_code_are_labels_of_canonical_json() -> None:
+    codes = {
+        "torch": DeviceCode(cubins=("sm_80", "sm_90", "sm_90a"), ptx=("compute_120",), partial=("sm_90a",)),
+        "torchvision": DeviceCode(cubins=("sm_80",)),
+    }
+    lock = seal(replace(samples.lock(), packages=tuple(replace(p, device_code=codes.get(p.name)) for p in samples.packages())))
+    labels = planned(lock).labels
+    assert labels["dev.envsnap.cuda.architectures"] == '{"torch":"sm_80 sm_90 sm_90a compute_120","torchvision":"sm_80"}'
+    assert labels["dev.envsnap.cuda.architectures.partial"] == '{"torch":"sm_90a"}'
+
+
+def test_labels_of_gpu_code_are_there_where_they_say_something_and_no_longer_than_a_label_is_for() -> None:
+    assert not [name for name in planned().labels if "architectures" in name]
+    long = DeviceCode(cubins=tuple(f"sm_{number}" for number in range(100, 200)), partial=("sm_100",))
+    many = tuple(replace(samples.index_package(f"tool-{number}", "1"), device_code=long) for number in range(30))
+    lock = seal(replace(samples.lock(), packages=(*samples.packages(), *many)))
+    assert not [name for name in planned(lock).labels if "architectures" in name]
 
 
 def test_an_image_without_the_project_s_files_says_so() -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from envsnap.cli.console import Console
 from envsnap.lockfile.doubts import doubts
-from envsnap.model.facts import Problem
+from envsnap.model.facts import DeviceCode, Problem
 from envsnap.model.lock import EnvLock, UnknownOrigin
 from envsnap.report import capture
 from tests import samples
@@ -125,6 +125,20 @@ def test_nothing_wrong_is_nothing_said() -> None:
     clean = samples.lock()
     clean = replace(clean, capture=replace(clean.capture, problems=()))
     assert not [line for line in capture.screen(clean, "x.yaml").splitlines() if line.lstrip().startswith("!")]
+
+
+def test_what_torch_was_built_for_has_a_line() -> None:
+    code = DeviceCode(cubins=("sm_80", "sm_90", "sm_90a"), ptx=("compute_90",), partial=("sm_90a",))
+    lock = samples.lock()
+
+    def screen(*names: str) -> str:
+        return capture.screen(
+            replace(lock, packages=tuple(replace(p, device_code=code) if p.name in names else p for p in lock.packages)), "x.yaml"
+        )
+
+    assert "  built for  sm_80 sm_90 compute_90      as torch is\n" in screen("torch")
+    assert "as torch is; 1 other package has GPU code too\n" in screen("torch", "torchvision")
+    assert "built for" not in screen("torchvision")
 
 
 def test_everything_is_listed_when_asked() -> None:

@@ -1,0 +1,74 @@
+"""Whether the host that a lock was captured on could run what a base makes of it, by its driver: asked before anything is pulled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from envsnap.compat import ImageNeeds, judge_driver, needs_of
+from envsnap.errors import PlanError
+from envsnap.model.base import Base
+from envsnap.model.catalog import Catalog
+from envsnap.model.lock import EnvLock
+from envsnap.plan.bases import fitting_releases
+from envsnap.plan.labels import cuda_of
+
+_PACKAGES = "of the environment's packages"
+
+
+def require_driver(base: Base, lock: EnvLock, catalog: Catalog) -> None:
+    """Refuse a base that the captured driver cannot run, or with which it cannot run the environment. What is not known is no refusal.
+
+    Args:
+        base: with its row of the catalogue, its config, or neither: as far as it is known.
+
+    Raises:
+        PlanError: with the way out.
+    """
+    gpus = lock.observed.gpu
+    if gpus.driver is None:
+        return
+    for needs in _needs(base, lock):
+        reason = judge_driver(needs, gpus, catalog)
+        if reason.status == "fail":
+            what = "the environment" if needs.says_cuda == _PACKAGES else base.name
+            raise PlanError(
+                f"{what} would not run on the host of the capture",
+                why=f"it needs driver {reason.needed}; that host has {reason.found}",
+                hint=_way_out(needs, base, lock, catalog),
+            )
+
+
+def _needs(base: Base, lock: EnvLock) -> Iterator[ImageNeeds]:
+    """What the base needs for itself, and what the environment needs on it."""
+    own = _of_base(base)
+    if own.cuda is not None:
+        yield own
+    cuda = cuda_of(lock)
+    if cuda is not None and not _it_ran(lock):
+        yield dataclasses.replace(own, cuda=cuda, says_cuda=_PACKAGES, gpu=True, release=None)
+
+
+def _it_ran(lock: EnvLock) -> bool:
+    """The smoke-train of the capture computed on that host's GPUs: what tables say of it is no matter."""
+    reference = lock.observed.reference
+    return reference is not None and reference.smoke.device == "cuda"
+
+
+def _of_base(base: Base) -> ImageNeeds:
+    if base.config is not None:
+        return needs_of(base.config.env, base.config.labels, base.config.entrypoint)
+    row = base.release
+    if row is None or row.cuda is None:
+        return ImageNeeds()
+    said = f"the catalogue's {row.release}"
+    return ImageNeeds(cuda=row.cuda, says_cuda=said, gpu=True, compat="entrypoint", compat_cuda=row.cuda, release=row.release)
+
+
+def _way_out(needs: ImageNeeds, base: Base, lock: EnvLock, catalog: Catalog) -> str:
+    if needs.says_cuda == _PACKAGES:
+        helps = "" if needs.compat != "none" else "; on data-center GPUs --base ngc, whose compatibility libraries may do"
+        return f"a newer driver; or packages for an older CUDA: envsnap relock{helps}"
+    fitting = [release.reference for release in fitting_releases(lock, catalog)]
+    others = [f"--base {fitting[0]}"] if fitting and fitting[0] != base.name else []
+    return f"{', '.join([*others, '--base slim'])}, or a newer driver"
