@@ -89,7 +89,7 @@ def _lock(
     progress: Progress,
 ) -> EnvLock:
     target = ground.target
-    facts = interpreter.collect(target, torch=True, imports=True, integrity=True, progress=progress)
+    facts = interpreter.collect(target, framework=True, imports=True, integrity=True, progress=progress)
     recognised = lockfile.recognised(facts.distributions, known)
     unknown = [distribution for distribution in facts.distributions if distribution.name not in recognised]
     wheels = origins(unknown, facts, offline=request.offline, cache=cache, progress=progress)

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from envsnap import guest, redaction
 from envsnap.guest import (
+    framework_probe,
     imports,
     libraries,
     library_versions,
@@ -36,7 +37,6 @@ from envsnap.guest import (
     pip_config,
     record,
     source_files,
-    torch_probe,
 )
 from envsnap.guest.distributions import read_distributions
 from envsnap.guest.elf import ELF_FAULTS, parse_elf, read_elf
@@ -201,7 +201,7 @@ def test_two_runs_say_the_same(environment: Environment) -> None:
 def test_nothing_in_the_target_changes(environment: Environment) -> None:
     environment.add("package", files={"package/__init__.py": "import pathlib\npathlib.Path.home().joinpath('.left').write_text('x')\n"})
     before = tree(environment.root)
-    facts = environment.facts("--imports", "--integrity", "--torch")
+    facts = environment.facts("--imports", "--integrity", "--framework")
     assert facts.imports == {"package": ""}
     assert tree(environment.root) == before
 
@@ -635,7 +635,7 @@ def test_a_planted_secret_is_nowhere_in_the_document(environment: Environment) -
         "leaky", files={"leaky.py": leak}, extra={"direct_url.json": '{"url": "https://plantedsecret@example.com/x.git", "vcs_info": {}}'}
     )
     done = environment.run(
-        "--out", "-", "--imports", "--torch", env={"PLANTED_TOKEN": "plantedsecret", "MKL_X": TOKEN, "XLA_KEY_AUTH": "plantedsecret"}
+        "--out", "-", "--imports", "--framework", env={"PLANTED_TOKEN": "plantedsecret", "MKL_X": TOKEN, "XLA_KEY_AUTH": "plantedsecret"}
     )
     facts = msgspec.json.decode(done.stdout.encode(), type=CollectedFacts)
     assert facts.imports == {"leaky": "RuntimeError: withheld **** https://****@example.com"}
@@ -763,7 +763,7 @@ def ones(*shape, **options): {ones}
 
 def test_a_torch_that_cannot_compute_is_one_problem(environment: Environment) -> None:
     environment.add("torch", "9.9", files={"torch/__init__.py": TORCH.format(ones="raise RuntimeError('no kernel image')")})
-    facts = environment.facts("--torch")
+    facts = environment.facts("--framework")
     assert facts.torch is not None and (facts.torch.version, facts.torch.git, facts.torch.cudnn) == ("9.9+fake", "abc", "9.20.0")
     assert facts.torch.flags == {"backends.cudnn.enabled": "True", "get_float32_matmul_precision": "highest"}
     assert [(item.where, item.what) for item in facts.problems] == [("torch", "exercise_one_device: RuntimeError: no kernel image")]
@@ -771,7 +771,7 @@ def test_a_torch_that_cannot_compute_is_one_problem(environment: Environment) ->
 
 def test_a_torch_that_dies_is_one_problem_and_what_was_known_stays(environment: Environment) -> None:
     environment.add("torch", "9.9", files={"torch/__init__.py": TORCH.format(ones="os.abort()")})
-    facts = environment.facts("--torch")
+    facts = environment.facts("--framework")
     assert facts.torch is not None and facts.torch.version == "9.9+fake" and facts.libraries == ()
     (problem,) = facts.problems
     assert problem.where == "torch" and problem.what.startswith("the probe ended with SIGABRT")
@@ -779,7 +779,7 @@ def test_a_torch_that_dies_is_one_problem_and_what_was_known_stays(environment: 
 
 def test_a_torch_that_does_not_import_is_one_problem(environment: Environment) -> None:
     environment.add("torch", "9.9", files={"torch/__init__.py": "import not_there"})
-    facts = environment.facts("--torch")
+    facts = environment.facts("--framework")
     (problem,) = facts.problems
     assert facts.torch is None
     assert problem.what == "the probe ended with exit code 1: ModuleNotFoundError: No module named 'not_there'"
@@ -789,9 +789,9 @@ def test_a_torch_that_hangs_is_one_problem(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "torch.py").write_text("import time; time.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(torch_probe, "TORCH_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(framework_probe, "TIMEOUT_S", 0.5)
     problems = Problems()
-    assert torch_probe.probe_torch(problems) == (None, [], {})
+    assert framework_probe.probe_framework(problems) == ("torch", None, [], {})
     assert problems.document() == [{"where": "torch", "what": "the probe did not finish within 0 s"}]
 
 
