@@ -264,6 +264,14 @@ def torch_facts(**changes: Any) -> FrameworkFacts:
     return replace(values, **changes)
 
 
+def cpu_framework(**changes: Any) -> FrameworkFacts:
+    """TensorFlow or Paddle, as a wheel without CUDA brings it."""
+    values = FrameworkFacts(
+        version="2.21.0", git="v2.21.0-rc1-5-ga481b10260d", cuda=None, cudnn=None, nccl=None, cuda_available=False, flags={"onednn": "True"}
+    )
+    return replace(values, **changes)
+
+
 def cuda() -> LockedCuda:
     return LockedCuda(
         runtime="13.0.96",

@@ -35,14 +35,37 @@ FLOAT16_SCALE = 1024.0
 TF32_DROPPED_BITS = 23 - 10
 
 
+Grid = Sequence[Sequence[Sequence[float]]]
+"""Of one picture: GRID rows of GRID cells of CHANNELS numbers."""
+
+
+class Target(NamedTuple):
+    """What the network is to say of a picture.
+
+    Attributes:
+        choice: cell * len(CLASSES) + class, cells row by row.
+        box: as it is to be told at that cell.
+    """
+
+    choice: int
+    cell: int
+    box: Tuple[float, ...]
+
+
+def target_of(label: Label) -> Target:
+    x, y, width, height = label.box
+    column, row = int(x * GRID), int(y * GRID)
+    cell = row * GRID + column
+    return Target(cell * len(CLASSES) + label.kind, cell, (x * GRID - column - 0.5, y * GRID - row - 0.5, width, height))
+
+
 class Batch(NamedTuple):
     """NumPy arrays of as many rows as there are pictures.
 
     Attributes:
         images: float32, (n, SIDE, SIDE, 3), in [0, 1].
-        choices: int64, (n,): cell * len(CLASSES) + class, cells row by row.
-        cells: int64, (n,).
-        boxes: float32, (n, BOX), as the network is to tell them at that cell.
+        choices, cells: int64, (n,).
+        boxes: float32, (n, BOX).
     """
 
     images: Any
@@ -57,8 +80,8 @@ class Network(Protocol):
     def step(self, batch: Batch, rate: float) -> Tuple[float, float]:
         """One step of the optimizer, at this learning rate. Returns the losses of the choice and of the box, before it."""
 
-    def predict(self, images: Any) -> Any:
-        """What it says of pictures: float32, (n, GRID, GRID, CHANNELS), as NumPy has it."""
+    def predict(self, images: Any) -> List[Grid]:
+        """What it says of pictures."""
 
     def steps(self) -> int:
         """As the optimizer counted them."""
@@ -77,18 +100,12 @@ def make_batch(pictures: Sequence[Picture], labels: Sequence[Label]) -> Batch:
     import numpy as np
 
     pixels = np.frombuffer(b"".join(picture.pixels for picture in pictures), dtype=np.uint8)
-    cells, boxes = [], []
-    for label in labels:
-        x, y, width, height = label.box
-        column, row = int(x * GRID), int(y * GRID)
-        cells.append(row * GRID + column)
-        boxes.append((x * GRID - column - 0.5, y * GRID - row - 0.5, width, height))
-    kinds = [label.kind for label in labels]
+    targets = [target_of(label) for label in labels]
     return Batch(
         images=pixels.reshape(-1, SIDE, SIDE, 3).astype(np.float32) / np.float32(255),
-        choices=np.array([cell * len(CLASSES) + kind for cell, kind in zip(cells, kinds)], dtype=np.int64),  # noqa: B905  (3.8)
-        cells=np.array(cells, dtype=np.int64),
-        boxes=np.array(boxes, dtype=np.float32),
+        choices=np.array([target.choice for target in targets], dtype=np.int64),
+        cells=np.array([target.cell for target in targets], dtype=np.int64),
+        boxes=np.array([target.box for target in targets], dtype=np.float32),
     )
 
 
@@ -171,21 +188,20 @@ def train(network: Network, data: Dataset, room: str, options: argparse.Namespac
 
 
 class Found(NamedTuple):
-    """What the network says of one picture. Attributes: confidence: how much more than the runner-up of all choices; box: as in a label."""
+    """What the network says of one picture. Attributes: confidence: the share of its choice among all (softmax)."""
 
     confidence: float
     label: Label
 
 
-def read_prediction(grid: Any) -> Found:
-    """The best choice of all cells and classes, and the box that its cell tells. `grid`: (GRID, GRID, CHANNELS)."""
-    scores = grid[:, :, : len(CLASSES)].reshape(-1)
-    best = int(scores.argmax())
-    cell, kind = divmod(best, len(CLASSES))
+def read_prediction(grid: Grid) -> Found:
+    """The best choice of all cells and classes, and the box that its cell tells."""
+    scores = [score for row in grid for cell in row for score in cell[: len(CLASSES)]]
+    highest = max(scores)
+    cell, kind = divmod(scores.index(highest), len(CLASSES))
     row, column = divmod(cell, GRID)
-    x, y, width, height = (float(value) for value in grid[row, column, len(CLASSES) :])
-    highest = float(scores[best])
-    confidence = 1.0 / sum(math.exp(float(score) - highest) for score in scores)
+    x, y, width, height = grid[row][column][len(CLASSES) :]
+    confidence = 1.0 / sum(math.exp(score - highest) for score in scores)
     return Found(confidence, Label(kind, ((column + 0.5 + x) / GRID, (row + 0.5 + y) / GRID, width, height)))
 
 
@@ -200,7 +216,7 @@ def overlap(one: Sequence[float], other: Sequence[float]) -> float:
     return shared / union if union > 0.0 else 0.0
 
 
-def mean_average_precision(grids: Any, labels: Sequence[Label]) -> float:
+def mean_average_precision(grids: Sequence[Grid], labels: Sequence[Label]) -> float:
     """mAP50 over the classes: one object and one prediction a picture, right where the class is and the boxes overlap by half."""
     found = [read_prediction(grid) for grid in grids]
     values = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from .smoke_detector import (
     BATCH_NORM_MOMENTUM,
@@ -16,6 +16,7 @@ from .smoke_detector import (
     LAYERS,
     TF32_DROPPED_BITS,
     Batch,
+    Grid,
     anchor_batch,
     rounds,
 )
@@ -81,9 +82,10 @@ class Network:
         self.taken += 1
         return float(choice), float(box)
 
-    def predict(self, images: Any) -> Any:
+    def predict(self, images: Any) -> List[Grid]:
         self.model.eval()
-        return see(self.model, images).numpy()
+        said: List[Grid] = see(self.model, images).numpy().tolist()
+        return said
 
     def steps(self) -> int:
         return self.taken

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from .smoke_detector import (
     BATCH_NORM_MOMENTUM,
@@ -16,6 +16,7 @@ from .smoke_detector import (
     LAYERS,
     TF32_DROPPED_BITS,
     Batch,
+    Grid,
     anchor_batch,
     rounds,
 )
@@ -91,8 +92,9 @@ class Network:
         choice, box = self._step(*(tf.constant(part) for part in batch))
         return float(choice), float(box)
 
-    def predict(self, images: Any) -> Any:
-        return self.model(images, training=False).numpy()
+    def predict(self, images: Any) -> List[Grid]:
+        said: List[Grid] = self.model(images, training=False).numpy().tolist()
+        return said
 
     def steps(self) -> int:
         return int(self.optimizer.iterations)

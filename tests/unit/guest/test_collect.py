@@ -600,6 +600,11 @@ def test_variables(environment: Environment) -> None:
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "NVIDIA_TF32_OVERRIDE": "0",
         "TF_DETERMINISTIC_OPS": "1",
+        "FLAGS_cudnn_deterministic": "1",
+        "KERAS_BACKEND": "jax",
+        "TF_CONFIG": "{}",
+        "FLAGS_selected_gpus": "0",
+        "PADDLE_TRAINER_ID": "1",
         "XLA_FLAGS": "https://user:pw@example.com/",
         "TORCH_TOKEN": "hush",
         "WANDB_API_KEY": "hush",
@@ -618,6 +623,8 @@ def test_variables(environment: Environment) -> None:
     facts = environment.facts(env=variables)
     assert facts.env == {
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "FLAGS_cudnn_deterministic": "1",
+        "KERAS_BACKEND": "jax",
         "NCCL_DEBUG": "INFO",
         "NVIDIA_TF32_OVERRIDE": "0",
         "OMP_NUM_THREADS": "4",
@@ -783,6 +790,52 @@ def test_a_torch_that_does_not_import_is_one_problem(environment: Environment) -
     (problem,) = facts.problems
     assert facts.torch is None
     assert problem.what == "the probe ended with exit code 1: ModuleNotFoundError: No module named 'not_there'"
+
+
+TENSORFLOW = """
+from types import SimpleNamespace as S
+__version__ = "9.9"
+version = S(GIT_VERSION="v9.9-0-gabc")
+build = {"is_cuda_build": True, "cuda_version": "12.5.1", "cudnn_version": "9", "cuda_compute_capabilities": ["sm_90"]}
+sysconfig = S(get_build_info=lambda: build)
+def no_devices(kind): return []
+config = S(experimental=S(tensor_float_32_execution_enabled=lambda: True), list_physical_devices=no_devices)
+"""
+PADDLE = """
+from types import SimpleNamespace as S
+__version__ = "9.9"
+version = S(commit="abc", cuda=lambda: CUDA, cudnn=lambda: CUDNN)
+def get_flags(name): return {{name: {{"FLAGS_use_mkldnn": False}}[name]}}
+def get_default_dtype(): return "float32"
+def is_compiled_with_cuda(): return False
+"""
+
+
+def test_tensorflow_is_asked_where_there_is_no_torch(environment: Environment) -> None:
+    environment.add("tensorflow", "9.9", files={"tensorflow/__init__.py": TENSORFLOW})
+    facts = environment.facts("--framework")
+    assert facts.torch is None and facts.tensorflow is not None and facts.framework is facts.tensorflow
+    found = facts.tensorflow
+    assert (found.version, found.git, found.cuda, found.cudnn, found.arch_list) == ("9.9", "v9.9-0-gabc", "12.5.1", "9", ("sm_90",))
+    assert found.flags == {"config.experimental.tensor_float_32_execution_enabled": "True"} and not found.cuda_available
+    assert [item.where for item in facts.problems] == ["tensorflow"]  # it cannot compute
+
+
+@pytest.mark.parametrize(("cuda", "expected"), [("'False'", None), ("False", None), ("'12.6'", "12.6")])
+def test_paddle_is_asked_where_there_is_no_torch(environment: Environment, cuda: str, expected: str | None) -> None:
+    environment.add("paddlepaddle", "9.9", files={"paddle/__init__.py": PADDLE.replace("CUDNN", cuda).replace("CUDA", cuda).format()})
+    facts = environment.facts("--framework")
+    assert facts.paddle is not None and facts.framework is facts.paddle
+    assert (facts.paddle.version, facts.paddle.git, facts.paddle.cuda, facts.paddle.cudnn) == ("9.9", "abc", expected, expected)
+    assert facts.paddle.flags == {"FLAGS_use_mkldnn": "False", "get_default_dtype": "float32"}
+
+
+def test_of_several_frameworks_torch_is_asked(environment: Environment) -> None:
+    environment.add("torch", "9.9", files={"torch/__init__.py": TORCH.format(ones="raise RuntimeError")})
+    environment.add("tensorflow", "9.9", files={"tensorflow/__init__.py": "raise SystemExit('imported')"})
+    facts = environment.facts("--framework")
+    assert facts.torch is not None and (facts.tensorflow, facts.paddle) == (None, None)
+    assert {item.where for item in facts.problems} == {"torch"}
 
 
 def test_a_torch_that_hangs_is_one_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
