@@ -32,7 +32,7 @@ from envsnap.probes import interpreter
 from envsnap.probes.local import LocalPython
 from envsnap.progress import SILENT
 from envsnap.workflows import capture
-facts = interpreter.collect(LocalPython(Path(sys.argv[1])), torch=False, imports=False, integrity=False, progress=SILENT)
+facts = interpreter.collect(LocalPython(Path(sys.argv[1])), framework=False, imports=False, integrity=False, progress=SILENT)
 capture.origins(facts.distributions, facts, offline=False, cache=Path(sys.argv[2]), progress=SILENT)
 """
 TORCH = "import torch; torch.nn.functional.conv2d(torch.ones(2, 8, 16, 16), torch.ones(8, 8, 3, 3))"

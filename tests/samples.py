@@ -16,6 +16,7 @@ from envsnap.lockfile.digest import seal
 from envsnap.model.facts import (
     CollectedFacts,
     Distribution,
+    FrameworkFacts,
     GpuDevice,
     GpuFacts,
     GpuProbe,
@@ -24,7 +25,6 @@ from envsnap.model.facts import (
     Platform,
     SourceCheck,
     SystemLibrary,
-    TorchFacts,
 )
 from envsnap.model.lock import (
     Capture,
@@ -33,12 +33,12 @@ from envsnap.model.lock import (
     IndexOrigin,
     LockedCuda,
     LockedFile,
+    LockedFramework,
     LockedInterpreter,
     LockedPackage,
     LockedPython,
     LockedSource,
     LockedSystemPackage,
-    LockedTorch,
     Measurements,
     Observed,
     Reference,
@@ -250,8 +250,8 @@ def libraries() -> tuple[LoadedLibrary, ...]:
     return tuple(sorted((*loaded, driver), key=lambda library: library.soname))
 
 
-def torch_facts(**changes: Any) -> TorchFacts:
-    values = TorchFacts(
+def torch_facts(**changes: Any) -> FrameworkFacts:
+    values = FrameworkFacts(
         version="2.12.1+cu130",
         git=TORCH_GIT,
         cuda="13.0",
@@ -264,6 +264,14 @@ def torch_facts(**changes: Any) -> TorchFacts:
     return replace(values, **changes)
 
 
+def cpu_framework(**changes: Any) -> FrameworkFacts:
+    """TensorFlow or Paddle, as a wheel without CUDA brings it."""
+    values = FrameworkFacts(
+        version="2.21.0", git="v2.21.0-rc1-5-ga481b10260d", cuda=None, cudnn=None, nccl=None, cuda_available=False, flags={"onednn": "True"}
+    )
+    return replace(values, **changes)
+
+
 def cuda() -> LockedCuda:
     return LockedCuda(
         runtime="13.0.96",
@@ -271,7 +279,7 @@ def cuda() -> LockedCuda:
         nccl="2.29.7",
         cublas="13.1.1",
         loaded=libraries(),
-        torch=LockedTorch(version="2.12.1+cu130", git=TORCH_GIT, flags=FLAGS),
+        torch=LockedFramework(version="2.12.1+cu130", git=TORCH_GIT, flags=FLAGS),
     )
 
 

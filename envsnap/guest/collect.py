@@ -5,10 +5,11 @@ built from it. It needs Python >= 3.8 and nothing but the standard library, and 
 package is installed, no file is written but the document, no byte code is cached. What it is asked to import or compute, it
 does in child processes with a temporary HOME and without the variables that hold secrets.
 
-    python -B GUEST collect --out FILE [--torch] [--imports] [--integrity] [--device-code] [--source MANIFEST] [--expect EXPECTED]
+    python -B GUEST collect --out FILE [--framework] [--imports] [--integrity] [--device-code] [--source MANIFEST] [--expect EXPECTED]
 
 --out FILE        where the document goes; "-" is stdout, which otherwise stays empty.
---torch           import torch, run a convolution and a matrix product, and name the libraries that this mapped.
+--framework       import torch, else tensorflow, else paddle, run a convolution and a matrix product, and name the libraries
+                  that this mapped.
 --imports         import every top-level module of every distribution, and those that --expect names.
 --integrity       hash every file that a RECORD names.
 --device-code     read the GPU architectures that each distribution's shared objects hold code for.
@@ -39,6 +40,8 @@ from .children import PROGRAM, interpreter_flags
 from .conda import conda_changes, conda_oddities, owners, read_conda
 from .distributions import Installed, of_conda, read_distributions
 from .expectation import differences, is_expectation, report_expectation
+from .framework_child import FRAMEWORKS, framework_child
+from .framework_probe import NOTHING, loaded_libraries, probe_framework
 from .imports import imports_child, probe_imports
 from .integrity import Integrity, check_integrity
 from .interpreter import interpreter_facts, platform_facts
@@ -49,8 +52,6 @@ from .record import canonical_path
 from .shadowing import foreign_imports, path_oddities
 from .source_files import check_source, is_manifest
 from .text import Problems, reason, write_document
-from .torch_child import torch_child
-from .torch_probe import TorchProbe, loaded_libraries, probe_torch
 from .variables import steering_variables, withheld_variables
 
 EXIT_DIFFERENT = 7
@@ -75,7 +76,7 @@ class Clock:
 
 def collect(
     *,
-    torch: bool,
+    framework: bool,
     imports: bool,
     integrity: bool,
     code: bool,
@@ -93,9 +94,9 @@ def collect(
     pip = pip_config(problems)
     clock.mark("pip")
     roots = environment_roots(directories)
-    probe = probe_torch(problems) if torch else TorchProbe(None, [], {})
+    probe = probe_framework(problems) if framework else NOTHING
     libraries = loaded_libraries(probe, distributions, roots, rehash=integrity)
-    clock.mark("torch")
+    clock.mark("framework")
     modules = {module for found in distributions for module in found.facts["modules"]}.union(expected_imports)
     tried = probe_imports(modules) if imports else None
     if tried is not None:
@@ -124,7 +125,7 @@ def collect(
         "withheld": withheld_variables(os.environ),
         "path_oddities": sorted(set(oddities)),
         "pip_config": pip,
-        "torch": probe.facts,
+        **{name: probe.facts if name == probe.name else None for name in FRAMEWORKS},
         "libraries": libraries,
         "system_libraries": foreign,
         "imports": None if tried is None else tried.results,
@@ -162,13 +163,13 @@ def as_site_path(path: str, found: Installed) -> str:
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(prog="collect", description="Write what is in this Python environment as one JSON document.")
     arguments.add_argument("--out", required=True)
-    arguments.add_argument("--torch", action="store_true")
+    arguments.add_argument("--framework", action="store_true")
     arguments.add_argument("--imports", action="store_true")
     arguments.add_argument("--integrity", action="store_true")
     arguments.add_argument("--device-code", action="store_true")
     arguments.add_argument("--source")
     arguments.add_argument("--expect")
-    arguments.add_argument("--child", choices=("torch", "imports"), help=argparse.SUPPRESS)
+    arguments.add_argument("--child", choices=(*FRAMEWORKS, "imports"), help=argparse.SUPPRESS)
     arguments.add_argument("--pipe", type=int, help=argparse.SUPPRESS)
     return arguments
 
@@ -195,8 +196,8 @@ def main(argv: Sequence[str]) -> int:
     use_utf8(argv)
     arguments = parser()
     options = arguments.parse_args(argv)
-    if options.child == "torch":
-        torch_child(options.out)
+    if options.child in FRAMEWORKS:
+        framework_child(options.child, options.out)
         return 0
     if options.child == "imports":
         imports_child(options.out, options.pipe)
@@ -204,7 +205,7 @@ def main(argv: Sequence[str]) -> int:
     manifest = read_input(options.source, is_manifest, arguments) if options.source else None
     expected = read_input(options.expect, is_expectation, arguments) if options.expect else None
     document = collect(
-        torch=options.torch,
+        framework=options.framework,
         imports=options.imports,
         integrity=options.integrity,
         code=options.device_code,

@@ -28,11 +28,9 @@ def cuda_text(number: int) -> str | None:
     return f"{number // 1000}.{number % 1000 // 10}" if number else None
 
 
-def version_from_library(path: str, torch: Any) -> str | None:
+def version_from_library(path: str) -> str | None:
     """What a mapped library says of itself when asked; None when it cannot be asked."""
     name = os.path.basename(path)
-    if re.match(r"lib(?:torch|c10|caffe2|shm)", name):
-        return str(torch.__version__)
     for pattern, ask in QUESTIONS:
         if re.match(pattern, name):
             import ctypes

@@ -140,3 +140,19 @@ def write_document(path: str, document: Mapping[str, Any]) -> None:
     # Index URLs in it may hold credentials.
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
         file.write(text)
+
+
+def answer(question: Callable[[], Any]) -> Any:
+    """What foreign code answers; None where it raises, as builds without CUDA do, each with an exception of its own."""
+    try:
+        return question()
+    except Exception:
+        return None
+
+
+def flag_value(module: Any, name: str) -> Any:
+    """What a dotted name of a module stands for; a function is called."""
+    value = module
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value() if callable(value) else value

@@ -1,13 +1,15 @@
-"""torch, asked in a child process: what it is, and what it maps when it computes."""
+"""torch, asked from inside."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable
+import re
+from typing import Any, Callable, Sequence
 
-from .children import mapped_files
-from .library_versions import cudnn_text, nccl_text, version_from_library
-from .text import described, write_document
+from .library_versions import cudnn_text, nccl_text
+from .text import answer, flag_value
+
+LIBRARIES: re.Pattern[str] = re.compile(r"lib(?:torch|c10|caffe2|shm)")
 
 FLAGS = (
     "are_deterministic_algorithms_enabled",
@@ -42,51 +44,20 @@ FLAGS = (
 )
 
 
-def torch_child(out: str) -> None:
-    """Write what torch is, then what it mapped after it computed. What was written stays when a later step ends the process."""
-    import torch
-
-    document: dict[str, Any] = {"torch": torch_facts(torch), "failures": [], "mapped": [], "versions": {}}
-    write_document(out, document)
-    for step in (exercise_one_device, exercise_all_devices):
-        try:
-            step(torch)
-        except Exception as error:
-            document["failures"].append(f"{step.__name__}: {described(error)}")
-    document["mapped"] = mapped_files()
-    write_document(out, document)
-    asked = {path: version_from_library(path, torch) for path in document["mapped"]}
-    document["versions"] = {path: version for path, version in asked.items() if version}
-    write_document(out, document)
-
-
-def torch_facts(torch: Any) -> dict[str, Any]:
-    def ask(question: Callable[[], Any]) -> Any:
-        try:
-            return question()
-        except Exception:  # a build without CUDA or NCCL answers with one of several exceptions
-            return None
-
-    flags = {name: ask(functools.partial(flag_value, torch, name)) for name in FLAGS}
-    nccl = ask(torch.cuda.nccl.version)
-    architectures = ask(lambda: torch._C._cuda_getArchFlags()) or ""  # noqa: PLW0108, SLF001  (get_arch_list() is empty without a GPU)
+def facts(torch: Any) -> dict[str, Any]:
+    flags = {name: answer(functools.partial(flag_value, torch, name)) for name in FLAGS}
+    nccl = answer(torch.cuda.nccl.version)
+    architectures = answer(lambda: torch._C._cuda_getArchFlags()) or ""  # noqa: PLW0108, SLF001  (get_arch_list() is empty without a GPU)
     return {
         "version": str(torch.__version__),
-        "git": str(ask(lambda: torch.version.git_version) or ""),
+        "git": str(answer(lambda: torch.version.git_version) or ""),
         "cuda": torch.version.cuda,
-        "cudnn": cudnn_text(ask(torch.backends.cudnn.version)),
+        "cudnn": cudnn_text(answer(torch.backends.cudnn.version)),
         "nccl": ".".join(map(str, nccl)) if isinstance(nccl, tuple) else nccl_text(nccl),
         "cuda_available": bool(torch.cuda.is_available()),
         "arch_list": architectures.split(),
         "flags": {name: str(value) for name, value in flags.items() if value is not None},
     }
-
-
-def flag_value(torch: Any, name: str) -> Any:
-    value = torch
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value() if callable(value) else value
 
 
 def exercise_one_device(torch: Any) -> None:
@@ -108,3 +79,6 @@ def exercise_all_devices(torch: Any) -> None:
         torch.cuda.nccl.all_reduce([torch.ones(1, device=f"cuda:{number}") for number in range(count)])
         for number in range(count):
             torch.cuda.synchronize(number)
+
+
+STEPS: Sequence[Callable[[Any], None]] = (exercise_one_device, exercise_all_devices)

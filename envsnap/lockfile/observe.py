@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from envsnap import redaction
-from envsnap.model.facts import CollectedFacts, GpuProbe, LoadedLibrary
-from envsnap.model.lock import LockedCuda, LockedTorch, Observed, Reference
+from envsnap.model.facts import CollectedFacts, FrameworkFacts, GpuProbe, LoadedLibrary
+from envsnap.model.lock import LockedCuda, LockedFramework, Observed, Reference
 
 
 def observe(facts: CollectedFacts, gpu: GpuProbe, reference: Reference | None) -> Observed:
@@ -25,19 +25,25 @@ def observe(facts: CollectedFacts, gpu: GpuProbe, reference: Reference | None) -
 
 def _cuda(facts: CollectedFacts) -> LockedCuda:
     loaded = tuple(sorted(facts.libraries, key=lambda library: (library.soname, library.path)))
-    torch = facts.torch
+    framework = facts.framework
     return LockedCuda(
-        runtime=_version(loaded, "libcudart.so", torch.cuda if torch else None),
-        cudnn=_version(loaded, "libcudnn.so", torch.cudnn if torch else None),
-        nccl=_version(loaded, "libnccl.so", torch.nccl if torch else None),
+        runtime=_version(loaded, "libcudart.so", framework.cuda if framework else None),
+        cudnn=_version(loaded, "libcudnn.so", framework.cudnn if framework else None),
+        nccl=_version(loaded, "libnccl.so", framework.nccl if framework else None),
         cublas=_version(loaded, "libcublas.so"),
         loaded=loaded,
-        torch=LockedTorch(version=torch.version, git=torch.git, flags=torch.flags) if torch else None,
+        torch=_framework(facts.torch),
+        tensorflow=_framework(facts.tensorflow),
+        paddle=_framework(facts.paddle),
     )
 
 
-def _version(loaded: Sequence[LoadedLibrary], stem: str, of_torch: str | None = None) -> str | None:
-    """Of several that are mapped, the one that torch says it uses (of the runtime it knows major and minor alone)."""
+def _framework(found: FrameworkFacts | None) -> LockedFramework | None:
+    return LockedFramework(version=found.version, git=found.git, flags=found.flags) if found else None
+
+
+def _version(loaded: Sequence[LoadedLibrary], stem: str, own: str | None = None) -> str | None:
+    """Of several that are mapped, the one that the framework says it uses (of the runtime it knows major and minor alone)."""
     versions = [library.version for library in loaded if library.soname.startswith(stem) and library.version]
-    same = [version for version in versions if of_torch and (version == of_torch or version.startswith(f"{of_torch}."))]
+    same = [version for version in versions if own and (version == own or version.startswith(f"{own}."))]
     return next(iter(same or versions), None)

@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from envsnap.lockfile.digest import seal
 from envsnap.model.facts import Problem
+from envsnap.model.frameworks import frameworks_of
 from envsnap.model.lock import EnvLock, IndexOrigin, LockedCuda, LockedPackage
 
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
@@ -110,7 +111,7 @@ def _without(cuda: LockedCuda, names: frozenset[str]) -> LockedCuda:
         cudnn=kept(cuda.cudnn, "libcudnn."),
         nccl=kept(cuda.nccl, "libnccl."),
         cublas=kept(cuda.cublas, "libcublas."),
-        torch=None if "torch" in names else cuda.torch,
+        **dict.fromkeys(frameworks_of(names), None),
     )
 
 

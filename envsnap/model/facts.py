@@ -176,7 +176,7 @@ class SystemLibrary(Value, frozen=True, kw_only=True):
         path: absolute, real path; None when no such file is there.
         package: owning package of the operating system, with its version and architecture; None when nobody owns it.
         needed_by: names of the distributions whose extensions need it, sorted; empty when it was only mapped.
-        mapped: it was mapped after imports and the torch probe.
+        mapped: it was mapped after imports and the probe of the framework.
     """
 
     soname: str
@@ -204,15 +204,16 @@ class Platform(Value, frozen=True, kw_only=True):
     instruction_sets: tuple[str, ...] = ()
 
 
-class TorchFacts(Value, frozen=True, kw_only=True):
-    """torch as imported, not as advertised by its metadata.
+class FrameworkFacts(Value, frozen=True, kw_only=True):
+    """torch, TensorFlow or PaddlePaddle as imported, not as advertised by its metadata.
 
     Attributes:
-        version: `torch.__version__`, "2.12.1+cu130".
-        git: `torch.version.git_version`.
-        cuda, cudnn, nccl: what torch was built for or loaded; None where it has none.
+        version: `torch.__version__`, "2.12.1+cu130", and its like.
+        git: the commit or description that it was built from: `torch.version.git_version`, `tensorflow.version.GIT_VERSION`,
+            `paddle.version.commit`.
+        cuda, cudnn, nccl: what it was built for or loaded; None where it has none, or does not say.
         cuda_available: a GPU can be used.
-        arch_list: `torch.cuda.get_arch_list()`.
+        arch_list: GPU architectures that it was built for, as it names them; empty where it does not say.
         flags: allow_tf32 and its like, by dotted name, as text.
     """
 
@@ -236,7 +237,8 @@ class CollectedFacts(Value, frozen=True, kw_only=True):
         withheld: names of variables that hold secrets, allow-listed or not (WANDB_API_KEY); never their values.
         pip_config: index_url, extra_index_urls, find_links, no_index as the target's pip resolves them; None when pip
             cannot be asked. Credentials are still inside: this document never leaves the machine's memory and pipes.
-        torch: None when torch is not installed or the probe was not asked for.
+        torch, tensorflow, paddle: the environment's framework, by the name that imports it: the first of these that is installed.
+            None for the others, and for all when the probe was not asked for.
         libraries: as mapped after the probe; empty without it.
         imports: module -> "" when it imports, else "ErrorType: message"; None when not asked for.
         conda: what conda installed, Python or not; empty elsewhere.
@@ -251,7 +253,9 @@ class CollectedFacts(Value, frozen=True, kw_only=True):
     withheld: tuple[str, ...] = ()
     path_oddities: tuple[str, ...] = ()
     pip_config: Mapping[str, Any] | None = None
-    torch: TorchFacts | None = None
+    torch: FrameworkFacts | None = None
+    tensorflow: FrameworkFacts | None = None
+    paddle: FrameworkFacts | None = None
     libraries: tuple[LoadedLibrary, ...] = ()
     system_libraries: tuple[SystemLibrary, ...] = ()
     imports: Mapping[str, str] | None = None
@@ -259,6 +263,10 @@ class CollectedFacts(Value, frozen=True, kw_only=True):
     source_files: SourceCheck | None = None
     problems: tuple[Problem, ...] = ()
     seconds: Mapping[str, float] = {}
+
+    @property
+    def framework(self) -> FrameworkFacts | None:
+        return self.torch or self.tensorflow or self.paddle
 
 
 class SourceCheck(Value, frozen=True, kw_only=True):

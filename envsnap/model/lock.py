@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from envsnap.model.facts import DeviceCode, GpuFacts, LoadedLibrary, Platform, Problem
+from envsnap.model.frameworks import Framework
 from envsnap.model.kinds import (
     Commit,
     CondaBuild,
@@ -276,7 +277,7 @@ class LockedSource(Value, frozen=True, kw_only=True):
     lfs: tuple[LfsFile, ...] = ()
 
 
-class LockedTorch(Value, frozen=True, kw_only=True):
+class LockedFramework(Value, frozen=True, kw_only=True):
     version: str
     git: str
     flags: Mapping[str, str] = {}
@@ -287,6 +288,7 @@ class LockedCuda(Value, frozen=True, kw_only=True):
 
     Attributes:
         toolkit: of the nvcc on the target, None without one.
+        torch, tensorflow, paddle: the framework that loaded it, by the name that imports it; None for the others.
     """
 
     runtime: str | None = None
@@ -295,7 +297,19 @@ class LockedCuda(Value, frozen=True, kw_only=True):
     cublas: str | None = None
     toolkit: str | None = None
     loaded: tuple[LoadedLibrary, ...] = ()
-    torch: LockedTorch | None = None
+    torch: LockedFramework | None = None
+    tensorflow: LockedFramework | None = None
+    paddle: LockedFramework | None = None
+
+    @property
+    def framework(self) -> tuple[Framework, LockedFramework] | None:
+        """The one that was asked, with its name."""
+        named: tuple[tuple[Framework, LockedFramework | None], ...] = (
+            ("torch", self.torch),
+            ("tensorflow", self.tensorflow),
+            ("paddle", self.paddle),
+        )
+        return next(((name, one) for name, one in named if one is not None), None)
 
 
 class KitPackage(Value, frozen=True, kw_only=True):
@@ -319,11 +333,12 @@ class Smoke(Value, frozen=True, kw_only=True):
     """What the smoke-train did.
 
     Attributes:
+        framework: what trained: ultralytics' YOLO with torch, a small detector with the others.
         key: what bit-exactness may depend on (parity.md §2, K), by name: "device", "cpu", "threads", "torch_git", …
         device: "cuda" or "cpu".
         gpus: how many it used, 0 on a CPU.
         steps: optimiser steps; losses: one row a step, each value as float.hex() so that nothing is rounded.
-        state: "sha256:…" over the trained state_dict.
+        state: "sha256:…" over the trained weights and running statistics.
         map50: of the final evaluation.
         gradient: precision ("fp32", "amp") -> digest of the blob with the whole gradient at the anchor.
         self_exact: a second run in the same environment was bit-equal.
@@ -331,6 +346,7 @@ class Smoke(Value, frozen=True, kw_only=True):
         labels: "sha256:…" over the generated data set, as in parity.SmokeRun.
     """
 
+    framework: Framework = "torch"
     seed: int
     device: Literal["cuda", "cpu"]
     gpus: int = 0

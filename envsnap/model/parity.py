@@ -31,7 +31,7 @@ class SmokeRun(Value, frozen=True, kw_only=True):
 
     Attributes:
         schema: 1.
-        status: "ok"; "absent" when torch or torchvision is missing (then only `reason` holds); "failed".
+        status: "ok"; "absent" when the framework, or torchvision beside torch, is missing (then only `reason` holds); "failed".
         reason: one sentence when not ok.
         device_asked, device_used: "cuda" or "cpu".
         key, steps, losses, state, map50: as in lock.Smoke.

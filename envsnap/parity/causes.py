@@ -13,6 +13,8 @@ _THREADS = "sums are split over other threads and added in another order: the la
 _KERNELS_OF_CPU = "math libraries choose kernels by instruction set: wider vectors and fused multiply-adds add and round in another order"
 _DETERMINISM = "without it atomic additions finish in any order and two runs differ; with it other kernels compute"
 
+_FLAG = r"(?:torch|tensorflow|paddle)\.flags\."
+
 _THINGS: tuple[tuple[str, str], ...] = (
     # Packages by name, loaded libraries by soname, and the field of the version that was loaded.
     (
@@ -36,20 +38,20 @@ _THINGS: tuple[tuple[str, str], ...] = (
         "CUDA's runtime and compilers make code while a program runs: another version may compile it differently",
     ),
     (r"nvidia-.*", "it is part of what computes on the GPU"),
-    (r"torch\.flags\..*(?:tf32|fp32_precision|float32_matmul_precision).*", _TF32),
+    (rf"{_FLAG}.*(?:tf32|fp32_precision|float32_matmul_precision|tensor_float_32|cu(?:blas|dnn)_switch).*", _TF32),
     (
-        r"torch\.flags\..*(?:reduced_precision|fp16_accumulation).*",
+        rf"{_FLAG}.*(?:reduced_precision|fp16_accumulation).*",
         "long sums are added in half precision, or are not: digits are lost, or are not",
     ),
     (
-        r"torch\.flags\..*cudnn\.benchmark.*",
+        rf"{_FLAG}.*cudnn\.benchmark.*",
         "with benchmark cuDNN times its kernels and takes the fastest: which one that is differs from run to run",
     ),
-    (r"torch\.flags\..*determin.*", _DETERMINISM),
-    (r"torch\.flags\..*sdp.*", "another kernel computes attention"),
-    (r"torch\.flags\..*default_dtype", "new tensors have another precision"),
-    (r"torch\.flags\..*(?:preferred|enabled|available).*", "another library computes, and adds in another order"),
-    (r"torch\.flags\..*", "a flag of torch decides precision or kernels"),
+    (rf"{_FLAG}.*determin.*", _DETERMINISM),
+    (rf"{_FLAG}.*sdp.*", "another kernel computes attention"),
+    (rf"{_FLAG}.*(?:default_dtype|floatx)", "new tensors have another precision"),
+    (rf"{_FLAG}.*(?:preferred|enabled|available|mkldnn|onednn).*", "another library computes, and adds in another order"),
+    (rf"{_FLAG}.*", "a flag of the framework decides precision or kernels"),
     (
         r"torch|torch\.(?:version|git)|libtorch.*|libc10.*",
         "torch decides which kernels run, what is fused and how weights and random streams begin: another build may do each differently",
@@ -57,7 +59,10 @@ _THINGS: tuple[tuple[str, str], ...] = (
     (r"(?:pytorch-)?triton", "torch.compile has its kernels made by Triton: other tiles, sums in another order"),
     (r"torchvision|torchaudio", "transforms, box operations and model definitions are its own: inputs and losses can change"),
     (r"flash-attn|xformers|transformer-engine|apex", "fused attention and layers are its own"),
-    (r"tensorflow|jax|jaxlib|paddlepaddle.*", "the framework decides which kernels run, and their defaults"),
+    (
+        r"tensorflow.*|keras|tf-keras|jax|jaxlib|paddlepaddle.*|paddle\.(?:version|git)|(?:lib|_pywrap_)tensorflow.*|lib(?:paddle|phi).*",
+        "the framework decides which kernels run, and their defaults",
+    ),
     (
         r"numpy|scipy|mkl|libmkl.*|lib(?:scipy_)?openblas.*|onednn.*|libdnnl.*",
         "arrays on the CPU are computed by it: data preparation, metrics and random streams can change",

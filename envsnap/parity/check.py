@@ -28,7 +28,7 @@ class Case:
 
     @property
     def found_on_gpu(self) -> bool:
-        return self.found.facts.torch is not None and self.found.facts.torch.cuda_available
+        return self.found.facts.framework is not None and self.found.facts.framework.cuda_available
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from envsnap.parity.causes import cause
 from envsnap.parity.steering import steers
 
 _NUMERIC_PACKAGES = (
-    r"(?:torch|torchvision|torchaudio|triton|pytorch-triton|numpy|scipy|opencv-python(?:-headless)?|pillow|ultralytics|albumentations|tensorflow"
+    r"(?:torch|torchvision|torchaudio|triton|pytorch-triton|numpy|scipy|opencv-python(?:-headless)?|pillow|ultralytics|albumentations|tensorflow(?:-cpu|-gpu)?|keras|tf-keras"
     r"|paddlepaddle(?:-gpu)?|jax|jaxlib|flash-attn|xformers|transformer-engine|apex|mkl|intel-openmp|onednn\w*|nvidia-[a-z0-9-]+)"
 )
 _REMOVED_OR_ADDED = r"packages\.[^.]+"
@@ -63,7 +63,7 @@ _TABLE: tuple[tuple[str, Grade, str], ...] = (
     (r"observed\.gpu\..*", "cosmetic", ""),
     (r"observed\.cuda\.(?:cudnn|cublas|nccl|runtime)", "numeric", ""),
     (r"observed\.cuda\.toolkit", "cosmetic", "nothing was loaded from it"),
-    (r"observed\.cuda\.torch.*", "numeric", ""),
+    (r"observed\.cuda\.(?:torch|tensorflow|paddle).*", "numeric", ""),
     (r"observed\.cuda\.loaded\..+\.(?:version|sha256|owner)", "numeric", "another library is loaded"),
     (r"observed\.cuda\.loaded\..+\.path", "cosmetic", ""),
     (r"observed\.cuda\.loaded\..*", "numeric", "only one side loads it"),

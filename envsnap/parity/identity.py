@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from envsnap.model.facts import CollectedFacts, Distribution, LoadedLibrary
-from envsnap.model.lock import EnvLock, LockedCondaPackage
+from envsnap.model.facts import CollectedFacts, Distribution, FrameworkFacts, LoadedLibrary
+from envsnap.model.frameworks import Framework
+from envsnap.model.lock import EnvLock, LockedCondaPackage, LockedFramework
 from envsnap.parity.check import Case, Check, Finding, equal, equal_tables, inconclusive
 from envsnap.parity.steering import steering
 
@@ -164,21 +165,39 @@ def _system_libraries(case: Case) -> Finding:
     return Finding(status="pass", expected=str(len(needed)), actual=f"{len(needed)} found")
 
 
-def _torch(case: Case) -> Finding:
+def _torch(case: Case) -> Finding | None:
     locked, found = case.lock.observed.cuda.torch, case.found.facts.torch
+    return None if locked is None and found is None else _build("torch", locked, found)
+
+
+def _tensorflow(case: Case) -> Finding | None:
+    # Older locks have none although it was installed.
+    locked = case.lock.observed.cuda.tensorflow
+    return _build("tensorflow", locked, case.found.facts.tensorflow) if locked is not None else None
+
+
+def _paddle(case: Case) -> Finding | None:
+    locked = case.lock.observed.cuda.paddle
+    return _build("paddle", locked, case.found.facts.paddle) if locked is not None else None
+
+
+def _build(name: Framework, locked: LockedFramework | None, found: FrameworkFacts | None) -> Finding:
     return equal(
-        f"{locked.version}, git {locked.git}" if locked else "no torch",
-        f"{found.version}, git {found.git}" if found else "no torch",
+        f"{locked.version}, git {locked.git}" if locked else f"no {name}",
+        f"{found.version}, git {found.git}" if found else f"no {name}",
         told=locked.version if locked else "",
     )
 
 
 def _flags(case: Case) -> Finding | None:
-    locked, found = case.lock.observed.cuda.torch, case.found.facts.torch
-    if locked is None:
+    asked = case.lock.observed.cuda.framework
+    if asked is None:
         return None
+    name, locked = asked
+    facts = case.found.facts
+    found = {"torch": facts.torch, "tensorflow": facts.tensorflow, "paddle": facts.paddle}[name]
     if found is None:
-        return inconclusive(f"{len(locked.flags)} flags", "no torch to ask")
+        return inconclusive(f"{len(locked.flags)} flags", f"no {name} to ask")
     return equal_tables(locked.flags, found.flags)
 
 
@@ -272,19 +291,22 @@ CHECKS = (
         hint="envsnap plan shows which system package brings each soname",
         look=_system_libraries,
     ),
-    Check(
-        id="identity.torch",
-        layer="L0",
-        rule="same torch build, by version and git revision",
-        usually="the base's own torch comes first on sys.path",
-        hint="look at PYTHONPATH and the user site directory in the image",
-        look=_torch,
+    *(
+        Check(
+            id=f"identity.{name}",
+            layer="L0",
+            rule=f"same {name} build, by version and git revision",
+            usually=f"the base's own {name} comes first on sys.path",
+            hint="look at PYTHONPATH and the user site directory in the image",
+            look=look,
+        )
+        for name, look in {"torch": _torch, "tensorflow": _tensorflow, "paddle": _paddle}.items()
     ),
     Check(
         id="identity.flags",
         layer="L0",
         rule="same flags after import",
-        usually="a variable or a sitecustomize changes torch's defaults",
+        usually="a variable or a sitecustomize changes the framework's defaults",
         hint="identity.env names the variable, if it is one",
         look=_flags,
     ),

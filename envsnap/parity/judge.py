@@ -79,8 +79,9 @@ def _cannot(layer: Layer, case: Case, *, chosen: bool) -> str:
     if layer not in DEFAULT:
         return "this version does not judge it"
     if case.reference is None:
-        torch = case.lock.observed.cuda.torch
-        return "the lock has no smoke-train: " + ("captured without --smoke" if torch else "the environment has no torch to train with")
+        able = case.lock.observed.cuda.framework is not None
+        without = "the environment has no torch, TensorFlow or PaddlePaddle to train with"
+        return "the lock has no smoke-train: " + ("captured without --smoke" if able else without)
     if case.reference.device == "cuda" and case.device == "cpu" and not chosen:
         return "the reference ran on a GPU, this ran on a CPU (--require names the layers that suffice)"
     return ""

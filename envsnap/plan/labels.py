@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from envsnap.model import torch_version
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
+from envsnap.model.frameworks import DISTRIBUTIONS
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import (
     ARCHITECTURES_LABEL,
@@ -20,7 +21,6 @@ from envsnap.model.plan import (
     PARTIAL_LABEL,
     SCHEMA_LABEL,
     SOURCE_LABEL,
-    TORCH_LABEL,
 )
 from envsnap.plan import delta
 
@@ -50,7 +50,7 @@ def labels(lock: EnvLock, base: Base, catalog: Catalog, *, source: bool) -> Mapp
         SOURCE_LABEL: project.files if project and source else NO_SOURCE,
         "dev.envsnap.python": lock.python.version,
         "dev.envsnap.packages": str(len(lock.packages)),
-        TORCH_LABEL: _version(lock, "torch"),
+        **{f"dev.envsnap.{framework}": _version(lock, *names) for framework, names in DISTRIBUTIONS.items()},
         CUDA_LABEL: cuda,
         "dev.envsnap.driver.min": catalog.driver_floor(cuda) if cuda else None,
         ARCHITECTURES_LABEL: architectures,
@@ -69,12 +69,15 @@ def _by_package(architectures: Mapping[str, tuple[str, ...]]) -> str | None:
 def cuda_of(lock: EnvLock) -> str | None:
     """The CUDA version that the packages bring.
 
-    That of torch's build where its version says ("2.12.1+cu130" is 13.0), else that of NVIDIA's runtime package. None for a torch
-    that is built without CUDA ("+cpu"), and where there is neither.
+    That of the framework's build where its version says (torch's "2.12.1+cu130" is 13.0, Paddle's "2.6.2.post117" 11.7), else that of
+    NVIDIA's runtime package, which TensorFlow's extra and Paddle's newer wheels bring. None for a torch that is built without CUDA
+    ("+cpu"), and where there is neither: a TensorFlow without its extra takes what CUDA the machine has.
     """
     torch = torch_version.read(_version(lock, "torch") or "")
     if torch.local:
         return torch.cuda
+    if found := re.search(r"\.post(1\d)(\d)\Z", _version(lock, "paddlepaddle-gpu") or ""):
+        return f"{found[1]}.{found[2]}"
     # "nvidia-cuda-runtime" from CUDA 13 on; before that each major version had a package of its own.
     runtimes = (package.version for package in lock.packages if re.fullmatch(r"nvidia-cuda-runtime(?:-cu\d+)?", package.name))
     runtime = next(runtimes, None)
@@ -89,5 +92,5 @@ def _cuda_of_base(lock: EnvLock, base: Base) -> str | None:
     return found[0] if found else None
 
 
-def _version(lock: EnvLock, name: str) -> str | None:
-    return next((package.version for package in lock.packages if package.name == name), None)
+def _version(lock: EnvLock, *names: str) -> str | None:
+    return next((package.version for package in lock.packages if package.name in names), None)

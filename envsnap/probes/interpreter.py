@@ -99,7 +99,7 @@ def _ask_version(path: Path) -> tuple[int, int]:
 def collect(
     target: Target,
     *,
-    torch: bool,
+    framework: bool,
     imports: bool,
     integrity: bool,
     device_code: bool = False,
@@ -109,7 +109,7 @@ def collect(
     """Run the collector in `target` and read its document.
 
     Args:
-        torch: probe torch and the libraries that it maps.
+        framework: probe torch, TensorFlow or PaddlePaddle and the libraries that it maps.
         imports: import every top-level module of every distribution.
         integrity: hash every installed file.
         device_code: read the GPU architectures of compiled extensions.
@@ -118,7 +118,7 @@ def collect(
     Raises:
         TargetError: the collector could not run, failed, or wrote no such document.
     """
-    asked = (("--torch", torch), ("--imports", imports), ("--integrity", integrity), ("--device-code", device_code))
+    asked = (("--framework", framework), ("--imports", imports), ("--integrity", integrity), ("--device-code", device_code))
     arguments = ["--out", "{out}/facts.json", *(option for option, on in asked if on)]
     if source is not None:
         arguments += ["--source", "{manifest}"]

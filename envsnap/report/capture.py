@@ -34,8 +34,8 @@ def screen(lock: EnvLock, path: str, *, width: int = text.WIDTH, full: bool = Fa
     rows += [("packages", _packages(lock)), ("source", _source(lock))]
     if lock.observed.reference is not None:
         rows.append(("smoke", _smoke(lock)))
-    elif lock.observed.cuda.torch is None:
-        rows.append(("smoke", "no torch here: only what is installed can be compared later"))
+    elif lock.observed.cuda.framework is None:
+        rows.append(("smoke", "no torch, TensorFlow or PaddlePaddle here: only what is installed can be compared later"))
     if lock.capture.withheld:
         rows.append(("withheld", f"{text.listed(sorted(lock.capture.withheld))}    give them at run time"))
     lines += text.labelled(rows, width)
@@ -76,9 +76,9 @@ def _counts(lock: EnvLock) -> Counter[str]:
 def _cuda(lock: EnvLock) -> str:
     cuda = lock.observed.cuda
     named = (("runtime", cuda.runtime), ("cuDNN", cuda.cudnn), ("NCCL", cuda.nccl), ("cuBLAS", cuda.cublas))
-    found = " · ".join(f"{name} {version}" for name, version in named if version)
-    by = f"      as loaded by torch {cuda.torch.version}" if cuda.torch is not None else ""
-    return (found or "none loaded") + by
+    loaded = " · ".join(f"{name} {version}" for name, version in named if version)
+    by = f"      as loaded by {cuda.framework[0]} {cuda.framework[1].version}" if cuda.framework is not None else ""
+    return (loaded or "none loaded") + by
 
 
 def _built_for(lock: EnvLock) -> str:

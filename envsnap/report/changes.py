@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
+from envsnap.model.frameworks import Framework
 from envsnap.model.parity import Difference
 from envsnap.report import text
 
@@ -132,8 +133,8 @@ _NAMES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"observed\.cuda\.cublas", "cuBLAS loaded"),
         (r"observed\.cuda\.nccl", "NCCL loaded"),
         (r"observed\.cuda\.loaded\.(?P<name>.+?)(?:\.(?P<part>version|sha256|owner|path|injected))?", "{name}{part}"),
-        (r"observed\.cuda\.torch\.flags\.(?P<name>.+)", "torch.{name}"),
-        (rf"observed\.cuda\.torch{_PART}", "torch loaded{part}"),
+        *((rf"observed\.cuda\.{framework}\.flags\.(?P<name>.+)", f"{framework}.{{name}}") for framework in get_args(Framework)),
+        (rf"observed\.cuda\.(?P<name>torch|tensorflow|paddle){_PART}", "{name} loaded{part}"),
         (r"observed\.imports\.(?P<name>.+)", "import {name}"),
         (r"observed\.imports_failed\.(?P<name>.+)", "import {name} fails"),
         (rf"observed\.reference(?:\.smoke)?{_PART}", "smoke-train{part}"),

@@ -41,7 +41,7 @@ class _Kind(NamedTuple):
 _UNPROVEN, _FAILED, _REBUILT = 0, 30, 50
 _KINDS = (
     _Kind(re.compile(r"cuda"), 10, said=False),
-    _Kind(re.compile(r"torch"), 20, "what it loads and its flags are not known without that: mend torch, and capture again"),
+    _Kind(re.compile(r"torch|tensorflow|paddle"), 20, "what it loads and its flags are not known without that: mend it, and capture again"),
     _Kind(re.compile(r"smoke"), 21, "verify judges identity alone without a reference: mend that, and capture --smoke again"),
     _Kind(re.compile(r"source|git"), 40),
     _Kind(re.compile(r"packages\..+|conda.*|env.*|system_packages\..+"), 41),

@@ -1,4 +1,4 @@
-"""Lends ultralytics and W&B to an environment that has torch but not them: for the smoke-train alone, outside of it.
+"""Lends ultralytics and W&B to an environment that has a framework but not them: for the smoke-train alone, outside of it.
 
 What is missing is resolved by pip against the environment's own interpreter and packages, which stay as they are; the kit is
 a directory in the cache, named by the digest of the exact wheels in it. pip is driven through its documented options only.
@@ -23,6 +23,7 @@ from packaging.version import InvalidVersion, Version
 from envsnap import redaction
 from envsnap.errors import TargetError
 from envsnap.model.facts import CollectedFacts
+from envsnap.model.frameworks import DISTRIBUTIONS, Framework
 from envsnap.model.lock import KitPackage, LockedPython
 from envsnap.process import Completed, NotStarted, run
 from envsnap.progress import Progress
@@ -30,7 +31,9 @@ from envsnap.storage import new_directory, touch
 
 # The oldest releases that the smoke-train was tried with; W&B's reader of its own runs is young.
 REQUIREMENTS = {"ultralytics": "ultralytics>=8.4", "wandb": "wandb>=0.31"}
-OWN = ("torch", "torchvision")  # the environment's own do the work; lending them would prove nothing
+NEEDED: Mapping[Framework, tuple[str, ...]] = {"torch": ("ultralytics", "wandb"), "tensorflow": ("wandb",), "paddle": ("wandb",)}
+# The environment's own do the work; lending them would prove nothing.
+OWN = frozenset({"torchvision"}).union(*DISTRIBUTIONS.values())
 OPENCV = "opencv-python"
 # The same module without the graphical toolkits, whose system libraries a small image lacks.
 HEADLESS_OPENCV = "opencv-python-headless"
@@ -53,8 +56,8 @@ class NoKit:
     reason: str
 
 
-def resolve(python: Path | None, facts: CollectedFacts, cache: Path, progress: Progress) -> Kit | NoKit:
-    """Find and unpack what the environment of `python` lacks for the smoke-train.
+def resolve(python: Path | None, framework: Framework, facts: CollectedFacts, cache: Path, progress: Progress) -> Kit | NoKit:
+    """Find and unpack what the environment of `python` lacks for the smoke-train of its framework.
 
     Args:
         python: None for one that is not on this host, which can be lent nothing.
@@ -65,7 +68,7 @@ def resolve(python: Path | None, facts: CollectedFacts, cache: Path, progress: P
         TargetError: no pip can be had, or what it resolved cannot be fetched.
     """
     installed = {distribution.name: distribution.version for distribution in facts.distributions}
-    missing = [name for name in REQUIREMENTS if name not in installed]
+    missing = [name for name in NEEDED[framework] if name not in installed]
     if not missing:
         return Kit(directory=None, packages=())
     if python is None:

@@ -9,6 +9,7 @@ import msgspec
 
 from envsnap import redaction
 from envsnap.errors import TargetError
+from envsnap.model.frameworks import Framework
 from envsnap.model.parity import SmokeRun
 from envsnap.process import Stream
 from envsnap.progress import Progress
@@ -25,6 +26,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 def run_smoke(
     target: Target,
     *,
+    framework: Framework,
     seed: int,
     device: str,
     gpus: int,
@@ -66,6 +68,7 @@ def run_smoke(
         result = target.run_guest(
             "smoke",
             arguments(
+                framework=framework,
                 seed=seed,
                 device=device,
                 gpus=gpus,
@@ -83,10 +86,18 @@ def run_smoke(
 
 
 def arguments(
-    *, seed: int, device: str, gpus: int, threads: int | None, inputs: tuple[str, ...], keep_weights: bool, negative_control: str
+    *,
+    framework: Framework,
+    seed: int,
+    device: str,
+    gpus: int,
+    threads: int | None,
+    inputs: tuple[str, ...],
+    keep_weights: bool,
+    negative_control: str,
 ) -> tuple[str, ...]:
     """The script's arguments; `{NAME}` stands for a path as the script will see it."""
-    words = ["--out", "{out}", "--seed", str(seed), "--device", device]
+    words = ["--out", "{out}", "--framework", framework, "--seed", str(seed), "--device", device]
     if device == "cuda":
         words += ["--gpus", str(gpus)]
     if threads is not None:

@@ -89,7 +89,7 @@ def _lock(
     progress: Progress,
 ) -> EnvLock:
     target = ground.target
-    facts = interpreter.collect(target, torch=True, imports=True, integrity=True, device_code=True, progress=progress)
+    facts = interpreter.collect(target, framework=True, imports=True, integrity=True, device_code=True, progress=progress)
     house = home.find(ground.image, engine=ground.engine, cache=cache, progress=progress)
     base = {one.name: one for one in house.packages} if house is not None else {}
     recognised = lockfile.recognised(facts.distributions, known)

@@ -77,7 +77,7 @@ def with_packages(image: EngineImage, *, engine: DockerEngine, cache: Path, prog
     if found.packages or found.complete:
         return found
     target = engine.target(image.image_id, python="python3")
-    facts = interpreter.collect(target, torch=False, imports=False, integrity=False, progress=progress)
+    facts = interpreter.collect(target, framework=False, imports=False, integrity=False, progress=progress)
     packages = tuple(_installed(facts.distributions))
     made = msgspec.structs.replace(found, packages=packages)
     return remembered.remember(made, config=image.config_digest, reference=name, cache=cache).inventory

@@ -10,6 +10,7 @@ from statistics import median
 
 from envsnap.errors import TargetError
 from envsnap.model.facts import CollectedFacts, Problem
+from envsnap.model.frameworks import TITLES, Framework, frameworks_of
 from envsnap.model.lock import KitPackage, LockedPython, Measurements, Reference, Smoke
 from envsnap.model.parity import SmokeRun
 from envsnap.progress import Progress
@@ -18,7 +19,9 @@ from envsnap.smoke.run import run_smoke
 from envsnap.storage import BlobStore
 from envsnap.target import Target
 
-NEEDED = ("torch", "torchvision")  # without these there is nothing to train with; ultralytics and wandb can be lent
+BESIDE: Mapping[Framework, tuple[str, ...]] = {
+    "torch": ("torchvision",)
+}  # what the environment must have itself, too; other packages can be lent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,25 +38,39 @@ def make(
     """Train twice in the same environment: the first run is the reference, the second tells whether it repeats bit for bit.
 
     Raises:
-        TargetError: the environment has torch but cannot train.
+        TargetError: the environment has a framework but cannot train.
     """
     installed = {distribution.name for distribution in facts.distributions}
-    missing = [name for name in NEEDED if name not in installed]
-    if missing:
+    frameworks = frameworks_of(installed)
+    if not frameworks:
+        return _none(f"no {', '.join(TITLES.values())} here: only what is installed can be judged later, not what it computes")
+    framework = frameworks[0]
+    if len(frameworks) > 1:
+        progress.note(f"{' and '.join(TITLES[one] for one in frameworks)} are here: the smoke-train is {TITLES[framework]}'s")
+    if missing := [name for name in BESIDE.get(framework, ()) if name not in installed]:
         return _none(f"{' and '.join(missing)} not installed: only what is installed can be judged later, not what it computes")
-    lent = kit.resolve(python, facts, cache, progress)
+    lent = kit.resolve(python, framework, facts, cache, progress)
     if isinstance(lent, kit.NoKit):
         return _none(lent.reason)
-    device = "cuda" if facts.torch is not None and facts.torch.cuda_available else "cpu"
+    device = "cuda" if facts.framework is not None and facts.framework.cuda_available else "cpu"
     with tempfile.TemporaryDirectory(prefix="envsnap-smoke-") as scratch:
         first, second = Path(scratch, "first"), Path(scratch, "second")
-        run = _run(target, first, seed=seed, device=device, lent=lent.directory, progress=progress)
-        again = _run(target, second, seed=seed, device=device, lent=lent.directory, progress=progress, anchor=first / run.weights)
+        run = _run(target, first, framework=framework, seed=seed, device=device, lent=lent.directory, progress=progress)
+        again = _run(
+            target,
+            second,
+            framework=framework,
+            seed=seed,
+            device=device,
+            lent=lent.directory,
+            progress=progress,
+            anchor=first / run.weights,
+        )
         gradients = {precision: (first / name).read_bytes() for precision, name in run.gradients.items()}
         repeats = {precision: (second / name).read_bytes() for precision, name in again.gradients.items()}
         exact = (run.losses, run.state, gradients) == (again.losses, again.state, repeats)
         anchor = blobs.put((first / run.weights).read_bytes())
-        smoke = _smoke(run, {precision: blobs.put(data) for precision, data in gradients.items()}, self_exact=exact)
+        smoke = _smoke(run, framework, {precision: blobs.put(data) for precision, data in gradients.items()}, self_exact=exact)
     measured = Measurements(step_ms=median(run.step_ms), seconds=run.seconds, peak_memory_mib=run.peak_memory_mib)
     return Finding(reference=Reference(smoke=smoke, anchor=anchor, kit=lent.packages, measurements=measured))
 
@@ -73,6 +90,7 @@ def repeat(
     threads = reference.smoke.key.get("threads")
     return run_smoke(
         target,
+        framework=reference.smoke.framework,
         seed=reference.smoke.seed,
         device=device,
         gpus=reference.smoke.gpus if device == "cuda" else 0,
@@ -92,11 +110,20 @@ def kit_for(packages: tuple[KitPackage, ...], python: LockedPython, cache: Path,
 
 
 def _run(
-    target: Target, outputs: Path, *, seed: int, device: str, lent: Path | None, progress: Progress, anchor: Path | None = None
+    target: Target,
+    outputs: Path,
+    *,
+    framework: Framework,
+    seed: int,
+    device: str,
+    lent: Path | None,
+    progress: Progress,
+    anchor: Path | None = None,
 ) -> SmokeRun:
     outputs.mkdir()
     run = run_smoke(
         target,
+        framework=framework,
         seed=seed,
         device=device,
         gpus=1 if device == "cuda" else 0,
@@ -114,8 +141,9 @@ def _run(
     return run
 
 
-def _smoke(run: SmokeRun, gradients: Mapping[str, str], *, self_exact: bool) -> Smoke:
+def _smoke(run: SmokeRun, framework: Framework, gradients: Mapping[str, str], *, self_exact: bool) -> Smoke:
     return Smoke(
+        framework=framework,
         seed=run.seed,
         device="cuda" if run.device_used == "cuda" else "cpu",
         gpus=run.gpus,

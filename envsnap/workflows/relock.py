@@ -93,7 +93,7 @@ def relock(
     for wish in wishes:
         _require_changeable(wish, packages)
     # The indexes that pip asks for whoever runs this: where the lock was captured nobody can be asked.
-    facts = interpreter.collect(LocalPython(Path(sys.executable)), torch=False, imports=False, integrity=False, progress=progress)
+    facts = interpreter.collect(LocalPython(Path(sys.executable)), framework=False, imports=False, integrity=False, progress=progress)
     releases = Releases(PipConfig.from_facts(facts.pip_config), offline=offline, cache=cache)
     found = {wish.name: _find(wish, packages[wish.name], before, releases) for wish in wishes}
     changes = {name: _replacement(release) for name, release in found.items()}

@@ -169,7 +169,7 @@ def verify(
         if subject.manifest is not None:
             manifest = Path(scratch, "source.json")
             manifest.write_bytes(subject.manifest)
-        facts = interpreter.collect(subject.target, torch=True, imports=True, integrity=True, source=manifest, progress=progress)
+        facts = interpreter.collect(subject.target, framework=True, imports=True, integrity=True, source=manifest, progress=progress)
         outputs = Path(scratch, "smoke")
         outputs.mkdir()
         run = _smoke(subject, device, outputs, require, negative_control, cache, progress)

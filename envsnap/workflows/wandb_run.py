@@ -131,7 +131,7 @@ def _packages(
                 packages[what.name] = package
         elif isinstance(what, Pinned):
             pinned[what.name] = what
-    facts = interpreter.collect(LocalPython(Path(sys.executable)), torch=False, imports=False, integrity=False, progress=progress)
+    facts = interpreter.collect(LocalPython(Path(sys.executable)), framework=False, imports=False, integrity=False, progress=progress)
     releases = Releases(PipConfig.from_facts(facts.pip_config), offline=offline, cache=cache)
     supported, minor = lockfile.supported_tags(lock), ".".join(lock.python.version.split(".")[:2])
     answers = releases.find_all([(one.name, one.version) for one in pinned.values()], supported, python=minor, progress=progress)

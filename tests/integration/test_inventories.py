@@ -128,7 +128,7 @@ def test_layers_that_take_away_and_a_virtual_environment(engine: DockerEngine, l
     assert (read.directories["srv/data"].mode, read.directories["srv/data"].uid, read.directories["srv/data"].gid) == (0o2770, 33, 34)
     assert (read.directories["opt/old"].mode, "opt/old/sub" in read.directories) == (0o711, False)
     assert (read.links["data"], read.links["var/mail"]) == ("srv/data", "tmp")
-    facts = collect(engine.target(layered), torch=False, imports=False, integrity=False, progress=SILENT)
+    facts = collect(engine.target(layered), framework=False, imports=False, integrity=False, progress=SILENT)
     assert {(one.name, one.version, one.files) for one in read.packages} == {
         (one.name, one.version, one.files) for one in facts.distributions
     }

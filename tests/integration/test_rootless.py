@@ -62,7 +62,7 @@ image = Image(config=config, manifest=manifest, base=BaseImage(config=config, ma
 root = rootless.root_of(image, transfer.source_of(image, Path(cache), registry), cache=Path(cache), progress=SILENT)
 target = RootlessTarget(root=root, runtime=found, name=reference, python="python3", user=user or None)
 try:
-    facts = interpreter.collect(target, torch=False, imports=True, integrity=True, progress=SILENT)
+    facts = interpreter.collect(target, framework=False, imports=True, integrity=True, progress=SILENT)
 except EnvsnapError as error:
     sys.exit(f"{error.what}: {error.why}")
 # Not ru_maxrss, which knows of the process that this one was before the exec.
@@ -135,7 +135,7 @@ def docker_facts(engine: DockerEngine, debian_base: str) -> Any:
     if engine.image(debian_base) is None:
         engine.pull(debian_base, SILENT)
     target = engine.target(debian_base, python="python3")
-    facts = interpreter.collect(target, torch=False, imports=True, integrity=True, progress=SILENT)
+    facts = interpreter.collect(target, framework=False, imports=True, integrity=True, progress=SILENT)
     return comparable(json.loads(msgspec.json.encode(facts)))
 
 

@@ -31,6 +31,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
         outputs = tmp_path_factory.mktemp("smoke")
         run = run_smoke(
             LocalPython(Path(python)),
+            framework="torch",
             seed=0,
             device=device,
             gpus=1 if device == "cuda" else 0,

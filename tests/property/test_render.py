@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from envsnap import catalog, plan, render
 from envsnap.lockfile import dumps, seal
 from envsnap.model.base import ImageConfig
-from envsnap.model.lock import EnvLock, LockedSystemPackage, LockedTorch
+from envsnap.model.lock import EnvLock, LockedFramework, LockedSystemPackage
 from tests import samples
 
 KNOWN = catalog.load()
@@ -34,7 +34,7 @@ versions = st.from_regex(r"[1-9][0-9]{0,2}(?:\.[0-9]{1,3}){1,2}", fullmatch=True
 def elsewhere(draw: st.DrawFn) -> EnvLock:
     """The same environment, observed on another machine."""
     lock = captured()
-    torch = draw(st.none() | st.builds(LockedTorch, version=versions, git=text))
+    torch = draw(st.none() | st.builds(LockedFramework, version=versions, git=text))
     observed = replace(
         lock.observed,
         platform=samples.platform(

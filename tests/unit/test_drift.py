@@ -211,6 +211,8 @@ def test_two_locks_and_an_option_of_the_live_one_do_not_go_together(ground: Grou
 
 
 def test_what_is_as_it_was_is_recognised_and_so_not_packed_again(ground: Ground) -> None:
-    facts = interpreter.collect(LocalPython(ground.root / "env/bin/python"), torch=False, imports=False, integrity=True, progress=SILENT)
+    facts = interpreter.collect(
+        LocalPython(ground.root / "env/bin/python"), framework=False, imports=False, integrity=True, progress=SILENT
+    )
     lock = lockfile.loads(ground.lock.read_bytes())
     assert set(lockfile.recognised(facts.distributions, lock)) == {"demo-pkg", "known", "local"}

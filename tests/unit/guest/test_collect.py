@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from envsnap import guest, redaction
 from envsnap.guest import (
+    framework_probe,
     imports,
     libraries,
     library_versions,
@@ -36,7 +37,6 @@ from envsnap.guest import (
     pip_config,
     record,
     source_files,
-    torch_probe,
 )
 from envsnap.guest.distributions import read_distributions
 from envsnap.guest.elf import ELF_FAULTS, parse_elf, read_elf
@@ -212,7 +212,7 @@ def test_gpu_architectures_are_read_when_asked_for(environment: Environment) -> 
 def test_nothing_in_the_target_changes(environment: Environment) -> None:
     environment.add("package", files={"package/__init__.py": "import pathlib\npathlib.Path.home().joinpath('.left').write_text('x')\n"})
     before = tree(environment.root)
-    facts = environment.facts("--imports", "--integrity", "--torch")
+    facts = environment.facts("--imports", "--integrity", "--framework")
     assert facts.imports == {"package": ""}
     assert tree(environment.root) == before
 
@@ -611,6 +611,11 @@ def test_variables(environment: Environment) -> None:
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "NVIDIA_TF32_OVERRIDE": "0",
         "TF_DETERMINISTIC_OPS": "1",
+        "FLAGS_cudnn_deterministic": "1",
+        "KERAS_BACKEND": "jax",
+        "TF_CONFIG": "{}",
+        "FLAGS_selected_gpus": "0",
+        "PADDLE_TRAINER_ID": "1",
         "XLA_FLAGS": "https://user:pw@example.com/",
         "TORCH_TOKEN": "hush",
         "WANDB_API_KEY": "hush",
@@ -629,6 +634,8 @@ def test_variables(environment: Environment) -> None:
     facts = environment.facts(env=variables)
     assert facts.env == {
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "FLAGS_cudnn_deterministic": "1",
+        "KERAS_BACKEND": "jax",
         "NCCL_DEBUG": "INFO",
         "NVIDIA_TF32_OVERRIDE": "0",
         "OMP_NUM_THREADS": "4",
@@ -646,7 +653,7 @@ def test_a_planted_secret_is_nowhere_in_the_document(environment: Environment) -
         "leaky", files={"leaky.py": leak}, extra={"direct_url.json": '{"url": "https://plantedsecret@example.com/x.git", "vcs_info": {}}'}
     )
     done = environment.run(
-        "--out", "-", "--imports", "--torch", env={"PLANTED_TOKEN": "plantedsecret", "MKL_X": TOKEN, "XLA_KEY_AUTH": "plantedsecret"}
+        "--out", "-", "--imports", "--framework", env={"PLANTED_TOKEN": "plantedsecret", "MKL_X": TOKEN, "XLA_KEY_AUTH": "plantedsecret"}
     )
     facts = msgspec.json.decode(done.stdout.encode(), type=CollectedFacts)
     assert facts.imports == {"leaky": "RuntimeError: withheld **** https://****@example.com"}
@@ -774,7 +781,7 @@ def ones(*shape, **options): {ones}
 
 def test_a_torch_that_cannot_compute_is_one_problem(environment: Environment) -> None:
     environment.add("torch", "9.9", files={"torch/__init__.py": TORCH.format(ones="raise RuntimeError('no kernel image')")})
-    facts = environment.facts("--torch")
+    facts = environment.facts("--framework")
     assert facts.torch is not None and (facts.torch.version, facts.torch.git, facts.torch.cudnn) == ("9.9+fake", "abc", "9.20.0")
     assert facts.torch.flags == {"backends.cudnn.enabled": "True", "get_float32_matmul_precision": "highest"}
     assert [(item.where, item.what) for item in facts.problems] == [("torch", "exercise_one_device: RuntimeError: no kernel image")]
@@ -782,7 +789,7 @@ def test_a_torch_that_cannot_compute_is_one_problem(environment: Environment) ->
 
 def test_a_torch_that_dies_is_one_problem_and_what_was_known_stays(environment: Environment) -> None:
     environment.add("torch", "9.9", files={"torch/__init__.py": TORCH.format(ones="os.abort()")})
-    facts = environment.facts("--torch")
+    facts = environment.facts("--framework")
     assert facts.torch is not None and facts.torch.version == "9.9+fake" and facts.libraries == ()
     (problem,) = facts.problems
     assert problem.where == "torch" and problem.what.startswith("the probe ended with SIGABRT")
@@ -790,19 +797,65 @@ def test_a_torch_that_dies_is_one_problem_and_what_was_known_stays(environment: 
 
 def test_a_torch_that_does_not_import_is_one_problem(environment: Environment) -> None:
     environment.add("torch", "9.9", files={"torch/__init__.py": "import not_there"})
-    facts = environment.facts("--torch")
+    facts = environment.facts("--framework")
     (problem,) = facts.problems
     assert facts.torch is None
     assert problem.what == "the probe ended with exit code 1: ModuleNotFoundError: No module named 'not_there'"
+
+
+TENSORFLOW = """
+from types import SimpleNamespace as S
+__version__ = "9.9"
+version = S(GIT_VERSION="v9.9-0-gabc")
+build = {"is_cuda_build": True, "cuda_version": "12.5.1", "cudnn_version": "9", "cuda_compute_capabilities": ["sm_90"]}
+sysconfig = S(get_build_info=lambda: build)
+def no_devices(kind): return []
+config = S(experimental=S(tensor_float_32_execution_enabled=lambda: True), list_physical_devices=no_devices)
+"""
+PADDLE = """
+from types import SimpleNamespace as S
+__version__ = "9.9"
+version = S(commit="abc", cuda=lambda: CUDA, cudnn=lambda: CUDNN)
+def get_flags(name): return {{name: {{"FLAGS_use_mkldnn": False}}[name]}}
+def get_default_dtype(): return "float32"
+def is_compiled_with_cuda(): return False
+"""
+
+
+def test_tensorflow_is_asked_where_there_is_no_torch(environment: Environment) -> None:
+    environment.add("tensorflow", "9.9", files={"tensorflow/__init__.py": TENSORFLOW})
+    facts = environment.facts("--framework")
+    assert facts.torch is None and facts.tensorflow is not None and facts.framework is facts.tensorflow
+    found = facts.tensorflow
+    assert (found.version, found.git, found.cuda, found.cudnn, found.arch_list) == ("9.9", "v9.9-0-gabc", "12.5.1", "9", ("sm_90",))
+    assert found.flags == {"config.experimental.tensor_float_32_execution_enabled": "True"} and not found.cuda_available
+    assert [item.where for item in facts.problems] == ["tensorflow"]  # it cannot compute
+
+
+@pytest.mark.parametrize(("cuda", "expected"), [("'False'", None), ("False", None), ("'12.6'", "12.6")])
+def test_paddle_is_asked_where_there_is_no_torch(environment: Environment, cuda: str, expected: str | None) -> None:
+    environment.add("paddlepaddle", "9.9", files={"paddle/__init__.py": PADDLE.replace("CUDNN", cuda).replace("CUDA", cuda).format()})
+    facts = environment.facts("--framework")
+    assert facts.paddle is not None and facts.framework is facts.paddle
+    assert (facts.paddle.version, facts.paddle.git, facts.paddle.cuda, facts.paddle.cudnn) == ("9.9", "abc", expected, expected)
+    assert facts.paddle.flags == {"FLAGS_use_mkldnn": "False", "get_default_dtype": "float32"}
+
+
+def test_of_several_frameworks_torch_is_asked(environment: Environment) -> None:
+    environment.add("torch", "9.9", files={"torch/__init__.py": TORCH.format(ones="raise RuntimeError")})
+    environment.add("tensorflow", "9.9", files={"tensorflow/__init__.py": "raise SystemExit('imported')"})
+    facts = environment.facts("--framework")
+    assert facts.torch is not None and (facts.tensorflow, facts.paddle) == (None, None)
+    assert {item.where for item in facts.problems} == {"torch"}
 
 
 def test_a_torch_that_hangs_is_one_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("import time; time.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(torch_probe, "TORCH_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(framework_probe, "TIMEOUT_S", 0.5)
     problems = Problems()
-    assert torch_probe.probe_torch(problems) == (None, [], {})
+    assert framework_probe.probe_framework(problems) == ("torch", None, [], {})
     assert problems.document() == [{"where": "torch", "what": "the probe did not finish within 0 s"}]
 
 

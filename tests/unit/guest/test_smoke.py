@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsnap.guest import smoke
+from envsnap.guest import smoke, smoke_errors, smoke_host, smoke_shapes, smoke_tensors, smoke_torch, smoke_wandb
 from envsnap.model.parity import SmokeRun
 
 GUEST = Path(smoke.__file__).parent
@@ -29,33 +29,33 @@ SHAPES_DIGEST = "sha256:c553c5ff2f31f320262b3d7e1ea1011b56d0a1ec4efdbc8f4278d810
 
 
 def test_the_data_set_is_the_same_everywhere(tmp_path: Path) -> None:
-    pictures = smoke.make_pictures(0)
-    smoke.write_dataset(str(tmp_path), pictures)
-    assert smoke.dataset_digest(str(tmp_path), pictures) == SHAPES_DIGEST
-    assert pictures != smoke.make_pictures(1)
+    pictures = smoke_shapes.make_pictures(0)
+    smoke_shapes.write_dataset(str(tmp_path), pictures)
+    assert smoke_shapes.dataset_digest(str(tmp_path), pictures) == SHAPES_DIGEST
+    assert pictures != smoke_shapes.make_pictures(1)
 
 
 def test_a_changed_label_shows_in_the_digest(tmp_path: Path) -> None:
-    swapped = smoke.make_pictures(0, swap_first_label=True)
-    smoke.write_dataset(str(tmp_path / "swapped"), swapped)
-    assert smoke.dataset_digest(str(tmp_path / "swapped"), swapped) != SHAPES_DIGEST
+    swapped = smoke_shapes.make_pictures(0, swap_first_label=True)
+    smoke_shapes.write_dataset(str(tmp_path / "swapped"), swapped)
+    assert smoke_shapes.dataset_digest(str(tmp_path / "swapped"), swapped) != SHAPES_DIGEST
 
-    pictures = smoke.make_pictures(0)
-    smoke.write_dataset(str(tmp_path / "edited"), pictures)
+    pictures = smoke_shapes.make_pictures(0)
+    smoke_shapes.write_dataset(str(tmp_path / "edited"), pictures)
     label = tmp_path / "edited" / "val" / "labels" / "003.txt"
     label.write_text(label.read_text().replace("1 ", "0 ", 1))
-    assert smoke.dataset_digest(str(tmp_path / "edited"), pictures) != SHAPES_DIGEST
+    assert smoke_shapes.dataset_digest(str(tmp_path / "edited"), pictures) != SHAPES_DIGEST
 
 
 def test_every_label_frames_its_object() -> None:
-    for picture in smoke.make_pictures(3)["train"]:
+    for picture in smoke_shapes.make_pictures(3)["train"]:
         kind, *numbers = picture.label.split()
-        x, y, width, height = (float(number) * smoke.SIDE for number in numbers)
+        x, y, width, height = (float(number) * smoke_shapes.SIDE for number in numbers)
         assert min(x - width / 2, y - height / 2) >= 0
-        assert max(x + width / 2, y + height / 2) <= smoke.SIDE
-        centre = (int(y) * smoke.SIDE + int(x)) * 3
+        assert max(x + width / 2, y + height / 2) <= smoke_shapes.SIDE
+        centre = (int(y) * smoke_shapes.SIDE + int(x)) * 3
         assert picture.pixels[centre : centre + 3] == (bytes((240, 20, 20)) if kind == "0" else bytes((20, 240, 20)))
-        corner = (round(y - height / 2) * smoke.SIDE + round(x - width / 2)) * 3
+        corner = (round(y - height / 2) * smoke_shapes.SIDE + round(x - width / 2)) * 3
         assert (picture.pixels[corner] == 240) == (kind == "0")  # a disc leaves the corners of its box to the ground
 
 
@@ -84,7 +84,7 @@ def read_png(data: bytes) -> tuple[int, int, bytes]:
 @given(st.integers(1, 12).flatmap(lambda side: st.tuples(st.just(side), st.binary(min_size=side * side * 3, max_size=side * side * 3))))
 def test_png_holds_the_pixels(case: tuple[int, bytes]) -> None:
     side, pixels = case
-    assert read_png(smoke.png(pixels, side)) == (side, side, pixels)
+    assert read_png(smoke_shapes.png(pixels, side)) == (side, side, pixels)
 
 
 # ------------------------------------------------------------------------------------------------------ the configuration
@@ -96,25 +96,25 @@ def test_the_training_is_the_agreed_one() -> None:
         "weight_decay": 0.0, "warmup_epochs": 1.0, "warmup_bias_lr": 0.0, "cls": 1.5, "amp": False, "workers": 0, "patience": 0,
         "max_det": 10, "close_mosaic": 0, "val": False, "plots": False, "auto_augment": "", "deterministic": True,
     }  # fmt: skip
-    assert agreed.items() <= smoke.TRAINING.items()
-    assert smoke.BATCH_NORM_MOMENTUM == 0.2
-    assert smoke.TRAINING["epochs"] * smoke.PICTURES["train"] // smoke.TRAINING["batch"] == 160
+    assert agreed.items() <= smoke_torch.TRAINING.items()
+    assert smoke_torch.BATCH_NORM_MOMENTUM == 0.2
+    assert smoke_torch.TRAINING["epochs"] * smoke_shapes.PICTURES["train"] // smoke_torch.TRAINING["batch"] == 160
 
 
 def test_nothing_is_drawn_at_random_but_the_weights() -> None:
     random = {"hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr", "bgr", "mosaic"}
     random |= {"mixup", "cutmix", "copy_paste", "erasing"}
-    assert {name for name in random if smoke.TRAINING[name] != 0.0} == set()
+    assert {name for name in random if smoke_torch.TRAINING[name] != 0.0} == set()
 
 
 # ------------------------------------------------------------------------------------------------------------ the tensors
 
 
-def raw(shape: tuple[int, ...], dtype: str, fill: int) -> smoke.RawTensor:
-    count = smoke.ITEM_BYTES[dtype]
+def raw(shape: tuple[int, ...], dtype: str, fill: int) -> smoke_tensors.RawTensor:
+    count = smoke_tensors.ITEM_BYTES[dtype]
     for size in shape:
         count *= size
-    return smoke.RawTensor(dtype, shape, bytes([fill]) * count)
+    return smoke_tensors.RawTensor(dtype, shape, bytes([fill]) * count)
 
 
 tensors = st.dictionaries(
@@ -122,7 +122,7 @@ tensors = st.dictionaries(
     st.builds(
         raw,
         st.lists(st.integers(0, 4), max_size=4).map(tuple),
-        st.sampled_from(sorted(smoke.ITEM_BYTES)),
+        st.sampled_from(sorted(smoke_tensors.ITEM_BYTES)),
         st.integers(0, 255),
     ),
     max_size=6,
@@ -131,10 +131,10 @@ tensors = st.dictionaries(
 
 @settings(deadline=None)
 @given(tensors)
-def test_tensors_survive_the_file(state: dict[str, smoke.RawTensor]) -> None:
-    packed = smoke.pack_tensors(state)
-    assert smoke.unpack_tensors(packed) == state
-    assert smoke.pack_tensors(dict(reversed(state.items()))) == packed
+def test_tensors_survive_the_file(state: dict[str, smoke_tensors.RawTensor]) -> None:
+    packed = smoke_tensors.pack_tensors(state)
+    assert smoke_tensors.unpack_tensors(packed) == state
+    assert smoke_tensors.pack_tensors(dict(reversed(state.items()))) == packed
     (length,) = struct.unpack_from("<Q", packed)
     assert (8 + length) % 8 == 0  # as the format asks for
 
@@ -142,19 +142,19 @@ def test_tensors_survive_the_file(state: dict[str, smoke.RawTensor]) -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_in_words(data: bytes) -> None:
-    with pytest.raises(smoke.Unable, match=r"^anchor: "):
-        smoke.unpack_tensors(data)
+    with pytest.raises(smoke_errors.Unable, match=r"^anchor: "):
+        smoke_tensors.unpack_tensors(data)
 
 
 @settings(deadline=None)
 @given(tensors.filter(bool), st.data())
-def test_a_damaged_file_never_raises_anything_else(state: dict[str, smoke.RawTensor], data: st.DataObject) -> None:
-    packed = bytearray(smoke.pack_tensors(state))
+def test_a_damaged_file_never_raises_anything_else(state: dict[str, smoke_tensors.RawTensor], data: st.DataObject) -> None:
+    packed = bytearray(smoke_tensors.pack_tensors(state))
     for _ in range(data.draw(st.integers(1, 4))):
         packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     try:
-        found = smoke.unpack_tensors(bytes(packed))
-    except smoke.Unable:
+        found = smoke_tensors.unpack_tensors(bytes(packed))
+    except smoke_errors.Unable:
         return
     assert all(len(tensor.data) == len(raw(tensor.shape, tensor.dtype, 0).data) for tensor in found.values())
 
@@ -170,7 +170,7 @@ def entry(shape: Any, offsets: Any, dtype: Any = "F32") -> dict[str, Any]:
 
 HOSTILE = {
     "header longer than the file": struct.pack("<Q", 1 << 40) + b"{}",
-    "header over the limit": struct.pack("<Q", smoke.MAX_HEADER_BYTES + 1) + b" " * (smoke.MAX_HEADER_BYTES + 2),
+    "header over the limit": struct.pack("<Q", smoke_tensors.MAX_HEADER_BYTES + 1) + b" " * (smoke_tensors.MAX_HEADER_BYTES + 2),
     "not JSON": file_of("{"),
     "not UTF-8": file_of(b"\xff\xff"),
     "not an object": file_of("[]"),
@@ -197,13 +197,13 @@ HOSTILE = {
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_weights_are_refused(data: bytes) -> None:
-    with pytest.raises(smoke.Unable, match=r"^anchor: "):
-        smoke.unpack_tensors(data)
+    with pytest.raises(smoke_errors.Unable, match=r"^anchor: "):
+        smoke_tensors.unpack_tensors(data)
 
 
 def test_metadata_of_other_writers_is_passed_over() -> None:
     header = {"__metadata__": {"format": "pt"}, "a": entry([1], [0, 4])}
-    assert smoke.unpack_tensors(file_of(json.dumps(header), b"1234")) == {"a": smoke.RawTensor("F32", (1,), b"1234")}
+    assert smoke_tensors.unpack_tensors(file_of(json.dumps(header), b"1234")) == {"a": smoke_tensors.RawTensor("F32", (1,), b"1234")}
 
 
 # ------------------------------------------------------------------------------------------------------- what it looks at
@@ -211,9 +211,9 @@ def test_metadata_of_other_writers_is_passed_over() -> None:
 
 def test_the_processor_is_read_with_what_libraries_dispatch_on() -> None:
     x86 = "processor\t: 0\nmodel name\t: Example CPU 9000\nflags\t\t: fpu avx2 avx512f sse4_1 fma amx_bf16 rtm\nbugs\t\t: x\n"
-    assert smoke.processor(x86) == ("Example CPU 9000", "amx_bf16 avx2 avx512f fma sse4_1")
-    assert smoke.processor("Features\t: fp asimd sve2 bf16\n") == ("", "asimd bf16 sve2")
-    assert smoke.processor("") == ("", "")
+    assert smoke_host.processor(x86) == ("Example CPU 9000", "amx_bf16 avx2 avx512f fma sse4_1")
+    assert smoke_host.processor("Features\t: fp asimd sve2 bf16\n") == ("", "asimd bf16 sve2")
+    assert smoke_host.processor("") == ("", "")
 
 
 def test_a_wandb_run_is_summarised() -> None:
@@ -222,9 +222,9 @@ def test_a_wandb_run_is_summarised() -> None:
         {"type": "history", "history": {"item": {"_step": 0, "epoch": 1, "train/box_loss": 2.5}}},
         {"type": "history", "history": {"item": {"_step": 1, "epoch": 2, "val/box_loss": 2.0}}},
     ]
-    assert smoke.summarise_wandb(records) == {"rows": 2, "keys": ["epoch", "train/box_loss", "val/box_loss"], "exit_code": None}
-    assert smoke.summarise_wandb([*records, {"type": "exit", "exit": {"exit_code": 1}}])["exit_code"] == 1
-    assert smoke.summarise_wandb([])["rows"] == 0
+    assert smoke_wandb.summarise_wandb(records) == {"rows": 2, "keys": ["epoch", "train/box_loss", "val/box_loss"], "exit_code": None}
+    assert smoke_wandb.summarise_wandb([*records, {"type": "exit", "exit": {"exit_code": 1}}])["exit_code"] == 1
+    assert smoke_wandb.summarise_wandb([])["rows"] == 0
 
 
 def test_no_variable_of_the_caller_reaches_the_libraries(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from envsnap.model.facts import Distribution, LoadedLibrary, SourceCheck
-from envsnap.model.lock import EnvLock
+from envsnap.lockfile import seal
+from envsnap.model.facts import Distribution, FrameworkFacts, LoadedLibrary, SourceCheck
+from envsnap.model.frameworks import Framework
+from envsnap.model.lock import EnvLock, LockedFramework
 from envsnap.model.parity import CheckResult, Fingerprint, Layer, Verdict
 from envsnap.parity import judge
 from envsnap.parity.judge import CHECKS
@@ -154,6 +156,52 @@ def test_a_fault_fails_the_check_made_for_it_and_no_other(name: str, sabotage: S
     assert found.expected and found.actual and found.rule and found.usually and found.hint
 
 
+OTHERS: list[Framework] = ["tensorflow", "paddle"]
+OF_OTHERS = {f"identity.{framework}" for framework in OTHERS}
+
+
+def lock_of(framework: Framework) -> EnvLock:
+    """The same environment, if that were its framework instead of torch."""
+    there = samples.cpu_framework()
+    known = {framework: LockedFramework(version=there.version, git=there.git, flags=there.flags)}
+    kept = samples.reference()
+    observed = replace(
+        LOCK.observed,
+        cuda=replace(samples.cuda(), torch=None, **known),
+        reference=replace(kept, smoke=replace(kept.smoke, framework=framework)),
+    )
+    return seal(replace(LOCK, observed=observed))
+
+
+def found_with(framework: Framework, there: FrameworkFacts | None, **changes: Any) -> Fingerprint:
+    return fingerprint(facts=samples.facts(torch=None, **{framework: there}), **changes)
+
+
+@pytest.mark.parametrize("framework", OTHERS)
+def test_another_framework_is_judged_as_torch_is(framework: Framework) -> None:
+    lock = lock_of(framework)
+    judged = verdict(found_with(framework, samples.cpu_framework()), lock)
+    assert judged.verdict == "pass"
+    assert "identity.torch" not in {check.id for check in judged.checks}
+    faults: dict[str, Fingerprint] = {
+        f"identity.{framework}": found_with(framework, samples.cpu_framework(git="another build")),
+        "identity.flags": found_with(framework, samples.cpu_framework(flags={"onednn": "False"})),
+        "training.losses": found_with(framework, samples.cpu_framework(), smoke=samples.smoke_run(losses=with_losses(3, 1.0 + 1e-15))),
+    }
+    for name, found in faults.items():
+        assert failed(verdict(found, lock)) == [name]
+    assert failed(verdict(found_with(framework, None), lock)) == [f"identity.{framework}"]
+    of_torch = fingerprint(facts=samples.facts(**{framework: None}))  # torch came into the image, and is the one that is asked
+    assert failed(verdict(of_torch, lock)) == ["identity.torch", f"identity.{framework}"]
+
+
+@pytest.mark.parametrize("framework", OTHERS)
+def test_a_lock_of_before_says_nothing_of_another_framework(framework: Framework) -> None:
+    lock = lock_of(framework)
+    before = seal(replace(lock, observed=replace(lock.observed, cuda=replace(lock.observed.cuda, **{framework: None}))))
+    assert verdict(found_with(framework, samples.cpu_framework()), before).verdict == "pass"
+
+
 @pytest.mark.parametrize("status", ["failed", "absent"])
 def test_a_run_that_did_not_end_well_fails_each_layer_that_needs_it(status: str) -> None:
     found = fingerprint(smoke=replace(samples.smoke_run(), status=status, reason="the training failed: no kernel image"))
@@ -164,7 +212,7 @@ def test_a_run_that_did_not_end_well_fails_each_layer_that_needs_it(status: str)
 
 
 def test_every_check_has_its_sabotage() -> None:
-    assert {name for name, _ in SABOTAGE} | {"fingerprint.run", "training.run"} == {made.id for made in CHECKS}
+    assert {name for name, _ in SABOTAGE} | {"fingerprint.run", "training.run", *OF_OTHERS} == {made.id for made in CHECKS}
 
 
 def test_check_ids_are_unique() -> None:
@@ -174,7 +222,7 @@ def test_check_ids_are_unique() -> None:
 def test_the_same_environment_passes() -> None:
     judged = verdict(fingerprint())
     assert (judged.verdict, judged.not_judged) == ("pass", ())
-    assert [made.id for made in CHECKS] == [found.id for found in judged.checks]
+    assert [made.id for made in CHECKS if made.id not in OF_OTHERS] == [found.id for found in judged.checks]
     assert {found.status for found in judged.checks} == {"pass"}
     assert not any(found.usually or found.hint for found in judged.checks)
 
@@ -284,7 +332,10 @@ def test_without_torch_the_reason_is_told() -> None:
     bare = samples.lock(smoke=False)
     lock = samples.lock(observed=replace(bare.observed, cuda=replace(bare.observed.cuda, torch=None, loaded=())), smoke=False)
     judged = verdict(fingerprint(facts=samples.facts(torch=None, libraries=()), smoke=None), lock)
-    assert "L2 fingerprint: the lock has no smoke-train: the environment has no torch to train with" in judged.not_judged
+    assert (
+        "L2 fingerprint: the lock has no smoke-train: the environment has no torch, TensorFlow or PaddlePaddle to train with"
+        in judged.not_judged
+    )
     assert failed(judged) == []
 
 

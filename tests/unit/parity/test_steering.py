@@ -30,6 +30,9 @@ STEER = [
     "FLAGS_cudnn_deterministic",
     "TF_CUDNN_DETERMINISTIC",
     "XLA_FLAGS",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF2_BEHAVIOR",
+    "KERAS_BACKEND",
 ]
 INERT = [
     "NCCL_VERSION",
@@ -45,6 +48,10 @@ INERT = [
     "TORCH_CPP_LOG_LEVEL",
     "TORCH_DISTRIBUTED_DEBUG",
     "TF_CPP_MIN_LOG_LEVEL",
+    "TF_CONFIG",
+    "KERAS_HOME",
+    "FLAGS_selected_gpus",
+    "PADDLE_TRAINER_ID",
     "NVIDIA_VISIBLE_DEVICES",
     "CUDA_HOME",
     "PATH",

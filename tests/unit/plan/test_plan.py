@@ -284,6 +284,12 @@ def test_which_gpus_is_left_to_the_run() -> None:
         ({"nvidia-cuda-runtime": "13.0.96"}, "13.0"),
         ({"torch": "2.4.0+cpu", "nvidia-cuda-runtime": "13.0.96"}, None),
         ({"torch": "2.4.0"}, None),
+        ({"tensorflow": "2.21.0", "nvidia-cuda-runtime-cu12": "12.5.82"}, "12.5"),
+        ({"tensorflow": "2.21.0"}, None),
+        ({"paddlepaddle-gpu": "2.6.2.post117"}, "11.7"),
+        ({"paddlepaddle-gpu": "3.3.1", "nvidia-cuda-runtime-cu12": "12.6.77"}, "12.6"),
+        ({"paddlepaddle-gpu": "2.6.2.post1"}, None),
+        ({"paddlepaddle": "3.3.1"}, None),
         ({}, None),
     ],
 )

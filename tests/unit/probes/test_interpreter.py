@@ -190,7 +190,7 @@ def test_collect_reads_the_document_and_forwards_progress(tmp_path: Path) -> Non
     (tmp_path / "manifest.json").write_text('{"root": "/nowhere", "files": [["a", "100644", "00"]]}')
     recorder = Recorder()
     target = LocalPython(tmp_path / "env" / "bin" / "python")
-    facts = collect(target, torch=True, imports=True, integrity=True, source=tmp_path / "manifest.json", progress=recorder)
+    facts = collect(target, framework=True, imports=True, integrity=True, source=tmp_path / "manifest.json", progress=recorder)
     assert facts.distributions[0].modified == ("missing: not.py",)
     assert facts.imports == {"pkg": ""}
     assert facts.source_files is not None and facts.source_files.differing == ("a",)
@@ -207,7 +207,7 @@ def test_progress_lines_become_tasks_and_other_lines_do_not(tmp_path: Path) -> N
     ]
     recorder = Recorder()
     with pytest.raises(TargetError):
-        collect(Scripted(lines=lines), torch=False, imports=False, integrity=True, progress=recorder)
+        collect(Scripted(lines=lines), framework=False, imports=False, integrity=True, progress=recorder)
     assert recorder.done == {"integrity": 60, "imports": 1}
     assert recorder.totals == {"integrity": 100, "imports": 2}
 
@@ -227,7 +227,7 @@ def test_progress_lines_become_tasks_and_other_lines_do_not(tmp_path: Path) -> N
 )
 def test_a_collector_that_fails_is_a_target_error(target: Scripted, why: str) -> None:
     with pytest.raises(TargetError, match="cannot read scripted") as caught:
-        collect(target, torch=False, imports=False, integrity=False, progress=SILENT)
+        collect(target, framework=False, imports=False, integrity=False, progress=SILENT)
     assert why in caught.value.why and "user:pw" not in caught.value.log
 
 
@@ -235,5 +235,5 @@ def test_an_unknown_key_in_the_document_is_refused(environment: Path, tmp_path: 
     LocalPython(environment / "bin" / "python").run_guest("collect", ["--out", "{out}/facts.json"], outputs=tmp_path)
     document = (tmp_path / "facts.json").read_text().replace('"schema":1', '"schema":1,"surprise":2')
     with pytest.raises(TargetError) as caught:
-        collect(Scripted(document=document), torch=False, imports=False, integrity=False, progress=SILENT)
+        collect(Scripted(document=document), framework=False, imports=False, integrity=False, progress=SILENT)
     assert "surprise" in caught.value.why

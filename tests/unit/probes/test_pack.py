@@ -39,7 +39,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> LocalPython:
 
 @pytest.fixture(scope="module")
 def demo(python: LocalPython) -> Distribution:
-    facts = interpreter.collect(python, torch=False, imports=False, integrity=True, progress=SILENT)
+    facts = interpreter.collect(python, framework=False, imports=False, integrity=True, progress=SILENT)
     return next(found for found in facts.distributions if found.name == "demo-pkg")
 
 
@@ -101,7 +101,7 @@ def packed_with(place: Path, files: dict[str, str | bytes], **changes: Any) -> p
     for path, content in files.items():
         (site / path).write_bytes(content if isinstance(content, bytes) else content.encode())
     target = LocalPython(environment / "bin/python")
-    facts = interpreter.collect(target, torch=False, imports=False, integrity=True, progress=SILENT)
+    facts = interpreter.collect(target, framework=False, imports=False, integrity=True, progress=SILENT)
     found = next(found for found in facts.distributions if found.name == "demo-pkg")
     packed = pack.pack(target, [(msgspec.structs.replace(found, **changes), "installed")], BlobStore(place / "blobs"), SILENT)["demo-pkg"]
     kept = [path for path in (place / "blobs").rglob("*") if path.is_file()]

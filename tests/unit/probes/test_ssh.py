@@ -49,9 +49,11 @@ def tree(directory: Path) -> dict[str, tuple[int, int]]:
 def test_another_host_has_the_same_facts(environment: Path) -> None:
     python = environment / "bin/python"
     before = tree(environment)
-    there = interpreter.collect(SshPython(host="elsewhere", python=str(python)), torch=True, imports=True, integrity=True, progress=SILENT)
+    there = interpreter.collect(
+        SshPython(host="elsewhere", python=str(python)), framework=True, imports=True, integrity=True, progress=SILENT
+    )
     bare = {"HOME": os.environ["HOME"], "PATH": os.defpath}
-    here = interpreter.collect(LocalPython(python, bare), torch=True, imports=True, integrity=True, progress=SILENT)
+    here = interpreter.collect(LocalPython(python, bare), framework=True, imports=True, integrity=True, progress=SILENT)
     assert "demo-pkg" in {found.name for found in there.distributions}
     same: dict[str, object] = {"env": {}, "withheld": (), "seconds": {}}
     assert msgspec.structs.replace(there, **same) == msgspec.structs.replace(here, **same)

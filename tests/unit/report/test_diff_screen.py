@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap import lockfile, parity
-from envsnap.model.lock import EnvLock, LockedTorch
+from envsnap.model.lock import EnvLock, LockedFramework
 from envsnap.report import diff
 from tests import samples
 
@@ -25,7 +25,7 @@ def right() -> EnvLock:
     }
     packages = tuple(replace(package, **changed.get(package.name, {})) for package in LEFT.packages if package.name != "ultralytics-thop")
     cuda = LEFT.observed.cuda
-    assert isinstance(cuda.torch, LockedTorch) and LEFT.source is not None
+    assert isinstance(cuda.torch, LockedFramework) and LEFT.source is not None
     loaded = tuple(replace(one, version="9.21.0", sha256=samples.hex64("new")) if "cudnn" in one.soname else one for one in cuda.loaded)
     flags = {**cuda.torch.flags, "backends.cuda.matmul.allow_tf32": "True"}
     platform = replace(LEFT.observed.platform, kernel="6.11.0", instruction_sets=("avx2", "fma"))

@@ -124,7 +124,7 @@ def names(packages: Sequence[KitPackage]) -> list[str]:
 
 def test_only_what_is_missing_is_lent(environment: Environment, index: Path, tmp_path: Path) -> None:
     before = environment.state()
-    found = kit.resolve(environment.python, environment.facts, tmp_path / "cache", SILENT)
+    found = kit.resolve(environment.python, "torch", environment.facts, tmp_path / "cache", SILENT)
     assert isinstance(found, kit.Kit) and found.directory is not None
     # lib-a stays the environment's 1.2, lib-b is the one for this interpreter, OpenCV comes without the toolkits.
     assert names(found.packages) == ["lib-b 2.0", "opencv-python-headless 5.0", "ultralytics 8.4.0", "wandb 0.31.0"]
@@ -139,7 +139,7 @@ def test_only_what_is_missing_is_lent(environment: Environment, index: Path, tmp
 
 
 def test_the_kit_comes_back_by_hash_without_the_interpreter(environment: Environment, index: Path, tmp_path: Path) -> None:
-    found = kit.resolve(environment.python, environment.facts, tmp_path / "cache", SILENT)
+    found = kit.resolve(environment.python, "torch", environment.facts, tmp_path / "cache", SILENT)
     assert isinstance(found, kit.Kit) and found.directory is not None
     again = kit.restore(found.packages, PYTHON, tmp_path / "elsewhere", SILENT)
     assert again.name == found.directory.name
@@ -161,19 +161,19 @@ def test_a_changed_wheel_is_refused(index: Path, tmp_path: Path) -> None:
 
 def test_an_environment_that_has_both_needs_neither_kit_nor_pip(tmp_path: Path, index: Path) -> None:
     complete = Environment(tmp_path / "env", index, ("torch", "2.12.1"), ("ultralytics", "8.4.1"), ("wandb", "0.31.0"))
-    assert kit.resolve(Path("/no/such/python"), complete.facts, tmp_path, SILENT) == kit.Kit(directory=None, packages=())
+    assert kit.resolve(Path("/no/such/python"), "torch", complete.facts, tmp_path, SILENT) == kit.Kit(directory=None, packages=())
 
 
 def test_wandb_alone_is_lent_to_who_has_ultralytics(tmp_path: Path, index: Path) -> None:
     half = Environment(tmp_path / "env", index, ("torch", "2.12.1"), ("torchvision", "0.27"), ("ultralytics", "8.4.1"))
-    found = kit.resolve(half.python, half.facts, tmp_path / "cache", SILENT)
+    found = kit.resolve(half.python, "torch", half.facts, tmp_path / "cache", SILENT)
     assert isinstance(found, kit.Kit)
     assert names(found.packages) == ["lib-a 1.5", "lib-b 2.0", "wandb 0.31.0"]
 
 
 def test_pins_that_conflict_leave_the_smoke_train_out(tmp_path: Path, index: Path) -> None:
     old = Environment(tmp_path / "env", index, ("torch", "2.12.1"), ("torchvision", "0.27"), ("lib-a", "0.9"))
-    found = kit.resolve(old.python, old.facts, tmp_path / "cache", SILENT)
+    found = kit.resolve(old.python, "torch", old.facts, tmp_path / "cache", SILENT)
     assert isinstance(found, kit.NoKit)
     assert found.reason.startswith("pip finds no ultralytics and wandb that fits the environment as it is: ")
     assert not (tmp_path / "cache").exists()
@@ -181,14 +181,14 @@ def test_pins_that_conflict_leave_the_smoke_train_out(tmp_path: Path, index: Pat
 
 def test_torch_itself_is_never_lent(tmp_path: Path, index: Path) -> None:
     none = Environment(tmp_path / "env", index, ("lib-a", "1.2"))
-    found = kit.resolve(none.python, none.facts, tmp_path / "cache", SILENT)
+    found = kit.resolve(none.python, "torch", none.facts, tmp_path / "cache", SILENT)
     assert found == kit.NoKit(reason="ultralytics and wandb would bring other versions of torch than the environment has")
 
 
 def test_without_any_pip_it_says_what_to_do(environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(environment.python))
     with pytest.raises(TargetError, match="needs pip") as caught:
-        kit.resolve(environment.python, environment.facts, tmp_path, SILENT)
+        kit.resolve(environment.python, "torch", environment.facts, tmp_path, SILENT)
     assert "ensurepip" in caught.value.hint
     with pytest.raises(TargetError, match="needs pip"):
         kit.restore([KitPackage(name="a", version="1", file="a-1-py3-none-any.whl", sha256="0" * 64)], PYTHON, tmp_path, SILENT)

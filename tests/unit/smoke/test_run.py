@@ -69,6 +69,7 @@ for name in {files!r}:
 def go(target: ScriptTarget, outputs: Path, *, threads: int | None = None, progress: Progress = SILENT, **inputs: Path) -> SmokeRun:
     return run_smoke(
         target,
+        framework="torch",
         seed=0,
         device="cpu",
         gpus=0,
@@ -135,10 +136,13 @@ def test_a_run_without_end_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_arguments_name_what_is_asked_for() -> None:
-    plain = arguments(seed=7, device="cpu", gpus=0, threads=None, inputs=(), keep_weights=True, negative_control="")
-    assert plain == ("--out", "{out}", "--seed", "7", "--device", "cpu", "--keep-weights")
-    rich = arguments(seed=0, device="cuda", gpus=4, threads=2, inputs=("anchor", "kit"), keep_weights=False, negative_control="tf32")
-    assert rich[4:] == (
+    plain = arguments(framework="torch", seed=7, device="cpu", gpus=0, threads=None, inputs=(), keep_weights=True, negative_control="")
+    assert plain == ("--out", "{out}", "--framework", "torch", "--seed", "7", "--device", "cpu", "--keep-weights")
+    rich = arguments(
+        framework="paddle", seed=0, device="cuda", gpus=4, threads=2, inputs=("anchor", "kit"), keep_weights=False, negative_control="tf32"
+    )
+    assert rich[2:4] == ("--framework", "paddle")
+    assert rich[6:] == (
         "--device", "cuda", "--gpus", "4", "--threads", "2", "--anchor", "{anchor}", "--kit", "{kit}", "--negative-control", "tf32",
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""torch, asked from outside: starts the child and names the libraries that it mapped."""
+"""The environment's framework, asked from outside: starts the child and names the libraries that it mapped."""
 
 from __future__ import annotations
 
@@ -12,50 +12,65 @@ from typing import Any, Iterable, NamedTuple, Sequence
 
 from .children import Sandbox, end_group, ending
 from .distributions import Installed
+from .framework_child import FRAMEWORKS
 from .libraries import INJECTED, is_shared_object, owners_of
 from .needs import soname_of
 from .paths import is_inside
 from .record import Entry
 from .text import Problems, hash_or_none, is_below
 
-TORCH_TIMEOUT_S = 300.0
+TIMEOUT_S = 300.0
 
 
 MATHS = re.compile(
     r"lib(?:cuda|nvidia-|nccl|cublas|cudnn|cufft|curand|cusolver|cusparse|cudss|nvrtc|nvJitLink|nvjitlink|nvfatbin|nvptxcompiler|nvblas|nvpl"
-    r"|nvperf|cupti|nvshmem|nvToolsExt|nvtx|cufile|gomp|iomp|omp[-.5]|mkl|dnnl|(?:scipy_)?openblas|blis|blas|lapack|torch|c10|caffe2|shm[-.])"
+    r"|nvperf|cupti|nvshmem|nvToolsExt|nvtx|cufile|gomp|iomp|omp[-.5]|mkl|dnnl|(?:scipy_)?openblas|blis|blas|lapack"
+    r"|torch|c10|caffe2|shm[-.]|tensorflow|paddle|phi)"
+    r"|_pywrap_tensorflow"
 )
 
 
-class TorchProbe(NamedTuple):
+class FrameworkProbe(NamedTuple):
+    """Attributes:
+    name: of the framework; "" where there is none, or nobody asked.
+    facts: None where there is none, or it does not import.
+    mapped: shared objects; versions: path -> what the library says of itself.
+    """
+
+    name: str
     facts: dict[str, Any] | None
     mapped: list[str]
     versions: dict[str, str]
 
 
-def probe_torch(problems: Problems) -> TorchProbe:
-    if not is_importable("torch"):
-        return TorchProbe(None, [], {})
+NOTHING = FrameworkProbe("", None, [], {})
+
+
+def probe_framework(problems: Problems) -> FrameworkProbe:
+    """The first of the known frameworks that is there: an environment that trains has one, and others as accidents of it."""
+    name = next((name for name in FRAMEWORKS if is_importable(name)), None)
+    if name is None:
+        return NOTHING
     with Sandbox() as sandbox:
-        out = os.path.join(sandbox.home, "torch.json")
+        out = os.path.join(sandbox.home, "framework.json")
         with open(os.path.join(sandbox.home, "stderr"), "w+b") as stderr:
-            child = sandbox.start(["collect", "--child", "torch", "--out", out], stderr=stderr)
+            child = sandbox.start(["collect", "--child", name, "--out", out], stderr=stderr)
             try:
-                failure = ended_badly(child.wait(TORCH_TIMEOUT_S), stderr, sandbox)
+                failure = ended_badly(child.wait(TIMEOUT_S), stderr, sandbox)
             except subprocess.TimeoutExpired:
-                failure = f"did not finish within {TORCH_TIMEOUT_S:.0f} s"
+                failure = f"did not finish within {TIMEOUT_S:.0f} s"
             finally:
                 end_group(child)
         if failure:
-            problems.add("torch", f"the probe {failure}")
+            problems.add(name, f"the probe {failure}")
         try:
             with open(out, encoding="ascii") as file:
                 document = json.load(file)
         except (OSError, ValueError):
-            return TorchProbe(None, [], {})
+            return FrameworkProbe(name, None, [], {})
         for sentence in document["failures"]:
-            problems.add("torch", sandbox.tidy(sentence))
-        return TorchProbe(document["torch"], document["mapped"], document["versions"])
+            problems.add(name, sandbox.tidy(sentence))
+        return FrameworkProbe(name, document["facts"], document["mapped"], document["versions"])
 
 
 def ended_badly(returncode: int, stderr: Any, sandbox: Sandbox) -> str:
@@ -73,7 +88,9 @@ def is_importable(module: str) -> bool:
         return False
 
 
-def loaded_libraries(probe: TorchProbe, distributions: Sequence[Installed], roots: Sequence[str], *, rehash: bool) -> list[dict[str, Any]]:
+def loaded_libraries(
+    probe: FrameworkProbe, distributions: Sequence[Installed], roots: Sequence[str], *, rehash: bool
+) -> list[dict[str, Any]]:
     paths = [path for path in probe.mapped if MATHS.match(os.path.basename(path))]
     if not paths:
         return []
