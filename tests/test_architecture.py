@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "archive": {"errors", "storage"},
     "carry": {"errors", "archive", "target"},
     "settings": {"errors"},
-    **{pure: {"errors", "redaction", "model"} for pure in ("lockfile", "catalog", "plan", "render", "parity", "compat")},
+    **{pure: {"errors", "redaction", "model"} for pure in ("lockfile", "catalog", "render", "parity", "compat")},
+    "plan": {"errors", "redaction", "model", "oci"},
     "report": {"errors", "redaction", "model"},
     "layers": {"errors", "model", "oci", "guest"},  # streams in, streams out; RECORD's rules are guest's
     **dict.fromkeys(EDGES, LEAVES | EDGE_TOOLS),

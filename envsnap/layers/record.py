@@ -52,6 +52,19 @@ def read_rows(data: bytes) -> Mapping[str, Row]:
     return rows
 
 
+def places(rows: Mapping[str, Row], site: str, prefix: str) -> Iterator[tuple[str, str]]:
+    """Path in a layer and SHA-256 of each file of a wheel. Args: site, prefix: as `Layout` has them."""
+    schemes = {"purelib": site, "platlib": site, "data": prefix, "scripts": f"{prefix}/bin"}
+    for path, row in rows.items():
+        top, _, rest = path.partition("/")
+        scheme, _, inner = rest.partition("/")
+        if top.endswith(".data") and inner:
+            if scheme in schemes:
+                yield f"{schemes[scheme]}/{inner}", row.sha256
+        else:
+            yield f"{site}/{path}", row.sha256
+
+
 def _sha256(text: str) -> str:
     found = sha256_hex(text)
     if text and not found:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from envsnap.errors import InputError, PlanError
-from envsnap.guest.record import installed_path
 from envsnap.layers import zip  # noqa: A004  (a module of the room)
-from envsnap.layers.record import Row, read_rows
+from envsnap.layers.record import Row, places, read_rows
 from envsnap.model.plan import BuildPlan, ExtendBase, InstallPacked, InstallWheels, RemovePackages
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.probes.wheels import Wheels
@@ -33,10 +32,9 @@ def require_apart(made: BuildPlan, records: Mapping[str, Mapping[str, str]], whe
     owned = {path: (name, sha256) for name, paths in records.items() if name not in gone for path, sha256 in paths.items()}
     for name, file, sha256 in _installed(made):
         hit: dict[str, list[str]] = {}
-        for path, row in _rows(file, sha256, wheels, cache).items():
-            place = installed_path(_place(path), extend.site, extend.prefix).lstrip("/")
-            owner, theirs = owned.get(place, ("", row.sha256))
-            if theirs != row.sha256:
+        for path, content in places(_rows(file, sha256, wheels, cache), extend.site.lstrip("/"), extend.prefix.lstrip("/")):
+            owner, theirs = owned.get(path, ("", content))
+            if theirs != content:
                 hit.setdefault(owner, []).append(path)
         if hit:
             owner, paths = min(hit.items())
@@ -67,12 +65,3 @@ def _rows(file: str, sha256: str, wheels: Wheels, cache: Path) -> Mapping[str, R
         return read_rows(end.record) if end is not None else {}
     except ValueError as error:
         raise InputError(f"refused {file}", why=str(error)) from error
-
-
-def _place(path: str) -> str:
-    """Canonical, of a path in a wheel."""
-    top, _, rest = path.partition("/")
-    scheme, _, inner = rest.partition("/")
-    if not top.endswith(".data") or not inner:
-        return path
-    return inner if scheme in ("purelib", "platlib") else f"prefix:{'bin/' if scheme == 'scripts' else ''}{inner}"
