@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from msgspec.structs import replace
 
 from envsnap import catalog
+from envsnap.catalog import rows
 from envsnap.catalog.images import statements
-from envsnap.cli import main
+from envsnap.cli import bases, main
 from envsnap.inventory.remembered import export, remember
-from envsnap.model.base import BaseInventory, Directory, ImageConfig, Inspected, InstalledDistribution
+from envsnap.model.base import BaseInventory, Directory, Family, ImageConfig, Inspected, InstalledDistribution
 from envsnap.report import bases as report
 
 CONFIG = f"sha256:{'c' * 64}"
@@ -117,6 +119,10 @@ def test_the_screen_says_what_is_known_and_what_to_type_next() -> None:
     document = report.document(seen(INVENTORY))
     assert (document["config_digest"], document["inventory"]["python"], document["digest"]) == (CONFIG, "3.11.2", None)
     assert json.loads(json.dumps(report.document(seen(None))))["inventory"] is None
+
+
+def test_the_families_are_those_of_the_catalogue() -> None:
+    assert bases._FAMILIES == get_args(Family) == rows.FAMILIES
 
 
 def test_the_catalogue_is_listed_by_family(run: Callable[..., tuple[int, str]]) -> None:
