@@ -11,6 +11,9 @@ from envsnap.model.kinds import AbsolutePath, Digest, Line, PackageName, Relativ
 Family = Literal["pytorch", "tensorflow", "paddlepaddle"]
 """Which of NVIDIA's series of framework images."""
 
+FieldValue = str | int | tuple[str, ...]
+"""Of a field that says something of the image."""
+
 _ABOUT = frozenset({"family", "as_of", "sources", "evidence", "cross_checked", "notes"})
 
 
@@ -71,7 +74,7 @@ class Release(Value, frozen=True, kw_only=True):
         return {"pytorch": self.torch, "tensorflow": self.tensorflow, "paddlepaddle": self.paddlepaddle}[self.family]
 
     @property
-    def values(self) -> Mapping[str, str | int | tuple[str, ...]]:
+    def values(self) -> Mapping[str, FieldValue]:
         """The fields that are known of the image, without those about the row itself."""
         known = ((name, getattr(self, name)) for name in self.__struct_fields__ if name not in _ABOUT)
         return {name: value for name, value in known if value not in (None, ())}
@@ -100,6 +103,26 @@ class ImageConfig(Value, frozen=True, kw_only=True):
     workdir: str = ""
     user: str = ""
     size_bytes: int | None = None
+
+
+Standing = Literal["as catalogued", "fills", "contradicts"]
+
+
+class Statement(Value, frozen=True, kw_only=True):
+    """What an image says of itself about one field of its row in the catalogue.
+
+    Attributes:
+        field: of `Release`. value: in the field's own form.
+        by: the variable or label that says it; "manifest" for what the registry's documents say.
+        catalogued: what the row has; None where it has nothing, and where there is no row.
+        standing: "fills" where the row has nothing, or says the same less exactly.
+    """
+
+    field: str
+    value: FieldValue
+    by: str
+    catalogued: FieldValue | None = None
+    standing: Standing = "fills"
 
 
 class Directory(Value, frozen=True, kw_only=True):
@@ -189,7 +212,8 @@ class Inspected(Value, frozen=True, kw_only=True):
     Attributes:
         digest: of what the name stands for in its registry; None where only an engine has the image.
         config_digest: what "same image" means.
-        release: the catalogue's row, where there is one.
+        release: the catalogue's row, where there is one: that of its name, or of what it says it is.
+        statements: what it says of itself, held against the row.
         inventory: None while nobody looked inside.
     """
 
@@ -198,6 +222,7 @@ class Inspected(Value, frozen=True, kw_only=True):
     config_digest: Digest
     config: ImageConfig
     release: Release | None
+    statements: tuple[Statement, ...] = ()
     inventory: BaseInventory | None
 
 

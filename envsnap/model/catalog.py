@@ -215,6 +215,10 @@ class Catalog(Value, frozen=True, kw_only=True):
         """The row of exactly this reference."""
         return next((release for release in self.releases if release.reference == reference), None)
 
+    def named(self, word: str) -> tuple[Release, ...]:
+        """The rows that a person means by a reference, a tag ("26.07-py3") or a release ("26.07")."""
+        return tuple(row for row in self.releases if word in (row.reference, row.reference.rpartition(":")[2], row.release))
+
     def of_family(self, family: Family) -> tuple[Release, ...]:
         """Its releases, newest first."""
         return tuple(release for release in self.releases if release.family == family)

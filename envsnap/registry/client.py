@@ -39,6 +39,7 @@ class RegistryImage:
         manifest_digest, config_digest: of the platform's image.
         config: its `size_bytes` is the sum of the compressed layers.
         layers: how many.
+        machines: those that `reference` has an image for ("x86_64", "aarch64"), in that order.
     """
 
     reference: str
@@ -47,6 +48,7 @@ class RegistryImage:
     config_digest: str
     config: ImageConfig
     layers: int
+    machines: tuple[str, ...]
 
 
 _TURNS = 4  # of writing what is attached, while others write the same
@@ -101,7 +103,12 @@ class Registry:
             config_digest=config.digest,
             config=image_config(config, sum(layer.size for layer in manifest.layers)),
             layers=len(manifest.layers),
+            machines=_machines(named, config),
         )
+
+    def answers(self, reference: str) -> bool:
+        """Whether the registry itself of `reference`, no mirror, has answered anything so far."""
+        return self._place(parse_reference(reference)).host.answered
 
     def image(self, reference: str, *, machine: str) -> tuple[Manifest, Config]:
         """An image's manifest and config; raises as `resolve`."""
@@ -307,6 +314,11 @@ def _pick(index: Index, wanted: str, reference: str, machine: str) -> str:
         if entry.platform is not None and entry.platform[0] != "unknown":  # how attestations are listed
             offered.add("/".join(entry.platform))
     raise EngineError(f"{reference} is not made for {machine}", why=f"it is for {', '.join(sorted(offered)) or 'no platform at all'}")
+
+
+def _machines(named: Manifest | Index, config: Config) -> tuple[str, ...]:
+    platforms = {entry.platform for entry in named.manifests} if isinstance(named, Index) else {(config.os, config.architecture)}
+    return tuple(machine for machine, architecture in ARCHITECTURES.items() if ("linux", architecture) in platforms)
 
 
 def image_config(config: Config, size: int | None) -> ImageConfig:

@@ -53,6 +53,7 @@ class Host:
         registry: as docker names it, also for credentials ("localhost:5000").
         mirror: it stands in for another registry, and whoever asks has that one left.
         doubted: it did not answer, or wrongly: do not ask it again.
+        answered: it has given an answer, whatever that was.
     """
 
     def __init__(self, registry: str, wire: Wire, env: Mapping[str, str], *, plain: bool, mirror: bool = False) -> None:
@@ -64,7 +65,7 @@ class Host:
         self._loopback = is_loopback(registry)
         self._plain = plain
         self._scheme = "http" if plain or self._loopback else "https"
-        self._answered = False
+        self.answered = False
         self._authorizer = Authorizer(registry, wire, env, self._require_safe)
 
     def url(self, path: str) -> str:
@@ -90,7 +91,7 @@ class Host:
     def endure(self, attempts: Attempts, trouble: Trouble, *, what: str) -> None:
         """Wait for another attempt; a mirror gets none, and what never answered has few. Raises EngineError: there is none."""
         try:
-            attempts.failed(trouble, limit=1 if self.mirror else None if self._answered else self.patience.first_attempts)
+            attempts.failed(trouble, limit=1 if self.mirror else None if self.answered else self.patience.first_attempts)
         except Trouble as final:
             self.doubted = True
             raise EngineError(what, why=f"{self.registry} {final.why}", hint=final.hint) from final.__cause__
@@ -143,14 +144,14 @@ class Host:
         except Trouble as trouble:
             self._try_encryption(trouble)
             raise
-        if answer.status == 400 and not self._answered:
+        if answer.status == 400 and not self.answered:
             self._try_encryption(Trouble(f"answered with {answer.said()}"))
-        self._answered = True
+        self.answered = True
         return answer
 
     def _try_encryption(self, trouble: Trouble) -> None:
         """A registry on this machine is asked without encryption first. One that wants it, says so or hangs up: it gets it then."""
-        if self._answered or not self._loopback or self._plain or self._scheme == "https":
+        if self.answered or not self._loopback or self._plain or self._scheme == "https":
             return
         silent = any(isinstance(one, TimeoutError) for one in causes(trouble))
         if silent or not trouble.passing or not _speaks_tls(self.registry):

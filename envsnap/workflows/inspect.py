@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envsnap import catalog
-from envsnap.errors import EngineError
+from envsnap.catalog import images
+from envsnap.errors import EngineError, UsageError
 from envsnap.inventory import remembered
-from envsnap.model.base import Inspected, Release, Remembered
+from envsnap.model.base import BaseInventory, Family, ImageConfig, Inspected, Release, Remembered
+from envsnap.model.catalog import TorchWheel
+from envsnap.model.kinds import Digest
 from envsnap.oci.digest import DIGEST
 from envsnap.oci.image import BaseImage, Image
 from envsnap.oci.reference import is_id, parse_reference, with_digest
@@ -20,15 +23,33 @@ from envsnap.workflows.transfer import Places, source_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """Attributes: releases: of the catalogue. inventories: all that are remembered here."""
+    """Attributes: releases, torch_wheels: of the catalogue. inventories: all that are remembered here."""
 
     releases: tuple[Release, ...]
+    torch_wheels: tuple[TorchWheel, ...]
     inventories: tuple[Remembered, ...]
 
 
-def listed(cache: Path) -> Listed:
-    """What is known without asking anybody."""
-    return Listed(releases=catalog.load().releases, inventories=tuple(remembered.all_of(cache)))
+def listed(cache: Path, family: Family | None = None) -> Listed:
+    """What is known without asking anybody; torch's wheels go with the family of PyTorch."""
+    known = catalog.load()
+    return Listed(
+        releases=known.of_family(family) if family is not None else known.releases,
+        torch_wheels=known.torch_wheels.wheels if family in (None, "pytorch") else (),
+        inventories=tuple(remembered.all_of(cache)),
+    )
+
+
+def rows(word: str, family: Family | None = None) -> tuple[Release, ...]:
+    """The catalogue's rows that a reference, a tag or a release names.
+
+    Raises:
+        UsageError: none is called so.
+    """
+    found = tuple(row for row in catalog.load().named(word) if family in (None, row.family))
+    if not found:
+        raise UsageError(f"the catalogue has no {word}", hint=f"envsnap bases list   shows what it has;   envsnap bases inspect {word}")
+    return found
 
 
 def inspect(reference: str, places: Places, progress: Progress, *, deep: bool) -> Inspected:
@@ -45,36 +66,57 @@ def inspect(reference: str, places: Places, progress: Progress, *, deep: bool) -
     """
     if not is_id(reference):
         parse_reference(reference)
-    release = catalog.load().release_of(reference.partition("@")[0])
     if (made := _base_made_here(reference, places.cache)) is not None:
-        return _stored(made, reference, release, places, progress, deep=deep)
+        return _stored(made, reference, places, progress, deep=deep)
     image = places.engine.image(reference) if places.engine.abilities()[0].state == "ok" else None
     if image is not None:
         there = inventories.enough(reference, image, engine=places.engine, cache=places.cache)
         if deep and not there.complete:
             there = inventories.of_engine(reference, engine=places.engine, cache=places.cache, progress=progress)
-        return Inspected(
-            reference=reference,
+        return _inspected(
+            reference,
             digest=bases.digest_at(image, reference),
             config_digest=image.config_digest,
             config=image.config,
-            release=release,
             inventory=there,
         )
     if (stored := local.here(reference, places.registry, places.cache)) is not None:
-        return _stored(stored, reference, release, places, progress, deep=deep)
+        return _stored(stored, reference, places, progress, deep=deep)
     found = places.registry.resolve(reference, machine=places.machine)
     inventory = inventories.recall(found.config_digest, places.cache)
     if deep and (inventory is None or not inventory.complete):
         manifest, config = places.registry.image(with_digest(reference, found.manifest_digest), machine=places.machine)
         whole = BaseImage(config=config, manifest=manifest, reference=reference)
         inventory = inventories.of_registry(whole, registry=places.registry, cache=places.cache, progress=progress)
-    return Inspected(
-        reference=reference,
+    return _inspected(
+        reference,
         digest=found.digest,
         config_digest=found.config_digest,
         config=found.config,
-        release=release,
+        inventory=inventory,
+        machines=found.machines,
+    )
+
+
+def _inspected(
+    reference: str,
+    *,
+    digest: Digest | None,
+    config_digest: Digest,
+    config: ImageConfig,
+    inventory: BaseInventory | None,
+    machines: tuple[str, ...] | None = None,
+) -> Inspected:
+    """With the catalogue's row. Args: machines: as of `images.statements`."""
+    row = images.row_of(reference.partition("@")[0], config, catalog.load())
+    is_nvidias = row is not None or images.called(config) is not None
+    return Inspected(
+        reference=reference,
+        digest=digest,
+        config_digest=config_digest,
+        config=config,
+        release=row,
+        statements=images.statements(config, machines, row) if is_nvidias else (),
         inventory=inventory,
     )
 
@@ -97,7 +139,7 @@ def _base_made_here(name: str, cache: Path) -> Image | None:
     return found
 
 
-def _stored(image: Image, reference: str, release: Release | None, places: Places, progress: Progress, *, deep: bool) -> Inspected:
+def _stored(image: Image, reference: str, places: Places, progress: Progress, *, deep: bool) -> Inspected:
     """Of what envsnap's own store has."""
     manifest, config = image.manifest, image.config
     inventory = inventories.recall(config.digest, places.cache)
@@ -105,12 +147,11 @@ def _stored(image: Image, reference: str, release: Release | None, places: Place
         whole = BaseImage(config=config, manifest=manifest, reference=reference)
         source = source_of(image, places.cache, places.registry)
         inventory = inventories.of_layers(whole, source.open, cache=places.cache, progress=progress)
-    return Inspected(
-        reference=reference,
+    return _inspected(
+        reference,
         digest=manifest.digest if manifest is not None else None,
         config_digest=config.digest,
         config=image_config(config, sum(layer.size for layer in manifest.layers) if manifest is not None else None),
-        release=release,
         inventory=inventory,
     )
 
