@@ -19,18 +19,19 @@ def shared_object(
     may_need: Sequence[str] = (),
     libraries: Sequence[str] = (),
     room: int = 0,
+    flags: str = "a",
 ) -> Path:
     """Args:
     needs, may_need: symbols that stay undefined; the latter are weak.
     libraries: sonames that it needs.
-    room: bytes between its tables and the end.
+    room: bytes between its tables and the end. flags: of their section, "a" or "ax" for code.
     """
     functions = [f'void defined{n}(void) __asm__("{name}"); void defined{n}(void) {{}}' for n, name in enumerate(defines)]
     weak = "__attribute__((weak))"
     calls = [(f"needed{n}", name, "") for n, name in enumerate(needs)] + [(f"maybe{n}", name, weak) for n, name in enumerate(may_need)]
     externals = [f'extern void {call}(void) __asm__("{name}") {attribute};' for call, name, attribute in calls]
     uses = f"void *used[] = {{ {', '.join(call for call, _, _ in calls) or '0'} }};"
-    gap = f'__asm__(".section .nv_fatbin,\\"a\\"\\n.zero {room}\\n.previous");' if room else ""
+    gap = f'__asm__(".section .room,\\"{flags}\\"\\n.zero {room}\\n.previous");' if room else ""
     place.parent.mkdir(parents=True, exist_ok=True)
     stubs = [_stub(place.parent / "stubs" / soname, soname) for soname in libraries]
     command = [

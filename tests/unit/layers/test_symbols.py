@@ -8,6 +8,7 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,14 @@ def test_tables_at_both_ends_are_found_and_what_is_between_is_not_kept(large: by
     assert len(large) > 40 << 20
     assert read_symbols("kernels/_C.so", pieces(large)) == SYMBOLS
     assert sum(len(part) for _, part in table_parts(pieces(large))) < 20 << 20
+
+
+def test_code_is_not_kept(tmp_path: Path) -> None:
+    place = shared_object(tmp_path / "_C.so", defines=(TENSOR,), room=8 << 20, flags="ax")
+    data = place.read_bytes()
+    assert sum(len(part) for _, part in table_parts(pieces(data))) < 1 << 20 < len(data)
+    found = read_symbols("_C.so", pieces(data))
+    assert found is not None and TENSOR in found.defined
 
 
 @pytest.mark.parametrize("size", [7, 63, 5000, 1 << 20])
