@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+import msgspec
+
 from envsnap.compat import ImageNeeds, judge_driver, needs_of
 from envsnap.errors import PlanError
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
 from envsnap.model.lock import EnvLock
+from envsnap.model.plan import Candidate
 from envsnap.plan.bases import fitting_releases
 from envsnap.plan.labels import cuda_of
 
+_WITHOUT_CUDA = ("slim", "debian")
 _PACKAGES = "of the environment's packages"
 
 
@@ -39,9 +43,22 @@ def require_driver(base: Base, lock: EnvLock, catalog: Catalog) -> None:
             )
 
 
+def held(candidate: Candidate, lock: EnvLock, catalog: Catalog) -> Candidate:
+    """A candidate, which is no longer possible where its base is refused."""
+    if not candidate.possible:
+        return candidate
+    try:
+        require_driver(candidate.base, lock, catalog)
+    except PlanError as error:
+        return msgspec.structs.replace(candidate, possible=False, reason=error.why)
+    return candidate
+
+
 def _needs(base: Base, lock: EnvLock) -> Iterator[ImageNeeds]:
     """What the base needs for itself, and what the environment needs on it."""
     own = _of_base(base)
+    if own is None:
+        return
     if own.cuda is not None:
         yield own
     cuda = cuda_of(lock)
@@ -55,14 +72,15 @@ def _it_ran(lock: EnvLock) -> bool:
     return reference is not None and reference.smoke.device == "cuda"
 
 
-def _of_base(base: Base) -> ImageNeeds:
+def _of_base(base: Base) -> ImageNeeds | None:
+    """By its config, else by its row of the catalogue; None where neither is known."""
     if base.config is not None:
         return needs_of(base.config.env, base.config.labels, base.config.entrypoint)
     row = base.release
-    if row is None or row.cuda is None:
-        return ImageNeeds()
-    said = f"the catalogue's {row.release}"
-    return ImageNeeds(cuda=row.cuda, says_cuda=said, gpu=True, compat="entrypoint", compat_cuda=row.cuda, release=row.release)
+    if row is not None and row.cuda is not None:
+        said = f"the catalogue's {row.release}"
+        return ImageNeeds(cuda=row.cuda, says_cuda=said, gpu=True, compat="entrypoint", compat_cuda=row.cuda, release=row.release)
+    return ImageNeeds() if base.family in _WITHOUT_CUDA else None
 
 
 def _way_out(needs: ImageNeeds, base: Base, lock: EnvLock, catalog: Catalog) -> str:

@@ -124,7 +124,7 @@ def make_plan(
         capture_host.require_driver(candidates[0], lock, known)
     if look_inside:
         candidates[0] = _looked_inside(candidates[0], sources, progress)
-    return plan.make_plan(
+    made = plan.make_plan(
         lock,
         known,
         candidates,
@@ -133,6 +133,10 @@ def make_plan(
         allow_unproven=request.allow_unproven,
         pyc=request.pyc,
     )
+    if not hold_driver:
+        return made
+    held = tuple(capture_host.held(candidate, lock, known) for candidate in made.candidates)
+    return msgspec.structs.replace(made, candidates=held)
 
 
 def _before_a_pull(base: Base, lock: EnvLock, known: Catalog, sources: bases.Sources, progress: Progress) -> None:
