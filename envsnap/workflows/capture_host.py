@@ -18,6 +18,7 @@ from envsnap.plan.labels import cuda_of
 
 _WITHOUT_CUDA = ("slim", "debian")
 _PACKAGES = "of the environment's packages"
+_OTHER_PACKAGES = "a newer driver; packages for an older CUDA: envsnap relock; or, if it does run there, capture --smoke, which shows it"
 
 
 def require_driver(base: Base, lock: EnvLock, catalog: Catalog) -> None:
@@ -61,9 +62,16 @@ def _needs(base: Base, lock: EnvLock) -> Iterator[ImageNeeds]:
         return
     if own.cuda is not None:
         yield own
+    if (environment := _on(own, lock)) is not None:
+        yield environment
+
+
+def _on(base: ImageNeeds, lock: EnvLock) -> ImageNeeds | None:
+    """What the environment's packages need on a base; None where they bring no CUDA, or ran on that host."""
     cuda = cuda_of(lock)
-    if cuda is not None and not _it_ran(lock):
-        yield dataclasses.replace(own, cuda=cuda, says_cuda=_PACKAGES, gpu=True, release=None)
+    if cuda is None or _it_ran(lock):
+        return None
+    return dataclasses.replace(base, cuda=cuda, says_cuda=_PACKAGES, gpu=True, release=None)
 
 
 def _it_ran(lock: EnvLock) -> bool:
@@ -86,7 +94,10 @@ def _of_base(base: Base) -> ImageNeeds | None:
 def _way_out(needs: ImageNeeds, base: Base, lock: EnvLock, catalog: Catalog) -> str:
     if needs.says_cuda == _PACKAGES:
         helps = "" if needs.compat != "none" else "; on data-center GPUs --base ngc, whose compatibility libraries may do"
-        return f"a newer driver; or packages for an older CUDA: envsnap relock{helps}"
+        return f"{_OTHER_PACKAGES}{helps}"
+    on_slim = _on(ImageNeeds(), lock)
+    if on_slim is not None and judge_driver(on_slim, lock.observed.gpu, catalog).status == "fail":
+        return _OTHER_PACKAGES  # no other base would do
     fitting = [release.reference for release in fitting_releases(lock, catalog)]
     others = [f"--base {fitting[0]}"] if fitting and fitting[0] != base.name else []
     return f"{', '.join([*others, '--base slim'])}, or a newer driver"

@@ -76,10 +76,11 @@ def test_what_the_captured_driver_runs_or_may_run(base: Base, lock: EnvLock) -> 
     [
         (SLIM, captured("535.104.05"), "the environment", "needs driver 580.65.06 or newer, for CUDA 13.0", "relock"),
         (SLIM, captured("535.104.05"), "the environment", "no compatibility libraries", "--base ngc"),
-        (ngc(), captured("535.104.05", RTX_3090), NGC, "not for GeForce cards (NVIDIA GeForce RTX 3090)", "--base slim"),
+        (ngc(), captured("535.104.05", RTX_3090), NGC, "not for GeForce cards (NVIDIA GeForce RTX 3090)", "packages for an older CUDA"),
+        (ngc(), captured("535.104.05", RTX_3090, cuda="12.1"), NGC, "not for GeForce cards", "--base slim"),
         (ngc(), captured("470.256.02"), NGC, "470.256.02", "a newer driver"),
         (in_a_mirror(), captured("535.104.05", RTX_3090, cuda="12.1"), "mirror.example.com/pytorch:1", "CUDA 13.3.1.008", "--base slim"),
-        (in_a_mirror("/bin/bash"), captured("535.104.05"), "mirror.example.com/pytorch:1", "entrypoint", "--base slim"),
+        (in_a_mirror("/bin/bash"), captured("535.104.05"), "mirror.example.com/pytorch:1", "entrypoint", "relock"),
     ],
 )
 def test_what_it_cannot_run_is_refused_with_the_way_out(base: Base, lock: EnvLock, what: str, why: str, hint: str) -> None:
