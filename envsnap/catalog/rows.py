@@ -62,4 +62,5 @@ def _lines(name: str, value: Any) -> list[str]:
 
 
 def _scalar(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    # As JSON, which is YAML but for a few characters that YAML takes for the end of a line.
+    return json.dumps(value, ensure_ascii=isinstance(value, str) and not value.isprintable())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -13,7 +13,9 @@ from envsnap.cli import main, moving
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
-from envsnap.model.base import Family
+
+if TYPE_CHECKING:
+    from envsnap.model.base import Family
 
 _HELP = """What is known of base images.
 
@@ -34,6 +36,7 @@ _WORDS: dict[str, tuple[int, int | None]] = {  # how many each takes, from and t
     "import": (1, None),
 }
 _USAGE = {"list": "", "show": " REF|RELEASE", "inspect": " REF", "refresh": " [REF]…", "export": " REF FILE", "import": " FILE…"}
+_FAMILIES = ("pytorch", "tensorflow", "paddlepaddle")  # `Family`, whose module every command would import for it
 _OPTIONS = {"deep": ("inspect",), "family": ("list", "show", "refresh"), "output": ("refresh",)}  # what each is for
 
 
@@ -41,7 +44,7 @@ _OPTIONS = {"deep": ("inspect",), "family": ("list", "show", "refresh"), "output
 @click.argument("action", type=click.Choice(list(_WORDS)), default="list")
 @click.argument("words", metavar="[REF] [FILE]…", nargs=-1)
 @click.option("--deep", is_flag=True, help="inspect: read all that is in the image, once, unless that was done before.")
-@click.option("--family", type=click.Choice(get_args(Family)), help="list, show, refresh: of one framework alone.")
+@click.option("--family", type=click.Choice(_FAMILIES), help="list, show, refresh: of one framework alone.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="refresh: write the diff to a file.")
 @registry_options
 @main.shared_options

@@ -23,6 +23,7 @@ import pytest
 
 from envsnap.engines.docker import DockerEngine
 from envsnap.registry.client import Registry
+from envsnap.rootless.roots import LOCK
 from tests.fakes import fault_proxy
 from tests.fakes.fault_proxy import Fault
 from tests.integration.ground import NOWHERE, Machine
@@ -74,9 +75,9 @@ def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def unfinished(machine: Machine) -> set[Path]:
-    """Temporary files and directories."""
+    """Temporary files and directories; the lock of unpacked images, which stays, is none."""
     folders = (machine.project / "images", machine.cache, machine.cache / "blobs/sha256", *machine.cache.iterdir())
-    return {path for folder in folders if folder.is_dir() for path in folder.glob(".*")}
+    return {path for folder in folders if folder.is_dir() for path in folder.glob(".*") if path.name != LOCK}
 
 
 def test_killed_at_any_instant_and_run_again(

@@ -7,11 +7,13 @@ import re
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from envsnap import catalog
 from envsnap.catalog import rows
-from envsnap.model.base import Family
+from envsnap.model.base import Family, Release
 from envsnap.model.catalog import VariableRule, branch_of, family_of, minor_of, numbers
 
 KNOWN = catalog.load()
@@ -41,6 +43,16 @@ def test_a_file_is_written_in_one_way_only(family: Family) -> None:
     text = rows.text(family)
     assert rows.with_rows(text, rows.read(family)) == text
     assert rows.with_rows(text, rows.read(family)[1:]) != text
+
+
+TEXTS = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]), max_size=30)
+
+
+@given(TEXTS, TEXTS, st.lists(TEXTS, max_size=3), st.integers(0, 10**12))
+def test_a_row_reads_as_it_was_written(value: str, evidence: str, notes: list[str], size: int) -> None:
+    row = replace(KNOWN.releases[0], cuda=value, pull_bytes=size, notes=tuple(notes), evidence={"cuda,arches": evidence, "rest": value})
+    (found,) = msgspec.yaml.decode(rows.written(row))
+    assert msgspec.convert({"family": row.family, **found}, Release) == row
 
 
 def test_a_value_is_known_as_the_most_particular_evidence_says() -> None:

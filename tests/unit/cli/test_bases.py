@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from msgspec.structs import replace
 
-from envsnap.cli import main
+from envsnap import catalog
+from envsnap.catalog import rows
+from envsnap.catalog.images import statements
+from envsnap.cli import bases, main
 from envsnap.inventory.remembered import export, remember
-from envsnap.model.base import BaseInventory, Directory, ImageConfig, Inspected, InstalledDistribution
+from envsnap.model.base import BaseInventory, Directory, Family, ImageConfig, Inspected, InstalledDistribution
 from envsnap.report import bases as report
 
 CONFIG = f"sha256:{'c' * 64}"
@@ -70,7 +75,17 @@ def test_a_changed_file_is_bad_input(run: Callable[..., tuple[int, str]], tmp_pa
 
 
 @pytest.mark.parametrize(
-    "words", [("inspect",), ("inspect", "a", "b"), ("export", "a"), ("import",), ("list", "a"), ("show", "a"), ("inspect", "--shallow")]
+    "words",
+    [
+        ("inspect",),
+        ("inspect", "a", "b"),
+        ("export", "a"),
+        ("import",),
+        ("list", "a"),
+        ("show",),
+        ("show", "99.99"),
+        ("inspect", "--shallow"),
+    ],
 )
 def test_words_that_cannot_be_right(run: Callable[..., tuple[int, str]], words: tuple[str, ...]) -> None:
     assert run(*words)[0] == 2
@@ -104,3 +119,53 @@ def test_the_screen_says_what_is_known_and_what_to_type_next() -> None:
     document = report.document(seen(INVENTORY))
     assert (document["config_digest"], document["inventory"]["python"], document["digest"]) == (CONFIG, "3.11.2", None)
     assert json.loads(json.dumps(report.document(seen(None))))["inventory"] is None
+
+
+def test_the_families_are_those_of_the_catalogue() -> None:
+    assert bases._FAMILIES == get_args(Family) == rows.FAMILIES
+
+
+def test_the_catalogue_is_listed_by_family(run: Callable[..., tuple[int, str]]) -> None:
+    whole = run("list")[1]
+    for words in ("nvcr.io/nvidia/tensorflow:25.02-tf2-py3", "nvcr.io/nvidia/paddlepaddle:24.05-py3", "torch of the index"):
+        assert words in whole
+    of_tensorflow = run("list", "--family", "tensorflow")[1]
+    assert "nvcr.io/nvidia/tensorflow:25.02-tf2-py3" in of_tensorflow
+    assert "nvidia/pytorch" not in of_tensorflow
+    assert "torch of the index" not in of_tensorflow
+    document = json.loads(run("list", "--family", "pytorch", "--json")[1])
+    assert {row["family"] for row in document["releases"]} == {"pytorch"}
+    assert document["torch_wheels"][0].keys() >= {"torch", "cuda", "torchvision"}
+
+
+def test_a_row_is_shown_with_how_each_value_is_known(run: Callable[..., tuple[int, str]]) -> None:
+    code, said = run("show", "nvcr.io/nvidia/pytorch:26.08-py3")
+    assert code == 0
+    line = next(line for line in said.splitlines() if "driver_bundled" in line)
+    assert "615.65.02" in line
+    assert "aligned (TRTLLM rel-26-08" in line
+    assert "beware" in said
+    both = json.loads(run("show", "22.03", "--json")[1])["releases"]
+    assert [row["family"] for row in both] == ["pytorch", "tensorflow"]
+    assert both[1]["values"]["tensorflow"] == {"value": "1.15.5", "evidence": "start banner"}
+    assert len(json.loads(run("show", "22.03", "--family", "tensorflow", "--json")[1])["releases"]) == 1
+
+
+def test_what_an_image_says_stands_beside_its_row() -> None:
+    row = catalog.load().named("26.07-py3")[0]
+    env = {"NVIDIA_PYTORCH_VERSION": "26.07", "CUDNN_VERSION": "9.99.0.1", "NCCL_VERSION": "2.30.7", "CUDA_VERSION": "13.3.1.008"}
+    config = ImageConfig(architecture="amd64", env=env, size_bytes=9_800_000_000)
+    said = statements(config, ("x86_64", "aarch64"), row)
+    inspected = replace(seen(None), config=config, release=row, statements=said)
+    words = [line.split() for line in report.screen(inspected).splitlines() if line.strip()]
+    assert ["!", "cudnn", "9.99.0.1", "contradicts", "9.24.0.43", "(CUDNN_VERSION)"] in words
+    lines = {line[0]: " ".join(line) for line in words}
+    assert "as catalogued" in lines["nccl"]
+    assert "fills" in lines["arches"]
+    assert "9.8 GB" in lines["pull_bytes"]
+    assert "it does not say: ubuntu, python, torch, driver_bundled, torch_cuda_arch_list" in report.screen(inspected)
+    document = report.document(inspected)
+    assert {one["field"]: one["standing"] for one in document["statements"]}["cudnn"] == "contradicts"
+    unknown = report.screen(replace(inspected, release=None, statements=statements(config, None, None)))
+    assert "bases refresh base:1   proposes one" in unknown
+    assert "against the catalogue" not in report.screen(seen(None))

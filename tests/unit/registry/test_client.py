@@ -184,6 +184,8 @@ def test_an_index_gives_the_machines_image_and_is_itself_what_gets_pinned(shelf:
     assert look_up("a/b:1").manifest_digest == sha256(amd)
     assert look_up("a/b:1", "aarch64").manifest_digest == sha256(arm)
     assert look_up("a/b:1").digest == look_up("a/b:1", "aarch64").digest == sha256(index)
+    assert look_up("a/b:1").machines == look_up("a/b:1", "aarch64").machines == ("x86_64", "aarch64")
+    assert look_up("a/b:x").machines == ("x86_64",)
     assert look_up(f"a/b@{sha256(index)}").digest == sha256(index)
     assert look_up(f"a/b:gone@{sha256(index)}").digest == sha256(index)
 
@@ -208,8 +210,18 @@ def test_what_is_not_there(look_up: Any, host: str) -> None:
 def test_a_registry_that_does_not_answer() -> None:
     with serving(lambda _: (200, {}, b"")) as address:
         pass
+    client = Registry({}, patience=FAST)
     with refused("does not answer"):
-        Registry({}, patience=FAST).resolve(f"{address}/a/b:1", machine="x86_64")
+        client.resolve(f"{address}/a/b:1", machine="x86_64")
+    assert not client.answers(f"{address}/a/b:1")
+
+
+def test_whoever_says_no_has_answered(host: str) -> None:
+    client = Registry({}, patience=FAST)
+    assert not client.answers(f"{host}/a/b:1")
+    with refused("has no a/b:1"):
+        client.resolve(f"{host}/a/b:1", machine="x86_64")
+    assert client.answers(f"{host}/other:2")
 
 
 @pytest.mark.parametrize(
