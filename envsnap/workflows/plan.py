@@ -128,7 +128,7 @@ def make_plan(
         candidates[0] = _looked_inside(candidates[0], sources, progress)
     if plan.base_of(lock) is not None and engine is not None:
         candidates = [_with_packages(base, engine, cache, progress) for base in candidates]
-    return plan.make_plan(
+    made = plan.make_plan(
         lock,
         known,
         candidates,
@@ -138,6 +138,10 @@ def make_plan(
         allow_replace=request.allow_replace,
         pyc=request.pyc,
     )
+    if not hold_driver:
+        return made
+    held = tuple(capture_host.held(candidate, lock, known) for candidate in made.candidates)
+    return msgspec.structs.replace(made, candidates=held)
 
 
 def _before_a_pull(base: Base, lock: EnvLock, known: Catalog, sources: bases.Sources, progress: Progress) -> None:

@@ -95,6 +95,7 @@ def on(driver: str, *names: str, cuda: str | None = None) -> GpuFacts:
         ("brand=tesla,driver>=470", on("470.256.02"), "unknown"),
         ("arch>=8.0", on("580.65.06", "NVIDIA A100"), "pass"),
         ("arch>=9.0", on("580.65.06", "NVIDIA A100"), "fail"),
+        ("brand!=tesla", on("580.65.06", "NVIDIA A100"), "unknown"),
         ("memory>=80000", on("580.65.06", "NVIDIA A100"), "unknown"),
     ],
 )
@@ -136,3 +137,25 @@ def test_what_runs_where(code: str, gpu: str, how: str) -> None:
 
 def test_a_system_on_a_chip_runs_its_own_machine_code_alone() -> None:
     assert (runs(["sm_80"], "8.7", tegra=True), runs(["sm_87"], "8.7", tegra=True)) == ("not", "cubin")
+
+
+def test_of_several_gpus_all_that_pass_are_named_and_else_the_worst() -> None:
+    names = {"NVIDIA H100 PCIe": "9.0", "NVIDIA B200": "10.0", "Tesla T4": "7.5"}
+    devices = tuple(GpuDevice(name=name, compute_capability=number, memory_mib=1) for name, number in names.items())
+    needs = ImageNeeds(cuda="13.0", says_cuda="x", gpu=True, torch=True, code={"torch": ("sm_90", "compute_90")})
+    gpus = GpuFacts(driver="580.95.05", devices=devices[:2])
+    found = reasons(Host(machine="x86_64", gpus=gpus, here=False), needs)["architecture"]
+    assert (found.status, found.found) == ("pass", "NVIDIA H100 PCIe (9.0); NVIDIA B200 (10.0), by PTX") and "first use" in found.hint
+    found = reasons(Host(machine="x86_64", gpus=GpuFacts(driver="580.95.05", devices=devices), here=False), needs)["architecture"]
+    assert found.status == "fail" and found.found.startswith("Tesla T4 (7.5), for which") and "sm_75" in found.hint
+
+
+@pytest.mark.parametrize(("name", "said"), [("NVIDIA TITAN V", "TITAN cards"), ("NVIDIA GeForce RTX 3090", "GeForce cards")])
+def test_cards_that_forward_compatibility_is_not_for_are_named(name: str, said: str) -> None:
+    needs = ImageNeeds(cuda="12.8", says_cuda="x", gpu=True, compat="entrypoint", compat_cuda="12.8")
+    found = reasons(Host(machine="x86_64", gpus=on("470.256.02", name), here=False), needs)["driver"]
+    assert (
+        found.status == "fail"
+        and f"not for {said} ({name})" in found.found
+        and found.needed.startswith("525.60.13 or newer, for CUDA 12.8")
+    )

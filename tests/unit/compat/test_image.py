@@ -83,3 +83,17 @@ def test_who_puts_the_compatibility_libraries_into_effect(env: dict[str, str], e
 def test_a_requirement_that_is_switched_off(value: str | None, requires: str) -> None:
     env = {"NVIDIA_REQUIRE_CUDA": "cuda>=12.4"} | ({"NVIDIA_DISABLE_REQUIRE": value} if value is not None else {})
     assert needs_of(env, {}, ()).requires == requires
+
+
+@pytest.mark.parametrize(
+    ("env", "release"),
+    [({"NVIDIA_TENSORFLOW_VERSION": "23.01"}, "23.01"), ({"NVIDIA_BUILD_VERSION": "1.2.3", "MONTH": "26.07"}, None), ({}, None)],
+)
+def test_the_release_that_an_image_says_it_is(env: dict[str, str], release: str | None) -> None:
+    assert needs_of(env, {}, ()).release == release
+
+
+def test_an_image_that_asks_for_a_driver_is_for_gpus_whatever_else_it_says() -> None:
+    env = {"NVIDIA_REQUIRE_CUDA": "cuda>=12.4"}
+    assert needs_of(env, {}, ()).gpu and not needs_of({}, {}, ()).gpu
+    assert not needs_of(env, {"dev.envsnap.schema": "1"}, ()).gpu  # the base's words, on an environment without CUDA

@@ -63,6 +63,7 @@ def in_a_mirror(entrypoint: str = "/opt/nvidia/nvidia_entrypoint.sh") -> Base:
         (ngc(), captured("580.159.04", RTX_3090)),
         (ngc(), captured("535.104.05")),  # by NGC's compatibility libraries
         (in_a_mirror(), captured("535.104.05")),
+        (Base(reference="x.example.com/y:1", family="other"), captured("470.256.02", RTX_3090)),  # nothing is known of it yet
         (in_a_mirror(), captured("535.104.05", ("NVIDIA RTX A6000", "8.6"))),  # what is not known is no refusal
     ],
 )
@@ -75,10 +76,11 @@ def test_what_the_captured_driver_runs_or_may_run(base: Base, lock: EnvLock) -> 
     [
         (SLIM, captured("535.104.05"), "the environment", "needs driver 580.65.06 or newer, for CUDA 13.0", "relock"),
         (SLIM, captured("535.104.05"), "the environment", "no compatibility libraries", "--base ngc"),
-        (ngc(), captured("535.104.05", RTX_3090), NGC, "not for GeForce cards (NVIDIA GeForce RTX 3090)", "--base slim"),
+        (ngc(), captured("535.104.05", RTX_3090), NGC, "not for GeForce cards (NVIDIA GeForce RTX 3090)", "packages for an older CUDA"),
+        (ngc(), captured("535.104.05", RTX_3090, cuda="12.1"), NGC, "not for GeForce cards", "--base slim"),
         (ngc(), captured("470.256.02"), NGC, "470.256.02", "a newer driver"),
         (in_a_mirror(), captured("535.104.05", RTX_3090, cuda="12.1"), "mirror.example.com/pytorch:1", "CUDA 13.3.1.008", "--base slim"),
-        (in_a_mirror("/bin/bash"), captured("535.104.05"), "mirror.example.com/pytorch:1", "entrypoint", "--base slim"),
+        (in_a_mirror("/bin/bash"), captured("535.104.05"), "mirror.example.com/pytorch:1", "entrypoint", "relock"),
     ],
 )
 def test_what_it_cannot_run_is_refused_with_the_way_out(base: Base, lock: EnvLock, what: str, why: str, hint: str) -> None:
@@ -148,3 +150,12 @@ def test_what_is_rendered_and_checked_hangs_on_no_driver(mirror: Callable[[EnvLo
     assert (one.steps, one.labels, one.base_reason) == (other.steps, other.labels, other.base_reason)
     with pytest.raises(PlanError, match="would not run"):
         mirror(old).plan(old, pull=False, hold_driver=True)
+
+
+def test_a_plan_shows_which_other_bases_would_not_run(mirror: Callable[[EnvLock], World]) -> None:
+    lock = captured("535.104.05")  # NGC has libraries for that driver on an A100, and a small base has none
+    made = mirror(lock).plan(lock, pull=False, hold_driver=True)
+    assert {one.base.family: one.possible for one in made.candidates} == {"other": True, "slim": False, "debian": False}
+    slim = next(one for one in made.candidates if one.base.family == "slim")
+    assert "580.65.06 or newer, for CUDA 13.0" in slim.reason and "no compatibility libraries" in slim.reason
+    assert all(one.possible for one in mirror(lock).plan(lock, pull=False).candidates)
