@@ -106,7 +106,7 @@ def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def image(ground: Ground, debian_base: str, engine: DockerEngine) -> Iterator[str]:
-    built = ground.machine.envsnap("build", ground.path, "--base", debian_base, "--engine", "oci", "--no-pyc")
+    built = ground.machine.envsnap("build", ground.path, "--base", debian_base, "--engine", "oci")
     name = str(built["image"]["reference"])
     yield name
     conftest.forget(engine, name)
