@@ -35,7 +35,7 @@ from envsnap.cli.console import Console
 )
 @click.option("--name", metavar="N", help="Name of the lock and its images.  [default: the project directory's]")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="[default: lockfiles/NAME.yaml]")
-@click.option("--smoke", is_flag=True, help="Train the bundled YOLO twice and keep what it did, for verify to compare.")
+@click.option("--smoke", is_flag=True, help="Train a small model twice and keep what it did, for verify to compare.")
 @click.option("--smoke-seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the smoke-train.")
 @click.option("--offline", is_flag=True, help="Ask no package index: only what is known without a network.")
 @click.option(

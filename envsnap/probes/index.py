@@ -183,7 +183,10 @@ def _ask(wanted: Wanted, location: Location, links: Sequence[ListedFile] | Broke
     except (InvalidVersion, ValueError):
         return Absent(reason=f"no wheel can have the version {wanted.version!r} and the tags {', '.join(wanted.tags) or 'none'}")
     same = [file for file in files if _is_wheel_of(file.name, wanted.name, version)]
-    exact = [file for file in same if parse_wheel_filename(file.name)[2:] == (_build(wanted.build), tags)]
+    built = [(file, parse_wheel_filename(file.name)[3]) for file in same if parse_wheel_filename(file.name)[2] == _build(wanted.build)]
+    exact = [file for file, named in built if named == tags]
+    if not exact and wanted.files is not None:
+        exact = [file for file, named in built if _is_renamed(tags, named)]
     if not same:
         return Absent(reason=f"{location.shown} has no wheel of {wanted.name} {wanted.version}")
     if not exact:
@@ -264,6 +267,15 @@ def _tags(wanted: Wanted) -> frozenset[Tag]:
     if not wanted.tags:
         raise ValueError("no tags")
     return frozenset(tag for line in wanted.tags for tag in parse_tag(line))
+
+
+def _is_renamed(inside: frozenset[Tag], named: frozenset[Tag]) -> bool:
+    """Built for "linux" and uploaded under a name that promises more (Paddle's wheels are): what it installs has to prove it."""
+
+    def kinds(tags: frozenset[Tag], linux: str) -> set[tuple[str, str, str]]:
+        return {(tag.interpreter, tag.abi, re.sub(linux, "", tag.platform)) for tag in tags}
+
+    return kinds(inside, r"\Alinux(?=_)") == kinds(named, r"\Amanylinux(?:_\d+_\d+|\d+)(?=_)")
 
 
 def _build(text: str) -> tuple[()] | tuple[int, str]:

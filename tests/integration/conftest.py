@@ -23,6 +23,8 @@ from tests.integration import ground
 
 ROOT = Path(__file__).parents[2]
 TRAINING = ("torch==2.12.1", "torchvision==0.27.1", "ultralytics", "wandb")
+TENSORFLOW = ("tensorflow-cpu==2.21.0", "wandb")
+PADDLE = ("paddlepaddle==3.3.1",)  # the smoke-train is lent its wandb
 
 
 def unavailable(reason: str, variable: str) -> NoReturn:
@@ -78,29 +80,32 @@ def forget(engine: DockerEngine, *names: str) -> None:
         subprocess.run(["docker", "image", "rm", "--force", image.image_id], capture_output=True)
 
 
-@pytest.fixture(scope="session")
-def training_python() -> Path:
-    """The interpreter of a real training environment: ENVSNAP_TEST_PYTHON, or one made once below ENVSNAP_TEST_CACHE."""
-    given = os.environ.get("ENVSNAP_TEST_PYTHON")
-    if given:
-        return Path(given)
+def made_once(name: str, packages: tuple[str, ...], size: str) -> Path:
+    """The interpreter of a real environment of these packages, made once below ENVSNAP_TEST_CACHE."""
     cache = Path(os.environ.get("ENVSNAP_TEST_CACHE") or Path.home() / ".cache/envsnap-tests")
-    environment = cache / "training-py3.11"
+    environment = cache / f"{name}-py3.11"
     ready = environment / "ready"
-    wanted = "\n".join(TRAINING)
+    wanted = "\n".join(packages)
     if ready.is_file() and ready.read_text(encoding="utf-8") == wanted:
         return environment / "bin/python"
     if os.environ.get("ENVSNAP_REQUIRE_TORCH") != "1":
-        pytest.skip("no training environment: set ENVSNAP_TEST_PYTHON, or ENVSNAP_REQUIRE_TORCH=1 to have one made (5 GB)")
+        pytest.skip(f"no {name} environment: ENVSNAP_REQUIRE_TORCH=1 has one made ({size})")
     python = shutil.which("python3.11") or sys.executable  # the bases' Python
     shutil.rmtree(environment, ignore_errors=True)
     made = str(environment / "bin/python")
-    for command in ([python, "-m", "venv", str(environment)], [made, "-m", "pip", "install", "--quiet", *TRAINING]):
+    for command in ([python, "-m", "venv", str(environment)], [made, "-m", "pip", "install", "--quiet", *packages]):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
-            pytest.fail(f"the training environment cannot be made: {done.stderr[-2000:]}", pytrace=False)
+            pytest.fail(f"the {name} environment cannot be made: {done.stderr[-2000:]}", pytrace=False)
     ready.write_text(wanted, encoding="utf-8")
     return Path(made)
+
+
+@pytest.fixture(scope="session")
+def training_python() -> Path:
+    """The interpreter of a real training environment: ENVSNAP_TEST_PYTHON, or one made once."""
+    given = os.environ.get("ENVSNAP_TEST_PYTHON")
+    return Path(given) if given else made_once("training", TRAINING, "5 GB")
 
 
 @pytest.fixture(scope="session")

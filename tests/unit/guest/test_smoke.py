@@ -331,3 +331,35 @@ def test_an_anchor_that_is_none_is_a_failure(tmp_path: Path, anchor: str) -> Non
     root = environment_with(tmp_path, torch="", torchvision="")
     run = run_script(root, tmp_path / "out", "--anchor", str(tmp_path / anchor))
     assert run.status == "failed" and run.reason.startswith("anchor: ")
+
+
+# ------------------------------------------------------------------------------------------------------ other frameworks
+
+
+SIGHTLESS = {
+    "tensorflow": "class config:\n    list_physical_devices = staticmethod(lambda kind: ['GPU:0'] * SEEN)\n",
+    "paddle": (
+        "def is_compiled_with_cuda(): return True\nclass device:\n    class cuda:\n        device_count = staticmethod(lambda: SEEN)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("framework", SIGHTLESS)
+def test_without_another_framework_it_says_absent(bare: Path, tmp_path: Path, framework: str) -> None:
+    run = run_script(bare, tmp_path / "out", "--framework", framework)
+    assert (run.status, run.reason) == ("absent", f"{framework} is not installed in this environment")
+
+
+@pytest.mark.parametrize("framework", SIGHTLESS)
+def test_another_framework_that_does_not_import_is_a_failure(tmp_path: Path, framework: str) -> None:
+    root = environment_with(tmp_path, **{framework: "raise ImportError('libcudart.so.12')"})
+    run = run_script(root, tmp_path / "out", "--framework", framework)
+    assert (run.status, run.reason) == ("failed", f"{framework} and wandb do not import: ImportError: libcudart.so.12")
+
+
+@pytest.mark.parametrize("framework", SIGHTLESS)
+@pytest.mark.parametrize(("seen", "told"), [(0, "CUDA was asked for, but {} sees no GPU"), (1, "2 GPUs were asked for, {} sees 1")])
+def test_another_framework_never_takes_a_cpu_for_a_gpu(tmp_path: Path, framework: str, seen: int, told: str) -> None:
+    root = environment_with(tmp_path, wandb="", **{framework: SIGHTLESS[framework].replace("SEEN", str(seen))})
+    run = run_script(root, tmp_path / "out", "--framework", framework, "--device", "cuda", "--gpus", "2")
+    assert (run.status, run.device_used, run.reason) == ("failed", "", told.format(framework))

@@ -226,6 +226,24 @@ def test_the_set_of_tags_decides(server: IndexServer, tmp_path: Path) -> None:
     assert found.sha256 == A
 
 
+def test_a_wheel_that_was_only_renamed_has_to_prove_itself(server: IndexServer, tmp_path: Path) -> None:
+    """Built for "linux", uploaded as "manylinux"."""
+    inside = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: false\nTag: cp311-cp311-linux_x86_64\n"
+    data = wheel(tmp_path, **{"demo_pkg-1.0.dist-info/WHEEL": inside})
+    named = "demo_pkg-1.0-cp311-cp311-manylinux1_x86_64.whl"
+    others = [f"demo_pkg-1.0-{tags}.whl" for tags in ("cp310-cp310-manylinux1_x86_64", "cp311-cp311-manylinux2014_aarch64")]
+    sha256 = server.wheel(named, data)
+    server.json("demo-pkg", *(entry(other, sha256=B) for other in others), entry(named, sha256=sha256))
+    installed = Wanted(name="demo-pkg", version="1.0", tags=("cp311-cp311-linux_x86_64",), files=demo(data).files)
+    config = PipConfig(index_url=server.url)
+    (answer,) = find(tmp_path / "cache", config, installed)
+    assert isinstance(answer, Found) and (answer.file, answer.sha256) == (named, sha256)
+    (edited,) = find(tmp_path / "cache", config, Wanted(name="demo-pkg", version="1.0", tags=installed.tags, files=f"sha256:{A}"))
+    assert isinstance(edited, Absent) and edited.reason.endswith("their files differ")
+    (unproven,) = find(tmp_path / "cache", config, Wanted(name="demo-pkg", version="1.0", tags=installed.tags))
+    assert isinstance(unproven, Absent) and unproven.reason.endswith("none with the installed one's tags")
+
+
 def test_a_build_number_is_part_of_the_file(server: IndexServer, tmp_path: Path) -> None:
     built = "six-1.16.0-2a-py2.py3-none-any.whl"
     server.html("six", link(SIX_WHEEL, sha256=B), link(built, sha256=A))
