@@ -6,6 +6,7 @@ A PyTorch built for CUDA loads them all when it is imported, and calls none of t
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 import tempfile
 import zipfile
@@ -21,6 +22,28 @@ PREFIXES = {"nccl": "libnccl.so.", "cuFile": "libcufile.so.", "cusparseLt": "lib
 CUDA_LIBRARY = re.compile(r"lib(cu|nv|nccl)(?!da\.)[A-Za-z0-9]*\.so\.[0-9]+\Z")
 OF_SYSTEM = re.compile(r"lib(cudnn|nccl|cusparseLt)\.")
 """What NVIDIA's Debian packages put beside the system's libraries; the rest belongs to the toolkit's folder."""
+
+
+FAT_BINARY = b"\x50\xed\x55\xba\x01\x00\x10\x00"
+"""How a fat binary begins: magic number, version 1, a header of 16 bytes; its length comes next."""
+
+
+def without_gpu_code(content: bytes) -> bytes:
+    """A shared object whose fat binaries say as before which architectures they have code for, and have zeros for that code."""
+    blank = bytearray(content)
+    start = blank.find(FAT_BINARY)
+    while start >= 0:
+        entry = start + 16
+        (length,) = struct.unpack_from("<Q", blank, start + 8)
+        end = entry + length
+        while entry < end:
+            header, size = struct.unpack_from("<IQ", blank, entry + 4)
+            blank[entry + header : entry + header + size] = bytes(size)
+            entry += header + size
+        if entry != end or end > len(content):
+            raise SystemExit(f"no fat binary at byte {start}")
+        start = blank.find(FAT_BINARY, end)
+    return bytes(blank)
 
 
 def make_libraries(files: Iterable[Path], runtime: Path, release: str, root: Path) -> list[str]:

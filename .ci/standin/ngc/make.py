@@ -20,7 +20,7 @@ import interpreter
 import wheels
 
 HERE = Path(__file__).resolve().parent
-INDEX_ONLY = re.compile(r"(nvidia-|triton|torch==)")
+INDEX_ONLY = re.compile(r"(nvidia-|triton\b|torch\b)")
 """Requirements of the index's builds: their CUDA, their Triton, and torch by a version that NVIDIA's has not."""
 
 
@@ -41,8 +41,7 @@ def main(release: str, root: str, image: str) -> None:
         shutil.rmtree(fetched)
         for name, own in facts["built"].items():
             wheels.small(name, own, modules(name, own), [], "A stand-in for NVIDIA's own build", facts["python"], context / "built")
-        shutil.copy(HERE.parent / "nvidia_entrypoint.sh", context / "root/opt/nvidia")
-        shutil.copytree(HERE.parent / "entrypoint.d", context / "root/opt/nvidia/entrypoint.d")
+        entrypoint(facts, context / "root/opt/nvidia")
         (context / "Dockerfile").write_text(dockerfile(facts, version), encoding="utf-8")
         subprocess.run(["docker", "build", "--progress=plain", "--build-arg", f"ROOT={root}", "--tag", image, context], check=True, stdout=sys.stderr)
 
@@ -71,7 +70,7 @@ def torch(facts: dict[str, Any], fetched: Path, context: Path) -> None:
             text = re.sub(r"git_version = .*", f"git_version = {own.split('+')[1].split('.')[0]!r}", text)
             return re.sub(r"(cuda: Optional\[str\]) = .*", rf"\1 = {facts['torch']['cuda']!r}", text).encode()
         if path.startswith("torch/lib/") and ".so" in path:
-            content = wheels.without_search_path(content)
+            content = cuda.without_gpu_code(wheels.without_search_path(content))
             (libraries / Path(path).name).write_bytes(content)
         return content
 
@@ -86,6 +85,13 @@ def torch(facts: dict[str, Any], fetched: Path, context: Path) -> None:
         return content
 
     wheels.rebuild(wheel("torchvision"), vision, INDEX_ONLY, of_torchvision, context / "torch")
+
+
+def entrypoint(facts: dict[str, Any], folder: Path) -> None:
+    shutil.copytree(HERE / "entrypoint", folder, dirs_exist_ok=True)
+    told = {"release": facts["release"], "build": facts["env"].get("NVIDIA_BUILD_ID", "unknown"), "version": facts["env"]["PYTORCH_VERSION"]}
+    for text in folder.glob("entrypoint.d/*.txt"):
+        text.write_text(text.read_text(encoding="utf-8").format(**told), encoding="utf-8")
 
 
 def modules(name: str, version: str) -> dict[str, str]:

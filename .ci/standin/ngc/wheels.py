@@ -81,10 +81,10 @@ def name_and_version(wheel: Path) -> tuple[str, str]:
 
 
 class WheelWriter:
-    """Writes files, uncompressed, and RECORD last."""
+    """Writes files, and RECORD last."""
 
     def __init__(self, path: Path, info_folder: str) -> None:
-        self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, strict_timestamps=False)
+        self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
         self._record = f"{info_folder}/RECORD"
         self._rows: list[str] = []
 
@@ -103,5 +103,5 @@ class WheelWriter:
 
     def _write(self, path: str, content: bytes, attributes: int) -> None:
         member = zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0))
-        member.external_attr = attributes
+        member.external_attr, member.compress_type = attributes, zipfile.ZIP_DEFLATED
         self._archive.writestr(member, content)
