@@ -17,9 +17,15 @@ from pathlib import Path
 TOOLKIT = "targets/x86_64-linux/lib"
 """Below the toolkit's folder."""
 SYSTEM = "usr/lib/x86_64-linux-gnu"
-PREFIXES = {"nccl": "libnccl.so.", "cuFile": "libcufile.so.", "cusparseLt": "libcusparseLt.so.", "curand": "libcurand.so."}
+PREFIXES = {
+    "nccl": "libnccl.so.",
+    "cuFile": "libcufile.so.",
+    "cusparseLt": "libcusparseLt.so.",
+    "curand": "libcurand.so.",
+    "nvshmem": "libnvshmem_host.so.",
+}
 """Of functions without a version: the library that has them."""
-CUDA_LIBRARY = re.compile(r"lib(cu|nv|nccl)(?!da\.)[A-Za-z0-9]*\.so\.[0-9]+\Z")
+CUDA_LIBRARY = re.compile(r"lib(cu|nv|nccl)(?!da\.)[A-Za-z0-9_]*\.so\.[0-9]+\Z")
 OF_SYSTEM = re.compile(r"lib(cudnn|nccl|cusparseLt)\.")
 """What NVIDIA's Debian packages put beside the system's libraries; the rest belongs to the toolkit's folder."""
 
@@ -67,7 +73,7 @@ def make_libraries(files: Iterable[Path], runtime: Path, release: str, root: Pat
                 functions[owner][owner].add(symbol)
             else:
                 for prefix, library in PREFIXES.items():
-                    if re.match(prefix + "[A-Z]", symbol):
+                    if re.match(prefix + "[A-Z_x]", symbol):
                         functions[library][""].add(symbol)
     made = []
     with zipfile.ZipFile(runtime) as archive:
@@ -100,10 +106,19 @@ def readelf(option: str, file: Path) -> str:
 
 
 def compile_library(name: str, functions: dict[str, set[str]], to: Path) -> None:
-    """Each function returns 1, an error in every one of CUDA's libraries."""
+    """Each function returns 1, an error in every one of CUDA's libraries.
+
+    Args:
+        functions: version of the symbols, "" for none -> their names.
+    """
+    every = sorted(set().union(*functions.values()))
+    versioned = {version: sorted(found) for version, found in functions.items() if version}
     with tempfile.TemporaryDirectory(prefix="envsnap-standin-") as scratch:
         source, versions = Path(scratch, "library.c"), Path(scratch, "versions")
-        source.write_text("".join(f"int {function}(void) {{ return 1; }}\n" for function in sorted(set().union(*functions.values()))) or "int unused;\n")
-        versions.write_text("".join(f"{version} {{ global: {' '.join(f'{one};' for one in sorted(found))} }};\n" for version, found in functions.items() if version))
-        script = [f"-Wl,--version-script={versions}"] if versions.stat().st_size else []
-        subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-fno-builtin", f"-Wl,-soname,{name}", *script, "-o", to, source], check=True)
+        source.write_text("".join(f"int {function}(void) {{ return 1; }}\n" for function in every) or "int unused;\n")
+        versions.write_text(
+            "".join(f"{version} {{ global: {' '.join(f'{one};' for one in found)} }};\n" for version, found in versioned.items())
+        )
+        script = [f"-Wl,--version-script={versions}"] if versioned else []
+        command = ["gcc", "-shared", "-fPIC", "-w", "-fno-builtin", f"-Wl,-soname,{name}", *script, "-o", str(to), str(source)]
+        subprocess.run(command, check=True)

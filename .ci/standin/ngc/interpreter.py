@@ -15,10 +15,12 @@ import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[3]
 
 PACK = "import sys; from envsnap.guest.python_tree import pack_python_tree; pack_python_tree(sys.stdout.buffer, '/usr')"
+PLACE = "import sys; print('%d.%d' % sys.version_info[:2], sys.base_prefix)"
 DEPENDS = (
     "libc6, libbz2-1.0, libcrypt1, libexpat1, libffi8, liblzma5, libncursesw6, libreadline8, libsqlite3-0, libssl3, libuuid1, "
     "media-types, tzdata, zlib1g"
@@ -53,9 +55,10 @@ SITE = [
                                     "python%d.%d" % sys.version_info[:2],
                                     "site-packages")
 """,
-        """            if is_virtual_environment:
-                sitepackages.append(os.path.join(prefix, "lib", "python%d.%d" % sys.version_info[:2], "site-packages"))
-            sitepackages.append(os.path.join(prefix, "local/lib", "python%d.%d" % sys.version_info[:2], "dist-packages"))
+        """            python = "python%d.%d" % sys.version_info[:2]
+            if is_virtual_environment:
+                sitepackages.append(os.path.join(prefix, "lib", python, "site-packages"))
+            sitepackages.append(os.path.join(prefix, "local/lib", python, "dist-packages"))
             sitepackages.append(os.path.join(prefix, "lib", "python3", "dist-packages"))
             for libdir in libdirs:
                 path = os.path.join(prefix, libdir,
@@ -105,6 +108,9 @@ SYSCONFIG = [
 PATCHES = {"site.py": SITE, "sysconfig.py": SYSCONFIG}
 """File of the standard library -> each piece of its text, which is there exactly once, and what Debian has in its place."""
 
+SITE_IS_FROZEN_SINCE = (3, 11)
+SHT_PROGBITS, SHT_RELA, R_X86_64_RELATIVE = 1, 4, 8
+
 EXTERNALLY_MANAGED = """[externally-managed]
 Error=This Python belongs to the distribution. Install into a virtual environment, or with --break-system-packages.
 """
@@ -116,15 +122,18 @@ def find(minor: str) -> Path:
     Raises:
         SystemExit: this host has none; the message says what to do.
     """
-    given = os.environ.get(f"ENVSNAP_STANDIN_PYTHON{minor.replace('.', '')}")
-    names = [given] if given else [shutil.which(f"python{minor}"), *map(str, sorted(Path.home().glob(f".pyenv/versions/{minor}.*/bin/python")))]
-    for name in filter(None, names):
-        told = subprocess.run([name, "-c", "import sys; print('%d.%d' % sys.version_info[:2], sys.base_prefix)"], capture_output=True, text=True)
-        if told.returncode == 0 and (words := told.stdout.split())[0] == minor and os.path.realpath(words[1]) != "/usr":
-            return Path(words[1], "bin", f"python{minor}")
+    variable = f"ENVSNAP_STANDIN_PYTHON{minor.replace('.', '')}"
+    given = os.environ.get(variable)
+    of_pyenv = sorted(Path.home().glob(f".pyenv/versions/{minor}.*/bin/python"))
+    for name in [given] if given else [shutil.which(f"python{minor}"), *map(str, of_pyenv)]:
+        told = subprocess.run([name, "-c", PLACE], capture_output=True, text=True) if name else None
+        if told is not None and told.returncode == 0:
+            version, prefix = told.stdout.split()
+            if version == minor and os.path.realpath(prefix) != "/usr":
+                return Path(prefix, "bin", f"python{minor}")
     raise SystemExit(
         f"this host has no Python {minor} in a tree of its own: install one (pyenv install {minor}, uv python install {minor}) "
-        f"or name it in ENVSNAP_STANDIN_PYTHON{minor.replace('.', '')}"
+        f"or name it in {variable}"
     )
 
 
@@ -138,22 +147,24 @@ def make_debs(minor: str, managed: bool, to: Path) -> str:
         The interpreter's version ("3.12.1").
     """
     program = find(minor)
-    version = subprocess.run([program, "-c", "import platform; print(platform.python_version())"], capture_output=True, text=True, check=True).stdout.strip()
+    asked = [program, "-c", "import platform; print(platform.python_version())"]
+    version = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     with tempfile.TemporaryDirectory(prefix="envsnap-standin-") as scratch:
         tree = Path(scratch, f"python{minor}")
         library = tree / "usr/lib" / f"python{minor}"
         carry(program, tree / "usr")
         for name, pieces in PATCHES.items():
             patch(library / name, pieces)
-        if tuple(map(int, minor.split("."))) >= (3, 11) and sum(thaw(file, "site") for file in (tree / "usr/bin" / program.name, *(tree / "usr/lib").glob("libpython*.so*"))) != 1:
-            raise SystemExit(f"{program} has no table of frozen modules with `site` in it, which its dist-packages need to be taken out of")
+        if tuple(map(int, minor.split("."))) >= SITE_IS_FROZEN_SINCE:
+            files = (tree / "usr/bin" / program.name, *(tree / "usr/lib").glob("libpython*.so*"))
+            if sum(thaw(file, "site") for file in files) != 1:
+                raise SystemExit(f"{program} has no table of frozen modules, from which `site` has to be taken")
         if managed:
             (library / "EXTERNALLY-MANAGED").write_text(EXTERNALLY_MANAGED)
-        scripts = {
-            "postinst": f"#!/bin/sh\nset -e\npython{minor} -m compileall -q {' '.join(f'/usr/lib/python{minor}/{name}' for name in PATCHES)}\n"
-            f"install -d /usr/local/lib/python{minor}/dist-packages /usr/lib/python3/dist-packages\n"
-        }
-        build(tree, f"python{minor}", version, DEPENDS, scripts, to)
+        patched = " ".join(f"/usr/lib/python{minor}/{name}" for name in PATCHES)
+        script = f"#!/bin/sh\nset -e\npython{minor} -m compileall -q {patched}\n"
+        script += f"install -d /usr/local/lib/python{minor}/dist-packages /usr/lib/python3/dist-packages\n"
+        build(tree, f"python{minor}", version, DEPENDS, {"postinst": script}, to)
         points = Path(scratch, "python3")
         (points / "usr/bin").mkdir(parents=True)
         (points / "usr/bin/python3").symlink_to(f"python{minor}")
@@ -185,25 +196,25 @@ def patch(file: Path, pieces: list[tuple[str, str]]) -> None:
 
 
 def thaw(file: Path, module: str) -> int:
-    """Have a module that is frozen into the interpreter read from its file instead, as a Debian whose frozen one is patched does not need.
+    """Have a module that is frozen into the interpreter read from its file, which was patched, instead.
 
-    In the table of frozen modules (an array of `struct _frozen`, whose pointers are relocations) the module's name loses its first
-    letter, and is then not found there.
+    In the table of frozen modules, an array of `struct _frozen` that relocations fill, the module's name loses its first letter: nobody
+    finds it there any more.
 
     Returns:
         How many entries were changed: 0 in a file without the table.
     """
     content = bytearray(file.read_bytes())
     sections = elf_sections(content)
-    names = {place for kind, address, offset, size in sections if kind == SHT_PROGBITS for place in strings(content, module, address, offset, size)}
+    names = {place for section in sections if section.kind == SHT_PROGBITS for place in strings(content, module, section)}
     changed = 0
-    for kind, _, offset, size in sections:
-        if kind != SHT_RELA:
+    for section in sections:
+        if section.kind != SHT_RELA:
             continue
-        table = {place: (at, addend) for at, place, info, addend in rows(content, offset, size) if info == R_X86_64_RELATIVE}
-        for place, (at, addend) in table.items():
+        filled = {place: (at, addend) for at, place, kind, addend in relocations(content, section) if kind == R_X86_64_RELATIVE}
+        for place, (at, addend) in filled.items():
             # An entry is a pointer to the name, one to the code, and two numbers.
-            if addend in names and place + 8 in table and place + 16 not in table:
+            if addend in names and place + 8 in filled and place + 16 not in filled:
                 struct.pack_into("<q", content, at + 16, addend + 1)
                 changed += 1
     if changed:
@@ -211,24 +222,32 @@ def thaw(file: Path, module: str) -> int:
     return changed
 
 
-SHT_PROGBITS, SHT_RELA, R_X86_64_RELATIVE = 1, 4, 8
+class Section(NamedTuple):
+    """Of a 64-bit ELF file. Attributes: address: in memory. offset, size: in the file, in bytes."""
+
+    kind: int
+    address: int
+    offset: int
+    size: int
 
 
-def elf_sections(content: bytes | bytearray) -> list[tuple[int, int, int, int]]:
-    """Type, address, offset and size of each section of a 64-bit ELF file."""
+def elf_sections(content: bytearray) -> list[Section]:
     (table,) = struct.unpack_from("<Q", content, 40)
-    entry, count = struct.unpack_from("<HH", content, 58)
-    return [(kind, *struct.unpack_from("<QQQ", content, at + 16)) for at in range(table, table + entry * count, entry) for (kind,) in [struct.unpack_from("<I", content, at + 4)]]
+    length, count = struct.unpack_from("<HH", content, 58)
+    headers = range(table, table + length * count, length)
+    return [Section(struct.unpack_from("<I", content, at + 4)[0], *struct.unpack_from("<QQQ", content, at + 16)) for at in headers]
 
 
-def rows(content: bytes | bytearray, offset: int, size: int) -> list[tuple[int, int, int, int]]:
-    """Each relocation: where it stands in the file, the address that it fills, its type, and its addend."""
-    return [(offset + at, *row) for at, row in zip(range(0, size, 24), struct.iter_unpack("<QQq", content[offset : offset + size]))]
+def relocations(content: bytearray, section: Section) -> list[tuple[int, int, int, int]]:
+    """Each one: where it stands in the file, the address that it fills, its type, and its addend."""
+    places = range(section.offset, section.offset + section.size, 24)
+    return [(at, *struct.unpack_from("<QQq", content, at)) for at in places]
 
 
-def strings(content: bytes | bytearray, text: str, address: int, offset: int, size: int) -> list[int]:
+def strings(content: bytearray, text: str, section: Section) -> list[int]:
     """Addresses of a string in a section; linkers let one be the end of another."""
-    return [address + found.start() for found in re.finditer(text.encode() + rb"\0", content[offset : offset + size])]
+    found = re.finditer(text.encode() + rb"\0", content[section.offset : section.offset + section.size])
+    return [section.address + one.start() for one in found]
 
 
 def build(tree: Path, name: str, version: str, depends: str, scripts: dict[str, str], to: Path) -> None:

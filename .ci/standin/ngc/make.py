@@ -11,15 +11,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import cuda
 import interpreter
+import tomllib
 import wheels
 
 HERE = Path(__file__).resolve().parent
+PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux2010", "manylinux1")
 INDEX_ONLY = re.compile(r"(nvidia-|triton\b|torch\b)")
 """Requirements of the index's builds: their CUDA, their Triton, and torch by a version that NVIDIA's has not."""
 
@@ -40,72 +42,111 @@ def main(release: str, root: str, image: str) -> None:
         torch(facts, fetched, context)
         shutil.rmtree(fetched)
         for name, own in facts["built"].items():
-            wheels.small(name, own, modules(name, own), [], "A stand-in for NVIDIA's own build", facts["python"], context / "built")
+            built(name, own, facts["python"], context / "built")
+        if "opencv" in facts:
+            opencv(facts, context)
         entrypoint(facts, context / "root/opt/nvidia")
         (context / "Dockerfile").write_text(dockerfile(facts, version), encoding="utf-8")
-        subprocess.run(["docker", "build", "--progress=plain", "--build-arg", f"ROOT={root}", "--tag", image, context], check=True, stdout=sys.stderr)
+        command = ["docker", "build", "--progress=plain", "--build-arg", f"ROOT={root}", "--tag", image, str(context)]
+        subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 def download(python: str, requirements: list[str], to: Path) -> None:
-    platforms = [word for name in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux2010", "manylinux1") for word in ("--platform", f"{name}_x86_64")]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version", python, *platforms, "--dest", str(to)]
-    subprocess.run([*command, *requirements], check=True, stdout=sys.stderr)
+    """Wheels of exactly these, through the host's own pip settings."""
+    platforms = [word for name in PLATFORMS for word in ("--platform", f"{name}_x86_64")]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version", python]
+    subprocess.run([*command, *platforms, "--dest", str(to), *requirements], check=True, stdout=sys.stderr)
 
 
 def torch(facts: dict[str, Any], fetched: Path, context: Path) -> None:
-    """torch and torchvision under NVIDIA's versions, and the libraries of CUDA that they load."""
+    """PyTorch and torchvision under NVIDIA's versions, and the libraries of CUDA that they load."""
 
     def wheel(name: str) -> Path:
         (found,) = fetched.glob(f"{name}-*.whl")
         return found
 
-    own = facts["torch"]["version"]
-    shown = re.sub(r"\.nv(\d+)\.(\d)\b", r".nv\1.0\2", own)
+    own, shown = facts["torch"]["version"], facts["torch"]["shown"]
     libraries = Path(context.parent, "libraries")
     libraries.mkdir()
 
     def of_torch(path: str, content: bytes) -> bytes:
         if path == "torch/version.py":
-            text = re.sub(r"__version__ = .*", f"__version__ = {shown!r}", content.decode())
-            text = re.sub(r"git_version = .*", f"git_version = {own.split('+')[1].split('.')[0]!r}", text)
-            return re.sub(r"(cuda: Optional\[str\]) = .*", rf"\1 = {facts['torch']['cuda']!r}", text).encode()
+            commit = own.split("+")[1].split(".")[0]
+            said = {"__version__": shown, "git_version": commit, "cuda": facts["torch"]["cuda"]}
+            assignment = re.compile(r"(?m)^(__version__|git_version|cuda)(:.*)? = .*$")
+            return assignment.sub(lambda line: f"{line[1]}{line[2] or ''} = {said[line[1]]!r}", content.decode()).encode()
         if path.startswith("torch/lib/") and ".so" in path:
             content = cuda.without_gpu_code(wheels.without_search_path(content))
             (libraries / Path(path).name).write_bytes(content)
         return content
 
     wheels.rebuild(wheel("torch"), own, INDEX_ONLY, of_torch, context / "torch")
-    cuda.make_libraries(sorted(libraries.iterdir()), wheel("nvidia_cuda_runtime_cu*"), facts["torch"]["cuda"], context / "cuda")
+    cuda.make_libraries(sorted(libraries.iterdir()), wheel("nvidia_cuda_runtime*"), facts["torch"]["cuda"], context / "cuda")
     shutil.rmtree(libraries)
     vision = facts["torchvision"]["version"]
 
     def of_torchvision(path: str, content: bytes) -> bytes:
         if path == "torchvision/version.py":
-            return re.sub(r"__version__ = .*", f"__version__ = {vision.split('.nv')[0]!r}", content.decode()).encode()
-        return content
+            return re.sub(r"__version__ = .*", f"__version__ = {vision!r}", content.decode()).encode()
+        return cuda.without_gpu_code(content) if path.endswith(".so") else content
 
     wheels.rebuild(wheel("torchvision"), vision, INDEX_ONLY, of_torchvision, context / "torch")
 
 
 def entrypoint(facts: dict[str, Any], folder: Path) -> None:
     shutil.copytree(HERE / "entrypoint", folder, dirs_exist_ok=True)
-    told = {"release": facts["release"], "build": facts["env"].get("NVIDIA_BUILD_ID", "unknown"), "version": facts["env"]["PYTORCH_VERSION"]}
+    env = facts["env"]
+    told = {"release": facts["release"], "build": env.get("NVIDIA_BUILD_ID", "unknown"), "version": env["PYTORCH_VERSION"]}
     for text in folder.glob("entrypoint.d/*.txt"):
         text.write_text(text.read_text(encoding="utf-8").format(**told), encoding="utf-8")
 
 
-def modules(name: str, version: str) -> dict[str, str]:
-    module = name.replace("-", "_")
-    return {f"{module}/__init__.py": f'"""A stand-in for NVIDIA\'s own build."""\n\n__version__ = "{version}"\n'}
+def built(name: str, facts: dict[str, Any], python: str, to: Path) -> None:
+    """A wheel with the metadata of a package that NVIDIA builds, and a module that knows its version."""
+    module = facts.get("module", name.replace("-", "_"))
+    text = f'"""A stand-in for NVIDIA\'s own build."""\n\n__version__ = "{facts["version"]}"\n'
+    wheels.small(name, facts["version"], {f"{module}/__init__.py": text}, facts.get("requires", ()), python, to)
+
+
+def opencv(facts: dict[str, Any], context: Path) -> None:
+    """OpenCV as its own build installs it: a package whose RECORD has the Python files, and a compiled module that no RECORD has.
+
+    The index's opencv-python-headless serves as the build.
+    """
+    python, own = facts["python"], facts["opencv"]
+    fetched = context.parent / "opencv"
+    download(python, [f"opencv-python-headless=={own}.72"], fetched)
+    (wheel,) = fetched.glob("*.whl")
+    folder = context / "root/usr/local/lib" / f"python{python}/dist-packages/cv2"
+    compiled = folder / f"python-{python}" / f"cv2.cpython-{python.replace('.', '')}-x86_64-linux-gnu.so"
+    files: dict[str, str] = {}
+    with zipfile.ZipFile(wheel) as archive:
+        for path in archive.namelist():
+            if re.fullmatch(r"cv2/.*\.py", path) and not re.fullmatch(r"cv2/config.*\.py", path):
+                files[path] = archive.read(path).decode()
+            elif path == "cv2/cv2.abi3.so" or re.fullmatch(r"opencv_python_headless\.libs/.+", path):
+                place = compiled if path.startswith("cv2/") else folder / path  # it looks for them beside its folder
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(archive.read(path))
+    for name, searched, where in (("config", "BINARIES", "../../lib64"), (f"config-{python}", "PYTHON_EXTENSIONS", f"python-{python}")):
+        text = f"import os\n\n{searched}_PATHS = [os.path.join(LOADER_DIR, {where!r})] + {searched}_PATHS\n"
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    wheels.small("opencv", own, files, ["numpy"], python, context / "built")
 
 
 def dockerfile(facts: dict[str, Any], python: str) -> str:
     """The release's variables, labels, ports, entrypoint after the steps that all have."""
     common = tomllib.loads((HERE / "common.toml").read_text(encoding="utf-8"))
     site = f"/usr/local/lib/python{facts['python']}/dist-packages"
-    env = {name: value.replace("{site}", site) for name, value in {**common["env"], **facts["env"]}.items()}
-    labels = {name: env[value[1:]] if value.startswith("$") else value for name, value in common["labels"].items() if value.lstrip("$") in env or value[0] != "$"}
-    labels["org.opencontainers.image.version"] = facts["ubuntu"]
+    without = facts.get("without", ())
+    env = {name: value.replace("{site}", site) for name, value in {**common["env"], **facts["env"]}.items() if name not in without}
+    labels = {"org.opencontainers.image.version": facts["ubuntu"]}
+    for name, value in common["labels"].items():
+        repeated = value.removeprefix("$")
+        if repeated == value:
+            labels[name] = value
+        elif repeated in env:
+            labels[name] = env[repeated]
     labels["dev.envsnap.standin"] = f"not NVIDIA's: see .ci/standin/README.md; Debian 12 and CPython {python}"
     lines = [(HERE / "Dockerfile").read_text(encoding="utf-8")]
     if facts["constraint"]:

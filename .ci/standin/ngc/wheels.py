@@ -7,8 +7,8 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Callable, Iterable
-from email.parser import HeaderParser
 from pathlib import Path
+from typing import Self
 
 Change = Callable[[str, bytes], bytes | None]
 """Path in the wheel and content -> other content; None leaves the file out."""
@@ -43,14 +43,19 @@ def rebuild(wheel: Path, version: str, drop: re.Pattern[str], change: Change, to
                 else:
                     content = change(path, content or b"")
                 if content is not None:
-                    new.add(path.replace(info_folder, new_folder, 1) if path.startswith(info_folder) else path, content, info.external_attr)
+                    new.add(re.sub(rf"\A{re.escape(info_folder)}/", f"{new_folder}/", path), content, info.external_attr)
     return made
 
 
 def other_metadata(text: bytes, version: str, drop: re.Pattern[str]) -> bytes:
     head, blank, body = text.decode().partition("\n\n")
-    lines = [line for line in head.split("\n") if not (line.startswith("Requires-Dist: ") and drop.match(line.removeprefix("Requires-Dist: ")))]
-    lines = [f"Version: {version}" if line.startswith("Version: ") else line for line in lines]
+    lines = []
+    for line in head.split("\n"):
+        field, _, value = line.partition(": ")
+        if field == "Version":
+            lines.append(f"Version: {version}")
+        elif field != "Requires-Dist" or not drop.match(value):
+            lines.append(line)
     return ("\n".join(lines) + blank + body).encode()
 
 
@@ -59,25 +64,19 @@ def without_search_path(content: bytes) -> bytes:
     return SEARCH.sub(lambda found: b"$ORIGIN".ljust(len(found[0]), b"\0"), content) if content[:4] == b"\x7fELF" else content
 
 
-def small(name: str, version: str, files: dict[str, str], requires: Iterable[str], summary: str, python: str, to: Path) -> Path:
+def small(name: str, version: str, files: dict[str, str], requires: Iterable[str], python: str, to: Path) -> Path:
     """Write a wheel of a few text files."""
     folder = f"{name.replace('-', '_')}-{version}.dist-info"
     tag = f"cp{python.replace('.', '')}-cp{python.replace('.', '')}-linux_x86_64"
     made = to / f"{name.replace('-', '_')}-{version}-{tag}.whl"
-    metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: {summary}\n", *(f"Requires-Dist: {one}\n" for one in requires)]
+    metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: A stand-in for NVIDIA's own build\n"]
+    metadata += [f"Requires-Dist: {one}\n" for one in requires]
     with WheelWriter(made, folder) as new:
         for path, text in files.items():
             new.add(path, text.encode())
         new.add(f"{folder}/METADATA", "".join(metadata).encode())
         new.add(f"{folder}/WHEEL", f"Wheel-Version: 1.0\nGenerator: envsnap-standin\nRoot-Is-Purelib: false\nTag: {tag}\n".encode())
     return made
-
-
-def name_and_version(wheel: Path) -> tuple[str, str]:
-    with zipfile.ZipFile(wheel) as archive:
-        (path,) = [path for path in archive.namelist() if path.endswith(".dist-info/METADATA")]
-        headers = HeaderParser().parsestr(archive.read(path).decode())
-    return headers["Name"], headers["Version"]
 
 
 class WheelWriter:
@@ -88,7 +87,7 @@ class WheelWriter:
         self._record = f"{info_folder}/RECORD"
         self._rows: list[str] = []
 
-    def __enter__(self) -> WheelWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
