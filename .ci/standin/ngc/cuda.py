@@ -67,10 +67,11 @@ def make_libraries(files: Iterable[Path], runtime: Path, release: str, root: Pat
     functions: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for file in files:
         needed |= set(re.findall(r"\(NEEDED\).*\[(.*)\]", readelf("--dynamic", file)))
+        owners = versions_needed(file)
         for symbol, _, version in (found.partition("@") for found in re.findall(r" UND (\S+)", readelf("--dyn-syms", file))):
-            owner = version.lstrip("@") if CUDA_LIBRARY.match(version.lstrip("@")) else ""
-            if owner:
-                functions[owner][owner].add(symbol)
+            version = version.lstrip("@")
+            if owners.get(version):
+                functions[owners[version]][version].add(symbol)
             else:
                 for prefix, library in PREFIXES.items():
                     if re.match(prefix + "[A-Z_x]", symbol):
@@ -99,6 +100,17 @@ def lay_out(release: str, root: Path) -> Path:
     (toolkit / "lib64").symlink_to(TOOLKIT)
     (root / "etc/ld.so.conf.d/000_cuda.conf").write_text(f"/usr/local/cuda/{TOOLKIT}\n")
     return toolkit / TOOLKIT
+
+
+def versions_needed(file: Path) -> dict[str, str]:
+    """Version of symbols -> the library of CUDA that has to define it."""
+    owners, library = {}, ""
+    for line in readelf("--version-info", file).splitlines():
+        if found := re.search(r" File: (\S+)", line):
+            library = found[1]
+        elif CUDA_LIBRARY.match(library) and (found := re.search(r" Name: (\S+) ", line)):
+            owners[found[1]] = library
+    return owners
 
 
 def readelf(option: str, file: Path) -> str:

@@ -22,7 +22,7 @@ import wheels
 
 HERE = Path(__file__).resolve().parent
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux2010", "manylinux1")
-INDEX_ONLY = re.compile(r"(nvidia-|triton\b|torch\b)")
+INDEX_ONLY = re.compile(r"(nvidia-|cuda-|triton\b|torch\b)")
 """Requirements of the index's builds: their CUDA, their Triton, and torch by a version that NVIDIA's has not."""
 
 
@@ -105,7 +105,11 @@ def built(name: str, facts: dict[str, Any], python: str, to: Path) -> None:
     """A wheel with the metadata of a package that NVIDIA builds, and a module that knows its version."""
     module = facts.get("module", name.replace("-", "_"))
     text = f'"""A stand-in for NVIDIA\'s own build."""\n\n__version__ = "{facts["version"]}"\n'
-    wheels.small(name, facts["version"], {f"{module}/__init__.py": text}, facts.get("requires", ()), python, to)
+    files = {f"{module}/__init__.py": text}
+    if module == "triton":  # what torch 2.4 looks for in any Triton
+        files["triton/__init__.py"] += "from . import language\n"
+        files["triton/language/__init__.py"] = "class dtype:\n    pass\n"
+    wheels.small(name, facts["version"], files, facts.get("requires", ()), python, to)
 
 
 def opencv(facts: dict[str, Any], context: Path) -> None:
