@@ -68,8 +68,7 @@ def make_libraries(files: Iterable[Path], runtime: Path, release: str, root: Pat
     for file in files:
         needed |= set(re.findall(r"\(NEEDED\).*\[(.*)\]", readelf("--dynamic", file)))
         owners = versions_needed(file)
-        for symbol, _, version in (found.partition("@") for found in re.findall(r" UND (\S+)", readelf("--dyn-syms", file))):
-            version = version.lstrip("@")
+        for symbol, version in re.findall(r" UND ([^@\s]+)@*(\S*)", readelf("--dyn-syms", file)):
             if owners.get(version):
                 functions[owners[version]][version].add(symbol)
             else:
