@@ -74,6 +74,12 @@ def ngc_base(engine: DockerEngine, registry: str) -> str:
     return make_base(registry, "ngc")
 
 
+@pytest.fixture(scope="session")
+def ngc_25_03(engine: DockerEngine, registry: str) -> str:
+    """NGC's release 25.03 as .ci/standin/README.md has it: Python 3.12, torch under NVIDIA's version, a constraint file; 2.3 GB."""
+    return make_base(registry, "ngc-25.03")
+
+
 def forget(engine: DockerEngine, *names: str) -> None:
     """Remove images, with all of their names."""
     for image in filter(None, map(engine.image, names)):
