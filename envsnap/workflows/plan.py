@@ -37,6 +37,15 @@ NOT_FOR_THE_CHECK = (
     "pack.py",
     "python_tree.py",
     "smoke.py",
+    "smoke_detector.py",
+    "smoke_errors.py",
+    "smoke_host.py",
+    "smoke_paddle.py",
+    "smoke_shapes.py",
+    "smoke_tensorflow.py",
+    "smoke_tensors.py",
+    "smoke_torch.py",
+    "smoke_wandb.py",
     "wheel.py",
 )  # scripts that the image's own check does not run
 KEPT = ("image.yaml", "packages.yaml", "verify.html")  # what lies in images/NAME/ and is not part of the build context
