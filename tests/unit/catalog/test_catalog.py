@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from envsnap import catalog
 from envsnap.catalog import rows
 from envsnap.model.base import Family, Release
-from envsnap.model.catalog import CudaDriver, VariableRule, branch_of, family_of, minor_of, numbers
+from envsnap.model.catalog import VariableRule, branch_of, family_of, minor_of, numbers
 
 KNOWN = catalog.load()
 TREATMENTS_WITH_A_VALUE = {"neutral"}
