@@ -48,6 +48,12 @@ def integration(session: nox.Session) -> None:
 
 
 @nox.session
+def long(session: nox.Session) -> None:
+    """What takes minutes each: other frameworks, environments that live in NGC's images (their stand-ins need Python 3.12 here)."""
+    session.run("pytest", "-m", "long", "tests/integration", *session.posargs, env={"ENVSNAP_TEST_LONG": "1"})
+
+
+@nox.session
 def golden(session: nox.Session) -> None:
     """Write the exact expected texts of tests/cases and the JSON Schema anew; read the diff before committing it."""
     session.run("python", "tests/cases/regenerate.py")

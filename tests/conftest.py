@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from hypothesis import settings
 
 
 def pytest_configure() -> None:
     # A shell starts what runs in its background with SIGINT ignored, and children inherit that through `exec`.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("ENVSNAP_TEST_LONG") != "1":
+        for item in items:
+            if item.get_closest_marker("long") is not None:
+                item.add_marker(pytest.mark.skip(reason="takes minutes: nox -s long"))
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

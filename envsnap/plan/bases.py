@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from envsnap.errors import PlanError, UsageError
+from envsnap.model import torch_version
 from envsnap.model.base import Base, Family, Release
 from envsnap.model.catalog import Catalog, family_of, numbers
 from envsnap.model.kinds import ARCHITECTURES
@@ -251,7 +252,9 @@ def _refusal(base: Base, lock: EnvLock, catalog: Catalog) -> str:
 def _refused_delta(base: Base, lock: EnvLock) -> str:
     """Why a base cannot be what the environment was made in."""
     if strategy(base, lock) != "ngc-delta":
-        builds = [f"{package.name} {package.version}" for package in lock.packages if isinstance(package.origin, BaseOrigin)]
+        own = (package for package in lock.packages if isinstance(package.origin, BaseOrigin))
+        nvidias_first = sorted(own, key=lambda package: torch_version.read(package.version).ngc is None)
+        builds = [f"{package.name} {package.version}" for package in nvidias_first]
         more = f" and {len(builds) - _SHOWN_BUILDS} more" if len(builds) > _SHOWN_BUILDS else ""
         return f"no index has what the environment has of {delta.base_of(lock)}: {', '.join(builds[:_SHOWN_BUILDS])}{more}"
     if base.inventory is None or not base.inventory.packages:

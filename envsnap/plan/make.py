@@ -74,7 +74,7 @@ def make_plan(
     kept = {one.name for one in difference.kept} if difference is not None else set[str]()
     said = delta.notes(difference) if difference is not None else ()
     filled = installs(lock, source=source, pyc=pyc, kept=kept)
-    system = system_install(lock, base, catalog)
+    system = system_install(lock, base, catalog, kept=kept if difference is not None else None)
     # What the base sets steered an environment that was made in it.
     quiet = quieted(base_env, lock, catalog) if difference is None else Variables((), ())
     own = carried(base_env, lock, env or {}, catalog, isolated=difference is None)

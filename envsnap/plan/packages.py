@@ -88,17 +88,22 @@ def conda_install(conda: LockedConda, *, pyc: bool) -> MakeCondaEnvironment:
     )
 
 
-def system_install(lock: EnvLock, base: Base, catalog: Catalog) -> SystemInstall:
+def system_install(lock: EnvLock, base: Base, catalog: Catalog, *, kept: Collection[str] | None = None) -> SystemInstall:
     """The base distribution's packages for the libraries that the environment needs from outside itself.
 
     All of them, whether or not the base has them already: the list must not depend on somebody having looked inside. Nor may it
     on the captured distribution, which is observed: what the catalogue does not know goes by its captured name where the base's
     distribution has that name.
 
+    Args:
+        kept: names of packages that the base has, where the environment is the base's own: it has what these need, and loads itself.
+
     Raises:
         PlanError: libraries are needed and the base's distribution is not known.
     """
     entries = [*lock.system_packages, *_of_interpreter(lock, base, catalog)]
+    if kept is not None:
+        entries = [entry for entry in entries if not set(entry.needed_by) <= {*kept}]
     needed = [(entry, soname) for entry in entries for soname in entry.sonames if _must_come(entry, soname, catalog)]
     if not needed:
         return SystemInstall(None, ())

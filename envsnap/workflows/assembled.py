@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, InputError, PlanError
+from envsnap.inventory import torch
 from envsnap.inventory.records import files_of_packages
 from envsnap.model.base import BaseInventory
 from envsnap.model.debian import SystemPlan
@@ -166,6 +167,7 @@ def gather(
         return Unknown(because=f"{len(missing)} of {len(hashes)} wheels were never seen here", hint="--fetch fetches them")
     records = _records(made, ground, sources)
     beside_the_base.require_apart(made, records, wheels, sources.cache)
+    beside_the_base.require_built_for(made, torch.recall(ground.inventory, sources.store), wheels)
     prepared = prepare.prepare(
         made,
         lock,

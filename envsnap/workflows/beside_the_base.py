@@ -1,4 +1,4 @@
-"""What is put beside a base's own packages must not lie where one of these has a file."""
+"""What is put beside a base's own packages must not lie where one of these has a file, and must have been built for its torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 from envsnap.errors import InputError, PlanError
 from envsnap.layers import zip  # noqa: A004  (a module of the room)
 from envsnap.layers.record import Row, places, read_rows
+from envsnap.layers.symbols import wheel_symbols
+from envsnap.model.abi import TorchLibraries
 from envsnap.model.plan import BuildPlan, ExtendBase, InstallPacked, InstallWheels, RemovePackages
+from envsnap.plan.abi import described, missing_symbols
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.probes.wheels import Wheels
 
@@ -43,6 +46,31 @@ def require_apart(made: BuildPlan, records: Mapping[str, Mapping[str, str]], whe
                 f"{name} would change {owner}, which is the base's and stays as it is",
                 why=f"both have {', '.join(sorted(paths)[:_FEW])}{more}, with other content",
                 hint=f"--allow-replace {owner} where the base has it as its own build; or an isolated environment",
+            )
+
+
+def require_built_for(made: BuildPlan, torch: TorchLibraries | None, wheels: Wheels) -> None:
+    """Refuse a wheel whose extensions ask the base's torch for what it has not: they would not load.
+
+    Args:
+        torch: of the base; None where it is not known, and nothing is asked. Nor is it of wheels that are not at hand.
+
+    Raises:
+        PlanError: one does. InputError: a wheel is refused.
+    """
+    gone = {package.name for step in made.steps if isinstance(step, RemovePackages) for package in step.packages}
+    if torch is None or "torch" in gone or not any(isinstance(step, ExtendBase) for step in made.steps):
+        return
+    for name, file, sha256 in _installed(made):
+        if (path := wheels.path(sha256)) is None:
+            continue
+        with path.open("rb") as opened:
+            objects = [found for _, found in wheel_symbols(opened, file=file) if found is not None]
+        if missing := missing_symbols(objects, torch):
+            raise PlanError(
+                f"{name} was built for another torch than the base's",
+                why=described(missing[0]),
+                hint=f"build {name} against the base's torch where the environment is, and capture again; or an isolated environment",
             )
 
 

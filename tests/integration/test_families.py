@@ -20,7 +20,7 @@ from envsnap.parity.training import MAP50
 from tests.integration import conftest
 from tests.integration.ground import Machine
 
-pytestmark = [pytest.mark.engine, pytest.mark.torch]
+pytestmark = [pytest.mark.engine, pytest.mark.torch, pytest.mark.long]
 
 STEPS = 160
 

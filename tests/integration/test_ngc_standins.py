@@ -12,7 +12,7 @@ import pytest
 from envsnap.engines.docker import DockerEngine
 from tests.standins import Facts, facts_of
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 RECORDS = """
 import base64, hashlib, importlib.metadata

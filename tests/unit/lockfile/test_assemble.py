@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from envsnap.errors import TargetError
 from envsnap.lockfile import Packed, PackedTree, Unfound, WheelAnswer, assemble, dumps, kept_tree, loads, needs_tree, to_pack
+from envsnap.model.base import InstalledDistribution
 from envsnap.model.facts import CollectedFacts, CondaPackage, DeviceCode, Distribution, Problem, SystemLibrary
 from envsnap.model.lock import (
     BaseOrigin,
@@ -193,6 +194,39 @@ def test_a_build_of_an_unknown_release_is_unproven() -> None:
         "unproven",
         "built by NVIDIA for its images of release 25.03, which the catalogue does not know",
     )
+
+
+HOME = f"{NGC}@{samples.digest('ngc')}"
+IN_IMAGE = InstalledDistribution(name="six", version="1.16.0", site="usr/local/lib/python3.12/dist-packages", files=samples.digest("six"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "of_the_base"),
+    [
+        ({}, True),
+        ({"direct_url": {"url": "file:///tmp/pip/six.whl", "archive_info": {}}}, True),
+        ({"files": samples.digest("other")}, False),
+        ({"version": "1.17.0"}, False),
+        ({"modified": ("six.py",)}, False),
+    ],
+)
+def test_what_the_image_has_byte_for_byte_is_its_own(changes: dict[str, Any], of_the_base: bool) -> None:
+    installed = replace(distribution("six", "1.16.0"), **{"files": samples.digest("six"), **changes})
+    package, _ = one(installed, base=(IN_IMAGE,), home=HOME)
+    assert (package.provenance == "base") is of_the_base
+    assert not of_the_base or package.origin == BaseOrigin(reference=HOME)
+
+
+def test_who_wants_another_version_than_the_image_has() -> None:
+    installed = distribution("six", "1.17.0")
+    asked = replace(distribution("vllm", "0.8.1"), requested=True, requires=("middle>=1", 'six==1; extra == "old"', "not a requirement;"))
+    middle = replace(distribution("middle", "2.0"), requires=("six>=1.17",))
+    content = replace(distribution("content", "1.0"), requires=("six>=1.0",))
+    facts = replace(samples.facts(), distributions=(content, middle, installed, asked))
+    lock = assembled(facts, base=(IN_IMAGE,), home=HOME)
+    six = next(package for package in lock.packages if package.name == "six")
+    assert six.required_by == ("vllm 0.8.1 > middle 2.0: six>=1.17",)
+    assert next(package for package in assembled(facts).packages if package.name == "six").required_by == ()
 
 
 def test_a_wheel_that_was_asked_for_is_kept_although_an_index_has_it() -> None:

@@ -1,0 +1,113 @@
+"""What goes beside a base's own packages: never over one of their files, and built for its torch."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from envsnap.errors import InputError, PlanError
+from envsnap.inventory.records import files_of_packages
+from envsnap.layers.environment import write_removal
+from envsnap.layers.writer import LayerWriter
+from envsnap.model.abi import TorchLibraries
+from envsnap.model.base import Base, BaseInventory, Directory, InstalledDistribution
+from envsnap.model.layers import Layout
+from envsnap.model.plan import AnyStep, BasePackage, BuildPlan, ExtendBase, InstallWheels, PinnedWheel, RemovePackages
+from envsnap.probes.index import PipConfig
+from envsnap.probes.wheels import Wheels
+from envsnap.storage import BlobStore
+from envsnap.workflows import beside_the_base
+from tests import samples
+from tests.fakes import wheels
+
+SITE = "usr/local/lib/python3.12/dist-packages"
+OURS = hashlib.sha256(wheels.DEMO["demo_pkg/__init__.py"].encode()).hexdigest()
+
+
+class Ground:
+    """A wheel in a cache, and the plan that puts it beside a base's packages."""
+
+    def __init__(self, root: Path) -> None:
+        self.cache = root / "cache"
+        data = wheels.write_wheel(root / wheels.DEMO_FILE, wheels.DEMO).read_bytes()
+        BlobStore(self.cache / "blobs").put(data)
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self.wheels = Wheels(
+            BlobStore(self.cache / "blobs"), PipConfig, also=BlobStore(root / "beside"), cache=self.cache, offline=True, ca_bundle=None
+        )
+
+    def plan(self, *more: AnyStep) -> BuildPlan:
+        extend = ExtendBase(python="python3", site=f"/{SITE}", prefix="/usr/local", kept=1, reason="r")
+        wheel = PinnedWheel(name="demo-pkg", version="1.0", file=wheels.DEMO_FILE, sha256=self.sha256)
+        return BuildPlan(
+            lock_name="demo",
+            lock_digest=samples.digest("lock"),
+            base=Base(reference="b", family="ngc-pytorch"),
+            base_reason="r",
+            candidates=(),
+            steps=(extend, *more, InstallWheels(wheels=(wheel,), reason="r")),
+            labels={},
+        )
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    return Ground(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "apart"),
+    [
+        (f"{SITE}/demo_pkg/__init__.py", "0" * 64, False),
+        (f"{SITE}/demo_pkg/__init__.py", OURS, True),
+        (f"{SITE}/demo_pkg/other.py", "0" * 64, True),
+        ("usr/local/bin/demo-shell", "0" * 64, False),
+        ("usr/local/share/demo/readme.txt", "0" * 64, False),
+        ("opt/share/demo/readme.txt", "0" * 64, True),
+    ],
+)
+def test_a_file_of_the_base_is_not_written_over(ground: Ground, path: str, content: str, apart: bool) -> None:
+    records = {"torch": {path: content}}
+    if apart:
+        beside_the_base.require_apart(ground.plan(), records, ground.wheels, ground.cache)
+        return
+    with pytest.raises(PlanError) as caught:
+        beside_the_base.require_apart(ground.plan(), records, ground.wheels, ground.cache)
+    assert "demo-pkg would change torch" in caught.value.what and "--allow-replace torch" in caught.value.hint
+    gone = RemovePackages(packages=(BasePackage(name="torch", version="1"),), reason="r")
+    beside_the_base.require_apart(ground.plan(gone), records, ground.wheels, ground.cache)
+
+
+def test_a_wheel_without_extensions_is_built_for_any_torch(ground: Ground) -> None:
+    beside_the_base.require_built_for(ground.plan(), TorchLibraries(sonames=frozenset(), symbols=frozenset()), ground.wheels)
+    beside_the_base.require_built_for(ground.plan(), None, ground.wheels)
+
+
+def test_whose_files_are_whose(tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path)
+    record = b"six.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\n../../../bin/six,,\nsix-1.dist-info/RECORD,,\n"
+    six = InstalledDistribution(name="six", version="1", site=SITE, record=blobs.put(record))
+    inventory = BaseInventory(distribution="", packages=(six, InstalledDistribution(name="egg", version="1", site=SITE)))
+    assert files_of_packages(inventory, blobs) == {
+        "six": {f"{SITE}/six.py": hashlib.sha256(b"").hexdigest(), "usr/local/bin/six": "", f"{SITE}/six-1.dist-info/RECORD": ""},
+        "egg": {},
+    }
+    broken = InstalledDistribution(name="six", version="1", site=SITE, record=blobs.put(b"six.py,md5\n"))
+    with pytest.raises(InputError, match="RECORD of the base's six"):
+        files_of_packages(BaseInventory(distribution="", packages=(broken,)), blobs)
+
+
+def test_whiteouts_lie_in_directories_as_the_base_has_them() -> None:
+    out = io.BytesIO()
+    writer = LayerWriter(out.write)
+    layout = Layout(prefix="usr/local", python="3.12", packages="dist-packages", directories={"usr/local": Directory(mode=0o2775, gid=50)})
+    write_removal((f"{SITE}/numpy", "usr/local/bin/f2py"), layout, writer)
+    writer.finish()
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as layer:
+        found = {member.name: (member.mode, member.gid, member.isdir()) for member in layer}
+    assert found["usr/local"] == (0o2775, 50, True) and found[SITE] == (0o755, 0, True)
+    assert {name for name, (_, _, folder) in found.items() if not folder} == {f"{SITE}/.wh.numpy", "usr/local/bin/.wh.f2py"}
