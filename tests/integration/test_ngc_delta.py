@@ -1,5 +1,5 @@
-"""An environment that was made inside the stand-in for NGC's PyTorch 25.03: captured there, and built again as that image with the difference
-on top, by Docker and by layers alone.
+"""An environment that was made inside the stand-in for NGC's PyTorch 25.03: captured there, and built again as that image with the
+difference on top, by Docker and by layers alone.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def checked(machine: Machine, image: str, before: str = "true") -> str:
     with tarfile.open(fileobj=held, mode="w") as archive:
         for name in ("guest", "expected.json"):
             archive.add(machine.images / name, name)
-    script = f"cd /tmp; tar x; {before}; HOME=/tmp python3 -B guest collect --out /tmp/f.json --imports --integrity --expect expected.json; echo $?"
+    collect = "HOME=/tmp python3 -B guest collect --out f.json --imports --integrity --expect expected.json"
+    script = f"cd /tmp; tar x; {before}; {collect}; echo $?"
     return run("docker", "run", "--rm", "--interactive", "--entrypoint", "bash", image, "-c", script, stdin=held.getvalue())
 
 
