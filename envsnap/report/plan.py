@@ -29,23 +29,34 @@ from envsnap.report import text
 
 def screen(plan: BuildPlan) -> str:
     """All that is known at once."""
-    head = [("base", "pull", "Python", "CUDA", "driver ≥", "")]
+    head = [("base", "as", "pull", "Python", "CUDA", "driver ≥", "")]
     rows = [
         (
-            ("> " if candidate.base == plan.base else "  ") + candidate.base.reference,
+            ("> " if candidate.base == plan.base else "  ") + candidate.base.name,
+            candidate.strategy,
             "here" if candidate.pull_bytes == 0 else text.size(candidate.pull_bytes),
             _python(candidate.base),
             _release(candidate.base, "cuda"),
             _release(candidate.base, "driver_branch_min"),
-            "" if candidate.possible else candidate.reason,
+            "; ".join(candidate.breaks) if candidate.possible else candidate.reason,
         )
         for candidate in plan.candidates
     ]
     lines = text.columns([("  " + head[0][0], *head[0][1:]), *rows], indent="")
     why = next((candidate.reason for candidate in plan.candidates if candidate.base == plan.base), plan.base_reason)
-    facts = [("why", why), ("steps", " · ".join(steps(plan))), *(("note", note) for note in plan.notes)]
+    facts = [("why", why), ("steps", " · ".join(steps(plan))), *(("note", note) for note in plan.notes), *_hint(plan)]
     lines += ["", *text.columns(facts)]
     return "\n".join(lines)
+
+
+def _hint(plan: BuildPlan) -> list[tuple[str, str]]:
+    """What a small base would save: the wheels bring CUDA themselves."""
+    slim = any(candidate.strategy == "slim" and candidate.possible for candidate in plan.candidates)
+    if plan.strategy != "ngc-venv" or not slim:
+        return []
+    pulled = next((candidate.pull_bytes for candidate in plan.candidates if candidate.base == plan.base), None)
+    size = f", {text.size(pulled)} to pull," if pulled else ""
+    return [("hint", f"--base slim: the same packages without NVIDIA's image{size} which they do not use")]
 
 
 def image_screen(image: Foretold) -> str:

@@ -103,3 +103,13 @@ def test_what_docker_does_is_told_with_its_reason() -> None:
     assert row == ["shell", "Docker does apt-install: fontconfig-config: its postinst asks"]
     assert document(planned(), replace(UNKNOWN, by_docker=(step,)))["by_docker"] == [{"kind": "apt-install", "because": step.because}]
     assert "shell" not in image_screen(UNKNOWN) and document(planned(), UNKNOWN)["by_docker"] == []
+
+
+def test_what_a_small_base_would_save_is_told_of_nvidia_s_alone() -> None:
+    ngc = screen(planned(reference="nvcr.io/nvidia/pytorch:26.07-py3", family="ngc-pytorch"))
+    assert "ngc-venv" in ngc and "--base slim: the same packages without NVIDIA's image, 9.8 GB to pull," in ngc
+    assert "--base slim" not in screen(planned())
+
+
+def test_what_differs_on_a_possible_base_is_told() -> None:
+    assert "Python 3.11.2 in place of 3.11.7" in screen(planned())
