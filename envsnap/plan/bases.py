@@ -310,8 +310,10 @@ def _no_release(lock: EnvLock, catalog: Catalog) -> PlanError:
     python, driver = minor(lock.python.version), lock.observed.gpu.driver
     family = _family(lock)
     known = sorted({minor(release.python) for release in catalog.of_family(family) if release.python}, key=numbers)
+    hint = other_bases(python, catalog)
     if _releases_for(lock, catalog):
         cause = f"those with Python {python} need a newer driver than {driver}, or theirs is not known"
     else:
         cause = f"the environment's packages are built for Python {python}; the releases have {', '.join(known)}"
-    return PlanError(f"no NGC {_TITLES[family]} release in the catalogue fits", why=cause, hint=other_bases(python, catalog))
+        hint = f"capture --rescue python keeps the interpreter, and a release carries it;   or   {hint}"
+    return PlanError(f"no NGC {_TITLES[family]} release in the catalogue fits", why=cause, hint=hint)
