@@ -11,15 +11,11 @@ from typing import Literal
 
 from envsnap.model import torch_version
 from envsnap.model.base import Family, Release
+from envsnap.model.frameworks import DISTRIBUTIONS, Framework, frameworks_of
 from envsnap.model.gpus import Gpus
 from envsnap.model.kinds import PackageName, Soname, SystemName, Value
 
-FRAMEWORKS: Mapping[Family, frozenset[str]] = {
-    "pytorch": frozenset({"torch"}),
-    "tensorflow": frozenset({"tensorflow", "tensorflow-cpu", "tensorflow-gpu", "nvidia-tensorflow"}),
-    "paddlepaddle": frozenset({"paddlepaddle", "paddlepaddle-gpu"}),
-}
-"""The packages that make an environment one of a family, the family that comes first where there are several."""
+_FAMILIES: Mapping[Framework, Family] = {"torch": "pytorch", "tensorflow": "tensorflow", "paddle": "paddlepaddle"}
 
 Treatment = Literal["keep", "neutral", "driver-paths", "run-time", "unsettled"]
 
@@ -243,7 +239,7 @@ class Catalog(Value, frozen=True, kw_only=True):
             installed: name -> version.
         """
         family = family_of(installed)
-        of_tensorflow = next((version for name, version in installed.items() if name in FRAMEWORKS["tensorflow"]), "")
+        of_tensorflow = next((version for name, version in installed.items() if name in DISTRIBUTIONS["tensorflow"]), "")
         # Until 23.03 there were two images of TensorFlow a month.
         wanted = f"-tf{of_tensorflow.partition('.')[0]}-" if family == "tensorflow" else ""
         return {release.release: release.reference for release in self.of_family(family) if wanted in release.reference}
@@ -275,8 +271,8 @@ class Catalog(Value, frozen=True, kw_only=True):
 
 def family_of(packages: Iterable[str]) -> Family:
     """The family of an environment with these packages; PyTorch's where it has no framework."""
-    names = frozenset(packages)
-    return next((family for family, frameworks in FRAMEWORKS.items() if names & frameworks), "pytorch")
+    found = frameworks_of(frozenset(packages))
+    return _FAMILIES[found[0]] if found else "pytorch"
 
 
 def numbers(version: str) -> tuple[int, ...]:
