@@ -6,9 +6,9 @@ origin's reason, or as a problem under "packages.NAME".
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
@@ -154,16 +154,19 @@ def _needs_packing(distribution: Distribution, answer: WheelAnswer | Unfound | N
         return False
     if _is_editable(distribution) or from_project(distribution):
         return True
-    if distribution.files is None or torch_version.read(distribution.version).ngc is not None:
+    if distribution.files is None or (torch_version.read(distribution.version).ngc is not None and not distribution.modified):
         return False
     asked_for = bool(rescue & {distribution.name, "all"})
     return bool(distribution.modified) or asked_for or (not isinstance(answer, WheelAnswer | None) and answer.everyone_asked)
 
 
 def of_base(distribution: Distribution, base: Mapping[str, InstalledDistribution]) -> bool:
-    """Whether a distribution is the one that the image has, byte for byte."""
+    """Whether a distribution is the one that the image has: the same RECORD, or, of what neither has one, the same place."""
     was = base.get(distribution.name)
-    return was is not None and not distribution.modified and (distribution.version, distribution.files) == (was.version, was.files)
+    if was is None or distribution.modified or _is_editable(distribution) or from_project(distribution):
+        return False
+    same_place = distribution.location.lstrip("/") == was.site
+    return (distribution.version, distribution.files) == (was.version, was.files) and (was.files is not None or same_place)
 
 
 def _required_by(name: str, version: str, distributions: Sequence[Distribution]) -> tuple[str, ...]:
@@ -186,11 +189,17 @@ def _excluding(distribution: Distribution, name: str, version: str) -> str:
 
 
 def _requirements(distribution: Distribution) -> Iterator[Requirement]:
-    for line in distribution.requires:
-        with contextlib.suppress(InvalidRequirement):
-            requirement = Requirement(line)
-            if requirement.marker is None or "extra" not in str(requirement.marker):
-                yield requirement
+    return filter(None, map(_requirement, distribution.requires))
+
+
+@cache
+def _requirement(line: str) -> Requirement | None:
+    """None for one that an extra brings, and for what is none."""
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        return None
+    return requirement if requirement.marker is None or "extra" not in str(requirement.marker) else None
 
 
 def _chain(distribution: Distribution, distributions: Sequence[Distribution]) -> list[str]:

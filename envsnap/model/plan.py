@@ -89,12 +89,14 @@ class ExtendBase(Step, frozen=True, kw_only=True, tag="extend-base"):
         python: of that interpreter, as it is called on PATH.
         site: its site directory for what is installed, absolute; prefix: whose that is.
         kept: how many packages of the base stay as they are.
+        hides: those of the distribution, in another directory, that what is installed comes before.
     """
 
     python: str
     site: AbsolutePath
     prefix: AbsolutePath
     kept: int
+    hides: tuple[PackageName, ...] = ()
 
 
 class BasePackage(Value, frozen=True, kw_only=True):

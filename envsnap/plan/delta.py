@@ -15,7 +15,7 @@ from envsnap.errors import PlanError
 from envsnap.model import torch_version
 from envsnap.model.base import InstalledDistribution
 from envsnap.model.catalog import Catalog, Protected
-from envsnap.model.lock import BaseOrigin, EnvLock, LockedPackage
+from envsnap.model.lock import BaseOrigin, EnvLock, LockedPackage, SystemOrigin, UnknownOrigin
 
 _FEW = 6
 # It goes into a Dockerfile as it is.
@@ -66,7 +66,7 @@ def delta(lock: EnvLock, base: Sequence[InstalledDistribution]) -> Delta:
         was = there.get(package.name)
         if was is not None and is_same(package, was):
             kept.append(was)
-        elif isinstance(package.origin, BaseOrigin):
+        elif isinstance(package.origin, BaseOrigin) and not package.modified:
             raise _another_base(package, was)
         elif was is None:
             added.append(package)
@@ -79,7 +79,8 @@ def delta(lock: EnvLock, base: Sequence[InstalledDistribution]) -> Delta:
 
 def is_same(package: LockedPackage, was: InstalledDistribution) -> bool:
     """Whether a package is the base's. Edits in place make another one of it: its version and RECORD still say the old one."""
-    return not package.modified and (package.version, package.files) == (was.version, was.files)
+    comparable = package.files is not None or isinstance(package.origin, BaseOrigin | SystemOrigin | UnknownOrigin)
+    return comparable and not package.modified and (package.version, package.files) == (was.version, was.files)
 
 
 def site_of(base: Sequence[InstalledDistribution], python: str, reference: str) -> tuple[str, str]:

@@ -163,13 +163,15 @@ def removals(names: Collection[str], records: Mapping[str, Mapping[str, str]], l
     Args:
         names: of the packages. records: of all of the base's packages, paths from the root.
     """
+    unknown = any(not paths for name, paths in records.items() if name not in names)  # whose files may lie anywhere
     others = {path for name, paths in records.items() if name not in names for path in paths}
     stays = {folder for path in others for folder in parents(path)}
     gone = {path for name in names for path in records.get(name, ())} - others
     found = set()
     for path in gone:
         site = next((folder for folder in parents(path) if folder.endswith(("/site-packages", "/dist-packages"))), None)
-        own = [folder for folder in parents(path) if site is not None and folder.startswith(f"{site}/") and folder not in stays]
+        below = [folder for folder in parents(path) if site is not None and folder.startswith(f"{site}/")]
+        own = [] if unknown else [one for one in below if one not in stays and one != f"{site}/__pycache__"]
         found.add(own[-1] if own else path)
         if not own and path.endswith(".py"):
             folder, _, name = path.rpartition("/")

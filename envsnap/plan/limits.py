@@ -19,7 +19,7 @@ def refuse(lock: EnvLock, allow_unproven: frozenset[str], kept: Collection[str] 
     """
     if lock.python.kind == "conda":
         _refuse_conda(lock.python.conda)
-    if of_base := [package for package in lock.packages if package.name not in kept and _of_ngc(package)]:
+    if of_base := [package for package in lock.packages if package.name not in kept and not package.modified and _of_ngc(package)]:
         raise PlanError(
             f"{_names(of_base)}: NVIDIA's own build",
             why="no index has it; only the image that it was built for does",

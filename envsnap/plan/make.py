@@ -74,7 +74,9 @@ def make_plan(
     kept = {one.name for one in difference.kept} if difference is not None else set[str]()
     said = delta.notes(difference) if difference is not None else ()
     filled = installs(lock, source=source, pyc=pyc, kept=kept)
-    system = system_install(lock, base, catalog, kept=kept if difference is not None else None)
+    system = system_install(
+        lock, base, catalog, there=base.inventory.sonames if difference is not None and base.inventory is not None else None
+    )
     # What the base sets steered an environment that was made in it.
     quiet = quieted(base_env, lock, catalog) if difference is None else Variables((), ())
     own = carried(base_env, lock, env or {}, catalog, isolated=difference is None)
@@ -125,11 +127,24 @@ def _extension(found: delta.Delta, lock: EnvLock, base: Base) -> list[ExtendBase
     site, prefix = delta.site_of(base.inventory.packages, bases.minor(lock.python.version), base.reference)
     reason = f"{len(found.kept)} packages of the base stay as they are"
     steps: list[ExtendBase | RemovePackages] = [
-        ExtendBase(python="python3", site=f"/{site}", prefix=f"/{prefix}", kept=len(found.kept), reason=reason)
+        ExtendBase(
+            python="python3",
+            site=f"/{site}",
+            prefix=f"/{prefix}",
+            kept=len(found.kept),
+            hides=tuple(sorted(one.was.name for one in found.replaced if one.was.site != site)),
+            reason=reason,
+        )
     ]
     # One of the distribution's own, in another directory, is hidden by what was installed over it, as it was where it was captured.
-    there = (one for one in (*found.removed, *(one.was for one in found.replaced)) if one.site == site)
-    gone = sorted(there, key=lambda one: one.name)
+    others = (*found.removed, *(one.was for one in found.replaced))
+    gone = sorted((one for one in others if one.site == site), key=lambda one: one.name)
+    if unrecorded := [f"{one.name} {one.version}" for one in gone if one.files is None]:
+        raise PlanError(
+            f"{', '.join(unrecorded)} of {base.name} cannot be taken away",
+            why="without a RECORD nobody knows which files are its own",
+            hint="keep it as the image has it, and capture again",
+        )
     if gone:
         packages = tuple(BasePackage(name=one.name, version=one.version) for one in gone)
         steps.append(RemovePackages(packages=packages, reason="the environment has these in another version, or no more"))

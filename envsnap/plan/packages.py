@@ -88,7 +88,7 @@ def conda_install(conda: LockedConda, *, pyc: bool) -> MakeCondaEnvironment:
     )
 
 
-def system_install(lock: EnvLock, base: Base, catalog: Catalog, *, kept: Collection[str] | None = None) -> SystemInstall:
+def system_install(lock: EnvLock, base: Base, catalog: Catalog, *, there: Collection[str] | None = None) -> SystemInstall:
     """The base distribution's packages for the libraries that the environment needs from outside itself.
 
     All of them, whether or not the base has them already: the list must not depend on somebody having looked inside. Nor may it
@@ -96,14 +96,15 @@ def system_install(lock: EnvLock, base: Base, catalog: Catalog, *, kept: Collect
     distribution has that name.
 
     Args:
-        kept: names of packages that the base has, where the environment is the base's own: it has what these need, and loads itself.
+        there: libraries that the loader finds in the base, where the environment is the base's own. What no package of the
+            distribution owned is the base's, too.
 
     Raises:
         PlanError: libraries are needed and the base's distribution is not known.
     """
     entries = [*lock.system_packages, *_of_interpreter(lock, base, catalog)]
-    if kept is not None:
-        entries = [entry for entry in entries if not set(entry.needed_by) <= {*kept}]
+    if there is not None:
+        entries = [entry for entry in entries if entry.name is not None and not set(entry.sonames) <= {*there}]
     needed = [(entry, soname) for entry in entries for soname in entry.sonames if _must_come(entry, soname, catalog)]
     if not needed:
         return SystemInstall(None, ())

@@ -24,6 +24,8 @@ from envsnap.model.plan import (
     InstallWheels,
     MakeCondaEnvironment,
     MakeEnvironment,
+    PackedInstall,
+    PinnedWheel,
     RemovePackages,
     SetEnv,
     Step,
@@ -51,6 +53,7 @@ def dockerfile(plan: BuildPlan, lock: EnvLock, editables: Sequence[Editable]) ->
         plan=plan,
         extend=extend,
         removed=_only(plan, RemovePackages),
+        pip_comes=any(one.name == "pip" for step in plan.steps for one in _files(step)),
         base=image(plan.base.pinned),
         quiet=_blocks(plan, 0, before),
         own=_blocks(plan, before, len(plan.steps)),
@@ -97,6 +100,10 @@ def _before_environment(plan: BuildPlan) -> int:
     """How many steps come before the environment is made."""
     first = _only(plan, MakeEnvironment) or _only(plan, MakeCondaEnvironment) or _only(plan, ExtendBase)
     return plan.steps.index(first) if first is not None else 0
+
+
+def _files(step: Step) -> tuple[PinnedWheel | PackedInstall, ...]:
+    return step.wheels if isinstance(step, InstallWheels) else step.packages if isinstance(step, InstallPacked) else ()
 
 
 def _only(plan: BuildPlan, kind: type[S]) -> S | None:

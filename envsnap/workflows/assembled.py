@@ -198,7 +198,7 @@ def _records(made: BuildPlan, ground: Ground, sources: Sources) -> dict[str, dic
         for package in step.packages if isinstance(step, RemovePackages) else ():
             if not found.get(package.name):
                 why = f"it has no RECORD in {made.base.name}, so that nobody knows which files are its"
-                raise PlanError(f"{package.name} cannot be taken away", why=why, hint="--engine docker has pip take it away")
+                raise PlanError(f"{package.name} cannot be taken away", why=why, hint="keep it as the image has it, and capture again")
     return found
 
 

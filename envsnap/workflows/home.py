@@ -46,7 +46,7 @@ def _reference(image: EngineImage) -> str:
     for tag in image.tags:
         if digest := digests.get(_repository(tag)):
             return f"{tag}@{digest}"
-    return next(iter((*image.tags, *_by_digest(digests.items()))), image.image_id)
+    return next(iter((*_by_digest(digests.items()), *image.tags)), image.image_id)
 
 
 def _by_digest(digests: Iterable[tuple[str, str]]) -> Iterable[str]:

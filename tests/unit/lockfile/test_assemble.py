@@ -208,6 +208,7 @@ IN_IMAGE = InstalledDistribution(name="six", version="1.16.0", site="usr/local/l
         ({"files": samples.digest("other")}, False),
         ({"version": "1.17.0"}, False),
         ({"modified": ("six.py",)}, False),
+        ({"direct_url": {"url": "file:///src/six", "dir_info": {"editable": True}}}, False),
     ],
 )
 def test_what_the_image_has_byte_for_byte_is_its_own(changes: dict[str, Any], of_the_base: bool) -> None:

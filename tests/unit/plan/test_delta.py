@@ -12,10 +12,11 @@ from envsnap.errors import PlanError
 from envsnap.lockfile import seal
 from envsnap.model.base import Base, BaseInventory, Directory, ImageConfig, InstalledDistribution
 from envsnap.model.layers import Layout
-from envsnap.model.lock import BaseOrigin, EnvLock, LockedPackage
-from envsnap.model.plan import BuildPlan, ExtendBase, InstallWheels, MakeEnvironment, RemovePackages, SetEnv
+from envsnap.model.lock import BaseOrigin, EnvLock, LockedPackage, LockedSystemPackage, UnknownOrigin
+from envsnap.model.plan import AptInstall, BuildPlan, ExtendBase, InstallWheels, MakeEnvironment, RemovePackages, SetEnv
 from envsnap.plan import base_of, candidate_references, make_plan
 from envsnap.plan.layers import Ingredients, lay_out, removals
+from envsnap.render.dockerfile import dockerfile
 from tests import samples
 
 KNOWN = catalog.load()
@@ -175,6 +176,56 @@ def test_an_unproven_package_of_the_base_needs_no_proof() -> None:
         planned(lock_of(replace(doubted, version="1.26.5")))
 
 
+def test_an_editable_of_the_same_version_is_not_the_image_s() -> None:
+    on = base(*OF_BASE, has("odd", "1.0", files=None, record=None, site="usr/lib/python3/dist-packages"))
+    edited = replace(samples.index_package("odd", "1.0"), files=None)
+    assert [wheel.name for wheel in step(planned(lock_of(edited), on), InstallWheels).wheels] == ["odd"]
+    unknown = replace(edited, origin=UnknownOrigin(reason="an egg"), provenance="unproven", file=None, sha256=None)
+    assert step(planned(lock_of(unknown), on), ExtendBase).kept == len(OF_BASE) + 1
+
+
+def test_what_has_no_record_cannot_be_taken_away() -> None:
+    with pytest.raises(PlanError, match=r"odd 1\.0 of .* cannot be taken away"):
+        planned(lock_of(TIMM), base(*OF_BASE, has("odd", "1.0", files=None, record=None)))
+
+
+def test_nvidia_s_own_build_that_was_edited_is_rebuilt_or_nothing_vouches_for_it() -> None:
+    edited = own("torch", TORCH, modified=("torch/functional.py",), provenance="unproven")
+    with pytest.raises(PlanError, match="nothing vouches for torch"):
+        planned(lock_of(edited))
+    wheel = {"file": f"torch-{TORCH}-cp311-cp311-linux_x86_64.whl", "blob": samples.digest("torch as it is"), "provenance": "rebuilt"}
+    with pytest.raises(PlanError, match="would not stay as NVIDIA built it"):
+        planned(lock_of(replace(edited, **wheel)))
+    assert planned(lock_of(replace(edited, **wheel)), allow_replace=frozenset({"torch"})).strategy == "ngc-delta"
+
+
+def test_libraries_that_the_base_lacks_are_installed_whoever_needs_them() -> None:
+    needed = {"libGL.so.1": ("pillow",), "libz.so.1": ("numpy",), "libcudart.so.12": ()}
+    names = {"libGL.so.1": "libgl1", "libz.so.1": "zlib1g", "libcudart.so.12": None}
+    entries = tuple(LockedSystemPackage(name=names[one], sonames=(one,), needed_by=by) for one, by in needed.items())
+    on = base()
+    assert on.inventory is not None
+    on = replace(on, inventory=replace(on.inventory, sonames=frozenset({"libz.so.1"})))
+    plan = planned(seal(replace(lock_of(TIMM), system_packages=entries)), on)
+    assert step(plan, AptInstall).packages == ("libgl1",) and not step(plan, AptInstall).captured
+
+
+def test_the_image_s_pip_serves_until_it_goes_itself() -> None:
+    on = base(*OF_BASE, has("pip", "25.0.1"))
+
+    def rendered(*packages: LockedPackage) -> str:
+        lock = lock_of(TIMM, *packages)
+        return dockerfile(planned(lock, on), lock, ())
+
+    newer = rendered(samples.index_package("pip", "26.0"))
+    assert " uninstall " not in newer and "--ignore-installed" not in newer
+    gone = rendered()
+    assert gone.index("pip uninstall --yes --disable-pip-version-check pip") > gone.index("--requirement /tmp/requirements.txt")
+    hidden = base(*OF_BASE, has("blinker", "1.4", site="usr/lib/python3/dist-packages", files=None, record=None))
+    lock = lock_of(samples.index_package("blinker", "1.9"))
+    assert "--ignore-installed" in dockerfile(planned(lock, hidden), lock, ())
+
+
 # ---- as layers
 
 RECORDS = {
@@ -201,6 +252,14 @@ def test_what_two_packages_share_stays_while_one_does() -> None:
         )
     )
     assert f"{SITE}/nvidia" in removals({"six", "torch"}, RECORDS, Layout(python="3.11"))
+
+
+def test_beside_a_package_of_unknown_files_each_file_is_named() -> None:
+    records = {"numpy": {f"{SITE}/google/a.py": "a", f"{SITE}/__pycache__/n.cpython-311.pyc": ""}, "egg": {}}
+    assert f"{SITE}/google" not in removals({"numpy"}, records, Layout(python="3.11"))
+    del records["egg"]
+    gone = removals({"numpy"}, records, Layout(python="3.11"))
+    assert f"{SITE}/google" in gone and f"{SITE}/__pycache__" not in gone
 
 
 def test_layers_lie_in_the_base_s_own_site_directory() -> None:
