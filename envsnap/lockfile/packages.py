@@ -6,9 +6,7 @@ origin's reason, or as a problem under "packages.NAME".
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,12 +14,10 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion
 
 from envsnap import redaction
 from envsnap.lockfile import validate
+from envsnap.lockfile.chains import required_by
 from envsnap.lockfile.explain import misfit
 from envsnap.model import torch_version
 from envsnap.model.base import InstalledDistribution
@@ -169,53 +165,6 @@ def of_base(distribution: Distribution, base: Mapping[str, InstalledDistribution
     return (distribution.version, distribution.files) == (was.version, was.files) and (was.files is not None or same_place)
 
 
-def _required_by(name: str, version: str, distributions: Sequence[Distribution]) -> tuple[str, ...]:
-    """Who requires another version of a package than its image has, each after what brought it in."""
-    wanted = ((one, spec) for one in distributions if (spec := _excluding(one, name, version)))
-    return tuple(sorted(f"{' > '.join(_chain(one, distributions))}: {name}{spec}" for one, spec in wanted))
-
-
-def _excluding(distribution: Distribution, name: str, version: str) -> str:
-    """What a distribution requires of another, where a version does not meet it; "" where it does, or nothing is required."""
-    for requirement in _requirements(distribution):
-        if canonicalize_name(requirement.name) == name and requirement.specifier:
-            try:
-                met = requirement.specifier.contains(version, prereleases=True)
-            except InvalidVersion:
-                continue
-            if not met:
-                return str(requirement.specifier)
-    return ""
-
-
-def _requirements(distribution: Distribution) -> Iterator[Requirement]:
-    return filter(None, map(_requirement, distribution.requires))
-
-
-@cache
-def _requirement(line: str) -> Requirement | None:
-    """None for one that an extra brings, and for what is none."""
-    try:
-        requirement = Requirement(line)
-    except InvalidRequirement:
-        return None
-    return requirement if requirement.marker is None or "extra" not in str(requirement.marker) else None
-
-
-def _chain(distribution: Distribution, distributions: Sequence[Distribution]) -> list[str]:
-    """The shortest way from one that was asked for by name to this one, as "name version"."""
-    ways, seen = deque([[distribution]]), {distribution.name}
-    while ways:
-        way = ways.popleft()
-        if way[0].requested:
-            return [f"{one.name} {one.version}" for one in way]
-        for one in distributions:
-            if one.name not in seen and any(canonicalize_name(found.name) == way[0].name for found in _requirements(one)):
-                seen.add(one.name)
-                ways.append([one, *way])
-    return [f"{distribution.name} {distribution.version}"]
-
-
 def from_project(distribution: Distribution) -> bool:
     """Installed from a directory or a repository: no index is asked."""
     url = distribution.direct_url or {}
@@ -236,7 +185,7 @@ def packages(distributions: Sequence[Distribution], evidence: Evidence) -> tuple
     for distribution in installed:
         package, doubts = _package(distribution, evidence)
         if package.name in evidence.base and not isinstance(package.origin, BaseOrigin):
-            package = replace(package, required_by=_required_by(package.name, evidence.base[package.name].version, installed))
+            package = replace(package, required_by=required_by(package.name, evidence.base[package.name].version, installed))
         locked.append(package)
         problems += doubts
     return tuple(locked), tuple(problems)
