@@ -38,7 +38,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from .children import PROGRAM, interpreter_flags
 from .conda import conda_changes, conda_oddities, owners, read_conda
-from .distributions import Installed, of_conda, read_distributions
+from .distributions import Installed, of_conda, read_distributions, unowned
 from .expectation import differences, is_expectation, report_expectation
 from .framework_child import FRAMEWORKS, framework_child
 from .framework_probe import NOTHING, loaded_libraries, probe_framework
@@ -120,6 +120,7 @@ def collect(
             {**found.facts, **integrity_facts(found, checked.get(found.name), changes), "device_code": architectures.get(found.name)}
             for found in distributions
         ],
+        "unowned": unowned(directories, distributions),
         "conda": [{**package.facts, "modified": None if changes is None else changes[package.name]} for package in conda],
         "env": steering_variables(os.environ),
         "withheld": withheld_variables(os.environ),

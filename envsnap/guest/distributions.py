@@ -7,7 +7,7 @@ from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
 from .editables import editable_mapping, editable_paths
 from .metadata import Headers, identity, read_direct_url, wheel_tags
-from .modules import is_public, modules_of_directory, modules_of_files
+from .modules import is_public, modules_of_directory, modules_of_files, unowned_modules
 from .paths import install_prefix, is_site_directory
 from .record import Entry, canonical_digest, installed_path, payload, read_record
 from .text import Problems, counted, first_line, hash_or_none, is_below, list_directory, read_text, reason
@@ -189,6 +189,14 @@ def read_distributions(directories: Iterable[str], problems: Problems) -> list[I
                     f"{candidate.name} {candidate.facts['version']} is hidden by {winner.facts['version']} in {winner.location}",
                 )
     return [found[name] for name in sorted(found)]
+
+
+def unowned(directories: Iterable[str], distributions: Iterable[Installed]) -> list[str]:
+    """Paths of what could be imported from site directories and is of none of these."""
+    owned = {module for found in distributions for module in found.facts["modules"]}
+    owned.update(entry.path.partition("/")[0].partition(".")[0] for found in distributions for entry in found.entries or ())
+    places = [place for place in directories if is_site_directory(place)]
+    return [os.path.join(place, name) for place in places for name in unowned_modules(list_directory(place, Problems()), owned)]
 
 
 SAMPLE = 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import keyword
 import os
-from typing import Iterable
+from typing import Container, Iterable
 
 from .text import Problems, list_directory
 
@@ -21,6 +21,20 @@ PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 
 def is_public(name: str) -> bool:
     return name.isidentifier() and not name.startswith("_") and not keyword.iskeyword(name)
+
+
+def unowned_modules(names: Iterable[str], owned: Container[str]) -> list[str]:
+    """What of a site directory could be imported and is no distribution's: "cv2", "cv2.cpython-310-x86_64-linux-gnu.so".
+
+    Args:
+        names: of its directories and files. owned: modules of the distributions.
+    """
+    found = []
+    for name in names:
+        module, dot, _ = name.partition(".")
+        if is_public(module) and module not in owned and (not dot or name.endswith((".py", ".so"))):
+            found.append(name)
+    return sorted(found)
 
 
 def module_of(file: str) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from envsnap.guest.distributions import is_editable
 from envsnap.guest.metadata import Headers, identity, read_direct_url
+from envsnap.guest.modules import unowned_modules
 from envsnap.guest.paths import install_prefix
 from envsnap.guest.record import canonical_digest, payload, read_record
 from envsnap.guest.text import Problems
@@ -44,13 +45,29 @@ def _system_package(fields: Headers) -> InstalledSystemPackage | None:
 
 
 class Distribution(NamedTuple):
-    """A distribution. Attributes: as of `InstalledDistribution`; record: RECORD as it is, None without one."""
+    """A distribution.
+
+    Attributes:
+        name, version, site, files: as of `InstalledDistribution`.
+        record: as it is; None without one.
+        tops: what is its own in the site directory: the first part of each path, without what follows a dot.
+    """
 
     name: str
     version: str
     site: str
     files: str | None
     record: bytes | None
+    tops: frozenset[str]
+
+
+def unowned(files: FileSystem, sites: Iterable[str], known: Iterable[Distribution]) -> list[str]:
+    """What could be imported from site directories and is none of these distributions', paths without links, sorted."""
+    owned = frozenset[str]().union(*(one.tops for one in known))
+    places = {found[0]: found[1] for site in sites if (found := files.walk(site)) is not None}
+    return sorted(
+        f"{place}/{name}" for place, node in places.items() if isinstance(node, Directory) for name in unowned_modules(node.children, owned)
+    )
 
 
 def distributions(files: FileSystem, sites: Iterable[str]) -> list[Distribution]:
@@ -77,7 +94,7 @@ def _in_directory(files: FileSystem, location: str, real: str, directory: Direct
             metadata = files.text(f"{real}/{name}/PKG-INFO") or files.text(f"{real}/{name}")
             named = identity(Headers(metadata), name, name, Problems()) if metadata is not None else None
             if named is not None:
-                yield Distribution(*named, real, None, None)
+                yield Distribution(*named, real, None, None, frozenset((files.text(f"{real}/{name}/top_level.txt") or "").split()))
 
 
 def _dist_info(files: FileSystem, location: str, real: str, name: str, metadata: str) -> Iterator[Distribution]:
@@ -95,4 +112,5 @@ def _dist_info(files: FileSystem, location: str, real: str, name: str, metadata:
         real,
         canonical_digest(payload(entries, name)) if usable else None,
         record.encode("utf-8", "surrogateescape") if record is not None else None,
+        frozenset(entry.path.partition("/")[0].partition(".")[0] for entry in entries),
     )

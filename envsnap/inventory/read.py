@@ -123,6 +123,7 @@ def _inventory(files: FileSystem, config: ImageConfig, blobs: BlobStore, progres
         progress.detail(f"no Python is known: {found}")
     for doubt in python.doubts if python else ():
         progress.warning(doubt)
+    known = packages.distributions(files, python.sites) if python else []
     status = packages.status_of_dpkg(files)
     cache = files.file("etc/ld.so.cache")
     return BaseInventory(
@@ -138,7 +139,8 @@ def _inventory(files: FileSystem, config: ImageConfig, blobs: BlobStore, progres
         system_packages=tuple(system),
         dpkg_status=_put(blobs, status.encode("utf-8", "surrogateescape")) if status else None,
         loader_cache=_put(blobs, files.bytes_of(cache)) if cache is not None and cache.kept else None,
-        packages=tuple(_distributions(files, python, blobs)),
+        packages=tuple(_installed(known, blobs)),
+        unowned=tuple(filter(_writable, packages.unowned(files, python.sites, known))) if python else (),
         interpreter=interpreter.pack(files, libraries, python, blobs) if python else None,
         torch_libraries=torch.keep(files, python.sites, blobs) if python else None,
     )
@@ -173,8 +175,8 @@ def _writable(path: str) -> bool:
     return True
 
 
-def _distributions(files: FileSystem, python: Python | None, blobs: BlobStore) -> Iterator[InstalledDistribution]:
-    for found in packages.distributions(files, python.sites) if python else ():
+def _installed(known: Iterable[packages.Distribution], blobs: BlobStore) -> Iterator[InstalledDistribution]:
+    for found in known:
         record = _put(blobs, found.record) if found.record is not None else None
         yield InstalledDistribution(name=found.name, version=found.version, site=found.site, files=found.files, record=record)
 

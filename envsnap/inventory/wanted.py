@@ -24,7 +24,7 @@ _SMALL = "|".join(
         r"etc/ld\.so\.cache",
         r"var/lib/dpkg/status(?:\.d/[^/]+)?",
         r"(?:.*/)?(?:site|dist)-packages/[^/]+\.dist-info/(?:METADATA|RECORD|direct_url\.json)",
-        r"(?:.*/)?(?:site|dist)-packages/[^/]+\.egg-info(?:/PKG-INFO)?",
+        r"(?:.*/)?(?:site|dist)-packages/[^/]+\.egg-info(?:/(?:PKG-INFO|top_level\.txt))?",
         r"(?:.*/)?pyvenv\.cfg",
         r"(?:.*/)?include/python3\.\d+t?/patchlevel\.h",
         rf"(?:.*/)?lib(?:64)?/python3\.\d+t?/(?!(?:[^/]+/)*(?:{'|'.join(sorted(NOT_OF_STDLIB))})/).*\.(?:py|so)",
@@ -49,7 +49,10 @@ def tables(path: str) -> bool:
 
 def name(path: str) -> bool:
     """Whether it may matter that a regular file is there."""
-    return ".so" in path.rpartition("/")[2] and not any(f"/{site}/" in path for site in SITE)
+    parent, _, file = path.rpartition("/")
+    if parent.rpartition("/")[2] in SITE:
+        return file.endswith((".py", ".so"))  # what it defines may be no package's
+    return ".so" in file and not any(f"/{site}/" in path for site in SITE)
 
 
 def outside(path: str) -> bool:

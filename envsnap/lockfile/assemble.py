@@ -51,6 +51,7 @@ def assemble(
     releases: Mapping[str, str] = {},
     base: Sequence[InstalledDistribution] = (),
     home: str = "",
+    hiding: frozenset[str] = frozenset(),
     known: Mapping[str, LockedPackage] = {},
 ) -> EnvLock:
     """The sealed lock of an environment.
@@ -61,7 +62,7 @@ def assemble(
         packed: by normalised name, for those that `to_pack` names.
         tree: what conda installed, where `needs_tree` says so.
         interpreter: where it was asked to be kept.
-        releases, known, home: as in `Evidence`. base: packages of that image.
+        releases, known, home, hiding: as in `Evidence`. base: packages of that image.
         capture: complete but for the problems that are found here.
 
     Raises:
@@ -77,6 +78,7 @@ def assemble(
         releases=releases,
         base={one.name: one for one in base},
         home=home,
+        hiding=hiding,
         conda=of_conda,
         known=known,
     )

@@ -103,6 +103,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
         conda: what conda installed, as it will be in the lock.
         known: those that `recognised` found: they stay as they were locked.
         base: what the image has that the environment was made in; home: that image.
+        hiding: distributions that bring what NVIDIA builds for its images under other names.
         releases: release of NVIDIA's images ("25.03") -> reference of the image whose own builds carry it in their version
             (`Catalog.images_for`).
     """
@@ -114,6 +115,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     releases: Mapping[str, str] = {}
     base: Mapping[str, InstalledDistribution] = {}
     home: str = ""
+    hiding: frozenset[str] = frozenset()
     conda: LockedConda | None = None
     known: Mapping[str, LockedPackage] = {}
 
@@ -185,8 +187,9 @@ def packages(distributions: Sequence[Distribution], evidence: Evidence) -> tuple
     chains = Chains(installed)
     for distribution in installed:
         package, doubts = _package(distribution, evidence)
-        if package.name in evidence.base and not isinstance(package.origin, BaseOrigin):
-            package = replace(package, required_by=chains.required_by(package.name, evidence.base[package.name].version))
+        was = evidence.base.get(package.name)
+        if not isinstance(package.origin, BaseOrigin) and (was is not None or (evidence.base and package.name in evidence.hiding)):
+            package = replace(package, required_by=chains.required_by(package.name, was.version if was is not None else None))
         locked.append(package)
         problems += doubts
     return tuple(locked), tuple(problems)

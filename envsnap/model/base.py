@@ -170,6 +170,7 @@ class BaseInventory(Value, frozen=True, kw_only=True):
         system_packages: of dpkg; dpkg_status: blob of /var/lib/dpkg/status.
         loader_cache: blob of /etc/ld.so.cache.
         packages: Python's, in the directories where its `python3` looks.
+        unowned: what could be imported from these directories and is no package's ("usr/local/lib/python3.10/dist-packages/cv2").
         interpreter: blob of a tar archive with its Python, standard library and what these load: enough to run it elsewhere.
         torch_libraries: blob of `model.abi.TorchLibraries`, as gzipped JSON; None where its Python has no torch, and where nobody looked.
     """
@@ -186,6 +187,7 @@ class BaseInventory(Value, frozen=True, kw_only=True):
     dpkg_status: Digest | None = None
     loader_cache: Digest | None = None
     packages: tuple[InstalledDistribution, ...] = ()
+    unowned: tuple[RelativePath, ...] = ()
     interpreter: Digest | None = None
     torch_libraries: Digest | None = None
 

@@ -198,6 +198,15 @@ class Catalog(Value, frozen=True, kw_only=True):
         """Of a distribution in one of NVIDIA's images; None for one that any index has just so."""
         return next((rule for rule in self.protected if name in rule.names), None)
 
+    @property
+    def of_nvidia(self) -> frozenset[str]:
+        """Distributions that bring what NVIDIA builds for its images, whoever built them."""
+        return frozenset(name for rule in self.protected for name in (*rule.names, *rule.hides))
+
+    def protection_of(self, module: str) -> Protected | None:
+        """Of what is imported by that name; None for what NVIDIA does not build."""
+        return next((rule for rule in self.protected if module in rule.modules), None)
+
     def driver_floor(self, cuda: str) -> str | None:
         """The oldest Linux driver that runs a CUDA version ("13.0", "12.4.1"); None when nobody is known to have said."""
         major, *minor = cuda.split(".")

@@ -242,6 +242,7 @@ class CollectedFacts(Value, frozen=True, kw_only=True):
             None for the others, and for all when the probe was not asked for.
         libraries: as mapped after the probe; empty without it.
         imports: module -> "" when it imports, else "ErrorType: message"; None when not asked for.
+        unowned: what could be imported from site directories and is no distribution's, absolute paths.
         conda: what conda installed, Python or not; empty elsewhere.
         source_files: digest of the manifest given with --source and the paths that differ; None when not asked for.
     """
@@ -260,6 +261,7 @@ class CollectedFacts(Value, frozen=True, kw_only=True):
     libraries: tuple[LoadedLibrary, ...] = ()
     system_libraries: tuple[SystemLibrary, ...] = ()
     imports: Mapping[str, str] | None = None
+    unowned: tuple[str, ...] = ()
     conda: tuple[CondaPackage, ...] = ()
     source_files: SourceCheck | None = None
     problems: tuple[Problem, ...] = ()

@@ -42,10 +42,17 @@ class Delta(NamedTuple):
     removed: tuple[InstalledDistribution, ...]
 
 
+class Unowned(NamedTuple):
+    """What is NVIDIA's in the base and no package's. Attributes: name: of the package that it would be. path: as of `BaseInventory`."""
+
+    name: str
+    path: str
+
+
 class Taken(NamedTuple):
     """A protected package of the base that the delta would take the place of. Attributes: by: None where it is taken away."""
 
-    was: InstalledDistribution
+    was: InstalledDistribution | Unowned
     by: LockedPackage | None
 
 
@@ -105,8 +112,12 @@ def site_of(base: Sequence[InstalledDistribution], python: str, reference: str) 
     return site, found["prefix"]
 
 
-def taken(found: Delta, catalog: Catalog) -> Iterator[Taken]:
-    """What the base protects and the delta does not leave alone: replaced, hidden by another with its modules, or taken away."""
+def taken(found: Delta, unowned: Sequence[str], catalog: Catalog) -> Iterator[Taken]:
+    """What the base protects and the delta does not leave alone: replaced, hidden by another with its modules, or taken away.
+
+    Args:
+        unowned: as of `BaseInventory`. What is put in lies over it, or is found before it, whichever of the site directories it is in.
+    """
     base = [*found.kept, *(one.was for one in found.replaced), *found.removed]
     rules = {distribution.name: catalog.protection(distribution.name) for distribution in base}
     for package, was in found.replaced:
@@ -118,6 +129,11 @@ def taken(found: Delta, catalog: Catalog) -> Iterator[Taken]:
         for name in rule.hides if rule is not None else ():
             if name != distribution.name and name in brought:
                 yield Taken(distribution, brought[name])
+    for path in unowned:
+        rule = catalog.protection_of(path.rpartition("/")[2].partition(".")[0])
+        for name in dict.fromkeys((*rule.names, *rule.hides)) if rule is not None else ():
+            if rule is not None and name in brought:
+                yield Taken(Unowned(rule.names[0], path), brought[name])
     for distribution in found.removed:
         if is_protected(distribution, rules[distribution.name]):
             yield Taken(distribution, None)
@@ -167,8 +183,12 @@ def _another_base(package: LockedPackage, was: InstalledDistribution | None) -> 
 
 
 def _names(found: Sequence[Taken]) -> str:
-    names = sorted({f"{one.was.name} {one.was.version}" for one in found})
+    names = sorted({_called(one.was) for one in found})
     return ", ".join(names[:_FEW]) + (f" and {len(names) - _FEW} more" if len(names) > _FEW else "")
+
+
+def _called(was: InstalledDistribution | Unowned) -> str:
+    return f"{was.name} (/{was.path})" if isinstance(was, Unowned) else f"{was.name} {was.version}"
 
 
 def _sentence(one: Taken) -> str:
@@ -176,4 +196,6 @@ def _sentence(one: Taken) -> str:
         return f"{one.was.name} is not in the environment any more"
     what = f"{one.by.name} {one.by.version}"
     said = f"{what} takes its place" if one.by.name == one.was.name else f"{what} brings the same modules as {one.was.name}"
+    if isinstance(one.was, Unowned):
+        said = f"{what} brings what the base has as /{one.was.path}, which is no package's"
     return f"{said} ({'; '.join(one.by.required_by)})" if one.by.required_by else said

@@ -118,7 +118,7 @@ def _difference(
     assert chosen.base.inventory is not None  # else it was refused
     found = delta.delta(lock, chosen.base.inventory.packages)
     refuse(lock, allow_unproven, {one.name for one in found.kept})
-    delta.require_allowed(tuple(delta.taken(found, catalog)), allow_replace, chosen.base.name)
+    delta.require_allowed(tuple(delta.taken(found, chosen.base.inventory.unowned, catalog)), allow_replace, chosen.base.name)
     return found
 
 

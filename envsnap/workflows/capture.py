@@ -123,6 +123,7 @@ def _lock(
         reference=smoke.reference,
         base=house.packages if house is not None else (),
         home=house.reference if house is not None else "",
+        hiding=catalog.load().of_nvidia,
         releases=catalog.load().images_for({found.name: found.version for found in facts.distributions}),
         capture=Capture(
             at=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),

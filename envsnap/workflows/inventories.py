@@ -16,7 +16,7 @@ from envsnap.inventory.read import LayerSource, read_inventory
 from envsnap.lockfile.explain import misfit
 from envsnap.model.base import Base, BaseInventory, ImageConfig, InstalledDistribution
 from envsnap.model.facts import Distribution
-from envsnap.model.kinds import PackageName, Version
+from envsnap.model.kinds import PackageName, RelativePath, Version
 from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import BaseImage
 from envsnap.probes import interpreter
@@ -78,8 +78,8 @@ def with_packages(image: EngineImage, *, engine: DockerEngine, cache: Path, prog
         return found
     target = engine.target(image.image_id, python="python3")
     facts = interpreter.collect(target, framework=False, imports=False, integrity=False, progress=progress)
-    packages = tuple(_installed(facts.distributions))
-    made = msgspec.structs.replace(found, packages=packages)
+    packages, unowned = tuple(_installed(facts.distributions)), tuple(path.lstrip("/") for path in facts.unowned)
+    made = msgspec.structs.replace(found, packages=packages, unowned=tuple(path for path in unowned if not misfit(path, RelativePath)))
     return remembered.remember(made, config=image.config_digest, reference=name, cache=cache).inventory
 
 

@@ -721,6 +721,16 @@ def test_pip_says_which_certificates_it_trusts_and_what_is_in_them(tmp_path: Pat
     assert pip_config.effective_pip_options(items)["certificates"] is None
 
 
+def test_what_could_be_imported_and_is_no_distribution_s(environment: Environment) -> None:
+    environment.add("six", files={"six.py": "", "google/six/__init__.py": ""})
+    for name in ("cv2/__init__.py", "stray.py", "native.cpython-311-x86_64-linux-gnu.so", "_private.py", "notes.txt", "google/other.py"):
+        place = environment.site / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("")
+    site = str(environment.site)
+    assert environment.facts().unowned == (f"{site}/cv2", f"{site}/native.cpython-311-x86_64-linux-gnu.so", f"{site}/stray.py")
+
+
 def test_a_pip_that_cannot_be_asked_is_one_problem(environment: Environment) -> None:
     environment.add("pip", files={"pip/__init__.py": "", "pip/_internal/__init__.py": "raise RuntimeError('half an upgrade')"})
     facts = environment.facts()

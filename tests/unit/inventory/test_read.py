@@ -376,3 +376,27 @@ def test_musl_is_told_from_glibc(tmp_path: Path) -> None:
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     inventory(tmp_path, system())
     assert {path.name for path in tmp_path.iterdir()} == {"blobs"}
+
+
+def test_what_could_be_imported_and_is_no_package_s(tmp_path: Path) -> None:
+    site, debian = "usr/local/lib/python3.11/dist-packages", "usr/lib/python3/dist-packages"
+    found = inventory(
+        tmp_path,
+        system(),
+        [
+            file(f"{site}/cv2/__init__.py", b"#"),
+            file(f"{site}/dali.cpython-311-x86_64-linux-gnu.so", elf()),
+            file(f"{site}/one.py", b"#"),
+            file(f"{site}/_private.py", b"#"),
+            file(f"{site}/README.md", b"#"),
+            file(f"{site}/six.py", b"#"),
+            file(f"{site}/google/six/__init__.py", b"#"),
+            file(f"{site}/six-1.dist-info/METADATA", b"Name: six\nVersion: 1\n"),
+            file(f"{site}/six-1.dist-info/RECORD", record(("six.py", b"#"), ("google/six/__init__.py", b"#"), metadata="six-1.dist-info")),
+            file(f"{debian}/yaml/__init__.py", b"#"),
+            file(f"{debian}/PyYAML-5.egg-info/PKG-INFO", b"Name: PyYAML\nVersion: 5\n"),
+            file(f"{debian}/PyYAML-5.egg-info/top_level.txt", b"_yaml\nyaml\n"),
+            file(f"{debian}/gi/__init__.py", b"#"),
+        ],
+    )
+    assert found.unowned == (f"{debian}/gi", f"{site}/cv2", f"{site}/dali.cpython-311-x86_64-linux-gnu.so", f"{site}/one.py")

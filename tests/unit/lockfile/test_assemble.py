@@ -230,6 +230,17 @@ def test_who_wants_another_version_than_the_image_has() -> None:
     assert next(package for package in assembled(facts).packages if package.name == "six").required_by == ()
 
 
+def test_who_wants_what_nvidia_builds_under_another_name() -> None:
+    opencv = distribution("opencv-python", "4.11.0")
+    asked = replace(distribution("ultralytics", "8.3.0"), requested=True, requires=("opencv-python>=4.6.0",))
+    facts = replace(samples.facts(), distributions=(opencv, asked))
+    lock = assembled(facts, base=(IN_IMAGE,), home=HOME, hiding=frozenset({"opencv-python"}))
+    said = {package.name: package.required_by for package in lock.packages}
+    assert said == {"opencv-python": ("ultralytics 8.3.0: opencv-python>=4.6.0",), "ultralytics": ()}
+    alone = assembled(facts, hiding=frozenset({"opencv-python"}))  # in no image of NVIDIA's there is nothing to hide
+    assert {package.required_by for package in alone.packages} == {()}
+
+
 def test_a_wheel_that_was_asked_for_is_kept_although_an_index_has_it() -> None:
     answer = WheelAnswer(file="x-1-py3-none-any.whl", sha256=samples.hex64("x"))
     installed = distribution("x", "1", files=samples.digest("files"))

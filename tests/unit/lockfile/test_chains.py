@@ -28,6 +28,7 @@ def test_the_shortest_way_also_around_in_circles() -> None:
     )
     assert installed.required_by("six", "1.0") == ("alone 1.0: six<1", "near 1.0 > wants 1.0: six>=2")
     assert installed.required_by("nobody", "1.0") == ()
+    assert installed.required_by("longer", None) == ("far 1.0 > long 1.0: longer", "near 1.0 > wants 1.0: longer")
 
 
 def test_thousands_of_packages_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,37 @@ def test_opencv_of_an_index_hides_the_image_s_own() -> None:
         planned(lock, on)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{SITE}/cv2",  # where a wheel's own would go over it
+        "usr/lib/python3/dist-packages/cv2.cpython-311-x86_64-linux-gnu.so",  # where it would be found too late
+    ],
+)
+@pytest.mark.parametrize("name", ["opencv-python-headless", "opencv"])
+def test_what_nvidia_built_into_an_image_under_no_name_is_not_hidden(path: str, name: str) -> None:
+    inventory = BaseInventory(
+        distribution="ubuntu 22.04", python="3.11.7", python_path="/usr/bin/python3", packages=OF_BASE, unowned=(f"{SITE}/_x", path)
+    )
+    on = base(inventory=inventory)
+    opencv = replace(samples.index_package(name, "4.11.0"), required_by=("ultralytics 8.3.0: opencv-python>=4.6.0",))
+    with pytest.raises(PlanError, match=r"opencv \(/usr/l") as caught:
+        planned(lock_of(opencv), on)
+    assert f"{name} 4.11.0 brings what the base has as /{path}" in caught.value.why
+    assert "(ultralytics 8.3.0: opencv-python>=4.6.0)" in caught.value.why
+    assert "--allow-replace opencv" in caught.value.hint and "isolated" in caught.value.hint
+    assert planned(lock_of(opencv), on, allow_replace=frozenset({"opencv"})).strategy == "ngc-delta"
+    assert planned(lock_of(TIMM), on).strategy == "ngc-delta"
+    assert planned(lock_of(opencv)).strategy == "ngc-delta"  # where there is none, none is hidden
+
+
+def test_what_is_no_package_s_and_not_nvidia_s_may_be_hidden() -> None:
+    inventory = BaseInventory(
+        distribution="ubuntu 22.04", python="3.11.7", python_path="/usr/bin/python3", packages=OF_BASE, unowned=(f"{SITE}/timm",)
+    )
+    assert planned(lock_of(TIMM), base(inventory=inventory)).strategy == "ngc-delta"
+
+
 def test_an_image_with_another_build_is_not_its_base() -> None:
     with pytest.raises(PlanError) as caught:
         planned(lock_of(TIMM), base(*(one for one in OF_BASE if one.name != "torch"), has("torch", "2.8.0a0+34c6371d24.nv25.8")))
