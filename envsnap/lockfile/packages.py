@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from envsnap import redaction
 from envsnap.lockfile import validate
-from envsnap.lockfile.chains import required_by
+from envsnap.lockfile.chains import Chains
 from envsnap.lockfile.explain import misfit
 from envsnap.model import torch_version
 from envsnap.model.base import InstalledDistribution
@@ -182,10 +182,11 @@ def packages(distributions: Sequence[Distribution], evidence: Evidence) -> tuple
     """Every distribution that `import` sees, and what was left out or could not be proven."""
     installed, problems = _installed(distributions)
     locked: list[LockedPackage] = []
+    chains = Chains(installed)
     for distribution in installed:
         package, doubts = _package(distribution, evidence)
         if package.name in evidence.base and not isinstance(package.origin, BaseOrigin):
-            package = replace(package, required_by=required_by(package.name, evidence.base[package.name].version, installed))
+            package = replace(package, required_by=chains.required_by(package.name, evidence.base[package.name].version))
         locked.append(package)
         problems += doubts
     return tuple(locked), tuple(problems)

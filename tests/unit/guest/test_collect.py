@@ -699,7 +699,26 @@ def test_urls_lose_their_credentials_as_in_redaction(url: str, public: str) -> N
     ],
 )
 def test_effective_pip_options(items: list[tuple[str, Any]], expected: dict[str, Any]) -> None:
-    assert pip_config.effective_pip_options(items) == expected
+    assert pip_config.effective_pip_options(items) == {"cert": None, "certificates": None, **expected}
+
+
+def test_pip_says_which_certificates_it_trusts_and_what_is_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "company.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    items = [("global.cert", "/etc/other.pem"), (":env:.cert", "~/company.pem")]
+    options = pip_config.effective_pip_options(items)
+    assert (options["cert"], options["certificates"]) == (str(tmp_path / "company.pem"), "-----BEGIN CERTIFICATE-----\n")
+
+    hashed = tmp_path / "hashed"  # a directory as OpenSSL has it: a file, and a link by its hash
+    (hashed / "java").mkdir(parents=True)
+    (hashed / "a.pem").write_text("A")
+    (hashed / "0a.0").symlink_to("a.pem")
+    assert pip_config.effective_pip_options([("global.cert", str(hashed))])["certificates"] == "A"
+
+    gone = pip_config.effective_pip_options([("global.cert", str(tmp_path / "gone.pem"))])
+    assert (gone["cert"], gone["certificates"]) == (str(tmp_path / "gone.pem"), None)
+    monkeypatch.setattr(pip_config, "_CERTIFICATES_LIMIT_BYTES", 5)
+    assert pip_config.effective_pip_options(items)["certificates"] is None
 
 
 def test_a_pip_that_cannot_be_asked_is_one_problem(environment: Environment) -> None:
