@@ -10,11 +10,12 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, NoReturn
 
 Stream = Literal["stdout", "stderr"]
 OnLine = Callable[[Stream, str], None]
@@ -218,3 +219,20 @@ def _signal_group(child: subprocess.Popen[bytes], number: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
+
+
+def become(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+    """Be another program from here on: the terminal, signals and the exit code are its own.
+
+    Raises:
+        NotStarted: it does not exist or cannot be executed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ignored = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGPIPE, signal.SIGXFSZ)}  # as Python has them
+    try:
+        os.execvpe(argv[0], list(argv), dict(env))  # noqa: S606  # no shell is what is wanted
+    except (OSError, ValueError) as error:
+        for number, handler in ignored.items():
+            signal.signal(number, handler)
+        raise NotStarted(argv, getattr(error, "strerror", None) or str(error)) from error

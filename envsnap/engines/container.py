@@ -18,6 +18,7 @@ from envsnap import archive, redaction
 from envsnap.engines import gpus
 from envsnap.engines.connection import engine_errors
 from envsnap.errors import EngineError, TargetError
+from envsnap.model.gpu_request import parse_gpus
 from envsnap.process import OnLine, Stream
 from envsnap.target import GuestResult, GuestScript, fill, guest_files
 
@@ -118,7 +119,7 @@ def new_container(
     from docker.errors import APIError, ImageNotFound
     from docker.types import DeviceRequest, LogConfig
 
-    request = gpus.parse_gpus(gpus_asked)
+    request = parse_gpus(gpus_asked)
     devices = [DeviceRequest(count=request.count, device_ids=list(request.devices), capabilities=[["gpu"]])] if request else None
     with engine_errors(f"cannot create a container of {image}"):
         try:
@@ -218,7 +219,7 @@ def require_gpus(client: APIClient, image: str, asked: str) -> None:
     """
     from docker.errors import APIError
 
-    if gpus.parse_gpus(asked) is None:
+    if parse_gpus(asked) is None:
         return
     with new_container(client, image, [], entrypoint=["true"], gpus_asked=asked) as container, engine_errors("cannot ask for GPUs"):
         try:

@@ -80,6 +80,11 @@ class DockerEngine:
         with engine_errors("cannot ask the engine"):
             return str(self._client.info().get("DockerRootDir", "")), self._client.base_url.startswith("http+docker://")
 
+    def is_rootless(self) -> bool:
+        """Whether it runs as an ordinary user, who is root in its containers. Raises EngineError: it does not answer."""
+        with engine_errors("cannot ask the engine"):
+            return any("rootless" in str(option) for option in self._client.info().get("SecurityOptions") or ())
+
     def _buildkit_ability(self) -> Ability:
         builder = self._builder()
         if isinstance(builder, str):
