@@ -36,17 +36,17 @@ def comment(lines: tuple[str, ...], indent: str = "") -> Iterator[str]:
 
 
 def _lines(node: Node, indent: str) -> Iterator[str]:
-    if isinstance(node, Mapping):
+    if not _holds(node):
+        yield f"{indent}{_inline(node)}"
+    elif isinstance(node, Mapping):
         for key, value in node.items():
             yield from comment(value.comment, indent) if isinstance(value, Commented) else ()
             yield from _entry(f"{indent}{scalar(key)}:", value.value if isinstance(value, Commented) else value, indent)
     elif isinstance(node, tuple):
         for value in node:
-            first, *rest = _lines(value, f"{indent}  ") if _holds(value) else [f"{indent}  {_inline(value)}"]
+            first, *rest = _lines(value, f"{indent}  ")
             yield f"{indent}- {first.removeprefix(f'{indent}  ')}"
             yield from rest
-    else:
-        yield f"{indent}{_inline(node)}"
 
 
 def _entry(head: str, value: Node, indent: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ def text(launch: Launch) -> str:
     """One service. The project's source is relative to where the file lies."""
     service: dict[str, Node] = {"image": literal(launch.image)}
     if launch.command:
-        note = pitfalls.entrypoint(launch, "`entrypoint:`", "leave it out; `command:` is what the entrypoint runs.")
+        note = pitfalls.entrypoint(launch, "This is what {it}, runs. `entrypoint:` would take its place.")
         service["command"] = Commented(note, tuple(map(literal, launch.command)))
     service["init"] = True
     if launch.gpus is not None:
@@ -32,7 +32,8 @@ def text(launch: Launch) -> str:
         service["environment"] = Commented(passed if by_name else (), tuple(map(_variable, launch.env)))
     if launch.ports:
         service["ports"] = tuple(map(str, launch.ports))
-    head = pitfalls.said(f"docker compose run --rm {launch.name} [COMMAND…]") + pitfalls.outside(launch, "docker compose exec")
+    ports = " --service-ports" if launch.ports else ""
+    head = pitfalls.said(f"docker compose run --rm{ports} {launch.name} [COMMAND…]") + pitfalls.outside(launch, "docker compose exec")
     return "".join(f"{line}\n" for line in comment(head)) + dump({"services": {launch.name: service}})
 
 

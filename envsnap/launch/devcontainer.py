@@ -19,7 +19,8 @@ def text(launch: Launch) -> str:
         UsageError: a value has "${", which this format reads as a variable and cannot quote.
     """
     run = ["--init", "--tty", docker.shared_memory(launch), *ulimit_options(launch.ulimits)]
-    if launch.gpus is not None:
+    every = launch.gpus is not None and launch.gpus.count < 0  # the tool itself adds --gpus all for what it is told of the host
+    if launch.gpus is not None and not every:
         run += ["--gpus", docker.gpus(launch.gpus)]
     run += [word for one in launch.env for word in ("--env", docker.variable(one))]
     document: dict[str, Any] = {"name": launch.name, "image": launch.image}
@@ -31,7 +32,7 @@ def text(launch: Launch) -> str:
         document["mounts"] = [docker.mount(one) for one in launch.data]
     if launch.user:
         document["containerUser"] = document["remoteUser"] = launch.user
-    if launch.gpus is not None:
+    if every:
         document["hostRequirements"] = {"gpu": True}
     if launch.ports:
         document["forwardPorts"] = [one.container for one in launch.ports]

@@ -29,7 +29,7 @@ def text(launch: Launch) -> str:
         mounts.append({"name": f"data-{number}", "mountPath": one.target} | _read_only(one))
     container: dict[str, Node] = {"name": launch.name, "image": launch.image, "imagePullPolicy": "IfNotPresent"}
     if launch.command:
-        note = pitfalls.entrypoint(launch, "`command:`", "in Kubernetes it is `args:` that the entrypoint runs.")
+        note = pitfalls.entrypoint(launch, "`args:` is what {it}, runs. `command:` would take its place.")
         container["args"] = Commented(note, tuple(map(literal, launch.command)))
     if launch.workdir:
         container["workingDir"] = launch.workdir

@@ -17,14 +17,14 @@ def said(*sentences: str) -> tuple[str, ...]:
     return tuple(line for one in sentences for line in textwrap.wrap(one, _WIDTH, break_long_words=False, break_on_hyphens=False))
 
 
-def entrypoint(launch: Launch, replaced_by: str, instead: str) -> tuple[str, ...]:
-    """What replaces an image's entrypoint, and what does not; nothing of an image that has none."""
+def entrypoint(launch: Launch, sentence: str) -> tuple[str, ...]:
+    """What a person has to know of it; nothing of an image that has none. Args: sentence: with {it} where it is named."""
     if not launch.entrypoint:
         return ()
-    what = textwrap.shorten(json.dumps(launch.entrypoint), _LONGEST, placeholder=" …")
-    nvidia = launch.entrypoint[0].rpartition("/")[2] == _NVIDIA
-    sets = ", which sets up CUDA forward compatibility on an older driver" if nvidia else ""
-    return said(f"{replaced_by} would replace the image's entrypoint {what}{sets}: {instead}")
+    it = f"the image's entrypoint {textwrap.shorten(json.dumps(launch.entrypoint), _LONGEST, placeholder=' …')}"
+    if launch.entrypoint[0].rpartition("/")[2] == _NVIDIA:
+        it += ", which sets up CUDA forward compatibility on an older driver"
+    return said(sentence.replace("{it}", it))
 
 
 def outside(launch: Launch, command: str) -> tuple[str, ...]:

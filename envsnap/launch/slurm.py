@@ -21,7 +21,7 @@ def text(launch: Launch, *, registry: str) -> str:
         registry: that the image's name begins with; "" for the default one.
 
     Raises:
-        UsageError: GPUs by index, which Slurm gives as it likes; no command; a path that pyxis cannot be told.
+        UsageError: GPUs by index, which Slurm gives as it likes; no command; a user; a path that pyxis cannot be told.
     """
     if not launch.command:
         raise UsageError(
@@ -29,6 +29,8 @@ def text(launch: Launch, *, registry: str) -> str:
             why="a batch script has nobody at its shell",
             hint="envsnap export … --format slurm -- python train.py",
         )
+    if launch.user:
+        raise UsageError(f"--user {launch.user}: a task of Slurm's runs as who submits it", hint="leave --user out")
     return "".join(f"{line}\n" for line in _lines(launch, registry))
 
 
@@ -55,26 +57,26 @@ def _lines(launch: Launch, registry: str) -> Iterator[str]:
     for name, value in launch.ulimits.items():
         wanted = _UNITS.get(value, str(value >> 10))  # ulimit counts in KiB
         yield f"ulimit -{_ULIMIT[name]} {wanted} || echo 'the limit {name} stays at' \"$(ulimit -{_ULIMIT[name]})\" >&2"
-    yield from (f"export {one.name}={shlex.quote(one.value)}" for one in launch.env if one.value is not None)
-    options = [f"--container-image={image(launch.image, registry)}"]
+    options = [f"--container-image={image(launch.image, registry)}", "--container-writable"]
     if launch.entrypoint:
         options.append("--container-entrypoint")
     if launch.mounts:
         options.append(f"--container-mounts={','.join(map(_mount, launch.mounts))}")
     if launch.workdir:
         options.append(f"--container-workdir={launch.workdir}")
-    if launch.env:
-        options.append(f"--container-env={','.join(one.name for one in launch.env)}")
-    yield " \\\n    ".join(["exec srun", *map(shlex.quote, options), shlex.join(launch.command)])
+    if names := [one.name for one in launch.env if one.value is None]:
+        options.append(f"--container-env={','.join(names)}")
+    # Set for the command alone: srun and enroot have a PATH and a HOME of their own.
+    values = [f"{one.name}={one.value}" for one in launch.env if one.value is not None]
+    yield " \\\n    ".join(["exec srun", *map(shlex.quote, options), shlex.join([*(["env", *values] if values else []), *launch.command])])
 
 
 def _notes(launch: Launch) -> Iterator[str]:
-    if launch.entrypoint:
-        yield from pitfalls.entrypoint(
-            launch,
-            "A task without --container-entrypoint",
-            "pyxis leaves it out unless the cluster is set up otherwise; apptainer exec does, apptainer run does not.",
-        )
+    yield from pitfalls.entrypoint(
+        launch,
+        "--container-entrypoint: without it pyxis leaves out {it}, unless the cluster is set up otherwise. So does `apptainer exec`;"
+        " `apptainer run` does not.",
+    )
     yield from pitfalls.said(
         "Limits go from here to the tasks (PropagateResourceLimits of slurm.conf), up to the node's own: LimitMEMLOCK in slurmd's unit.",
         "Shared memory is the node's: enroot gives a container no /dev/shm of its own.",
@@ -85,8 +87,7 @@ def _notes(launch: Launch) -> Iterator[str]:
             f"From the environment of whoever submits (sbatch --export=ALL, the default): {', '.join(names)}.",
             "No value is in this file.",
         )
-    if launch.user:
-        yield from pitfalls.said("The user inside is the one who submits.")
+    yield from pitfalls.said("The user inside is the one who submits.")
     if launch.ports:
         yield from pitfalls.said("The network is the node's: what listens in the container listens there.")
 

@@ -37,13 +37,18 @@ def mount(text: str, *, here: str, home: str) -> Mount:
         raise UsageError(f"{what}: not understood", why="a path with a colon cannot be named so", hint="--data DIR[:TARGET][:rw]")
     if source == "~" or source.startswith("~/"):
         source = home + source[1:]
-    source = posixpath.normpath(posixpath.join(here, source))
-    target = posixpath.normpath(rest[0]) if rest else source
+    source = _normal(posixpath.join(here, source))
+    target = _normal(rest[0]) if rest else source
     if not target.startswith("/"):
         raise UsageError(f"{what}: {target} is no absolute path", hint=f"--data {source}:/{target}")
     if target in _TAKEN or target.startswith(("/proc/", "/sys/", "/dev/", "/opt/envsnap")):
         raise UsageError(f"{what}: the image has its own {target}", hint=f"--data {source}:/data")
-    return Mount(source=source, target="/" + target.lstrip("/"), read_only=mode == "ro")
+    return Mount(source=source, target=target, read_only=mode == "ro")
+
+
+def _normal(path: str) -> str:
+    """POSIX leaves two slashes at the beginning alone; to Linux they are one."""
+    return re.sub(r"^//+", "/", posixpath.normpath(path))
 
 
 def require_apart(mounts: tuple[Mount, ...]) -> None:

@@ -32,11 +32,12 @@ class Asked:
     progress: Progress
 
 
-def launch(asked: Asked, *, project: Literal["relative", "absolute", "none"], counted: bool = False) -> Launch:
+def launch(asked: Asked, *, project: Literal["relative", "absolute", "none"], counted: bool = False, as_submitter: bool = False) -> Launch:
     """How the image is run on whatever host the file is for; nothing of this one is in it but the caller's number and the paths.
 
     Args:
         project: whether the format mounts one, and whether relative to the file. counted: it wants a number of GPUs.
+        as_submitter: whoever submits it is the user inside, where nobody else is asked for.
 
     Raises:
         UsageError: what was typed is not understood. TargetError: a directory is not there.
@@ -48,6 +49,8 @@ def launch(asked: Asked, *, project: Literal["relative", "absolute", "none"], co
         )
     gpus = parse_gpus(wanted.gpus) if wanted.gpus is not None else _gpus(image, asked.progress, counted=counted)
     wanted = dataclasses.replace(wanted, with_project=wanted.with_project and project != "none")
+    if as_submitter and wanted.user is None:
+        wanted = dataclasses.replace(wanted, user="image")
     made = launches.launch(image, wanted, asked.caller, gpus, asked.progress)
     names = {one.name for one in made.env}
     key = () if _KEY in names or "WANDB_MODE" in names else (Passed(name=_KEY),)

@@ -35,7 +35,7 @@ def _slurm(asked: Asked) -> str:
     from envsnap.launch import slurm
     from envsnap.workflows import export
 
-    return slurm.text(export.launch(asked, project="absolute", counted=True), registry=asked.image.registry)
+    return slurm.text(export.launch(asked, project="absolute", counted=True, as_submitter=True), registry=asked.image.registry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

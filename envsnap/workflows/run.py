@@ -40,12 +40,14 @@ def prepare(image: Runnable, asked: Wishes, caller: Caller, host: ThisHost, prog
         UsageError: what was typed is not understood. TargetError: a directory is not there.
     """
     engine = _engine(host.engine, printed=printed)
-    found = _look(image, host)
-    gpus = parse_gpus(asked.gpus) if asked.gpus is not None else _gpus(found, progress)
+    found, here = _look(image, host), engine is None or engine.root()[1]
+    if not here:
+        progress.note("Docker is on another machine: directories are mounted of that, and whether it can run the image, it will say")
+    gpus = parse_gpus(asked.gpus) if asked.gpus is not None else _gpus(found, here, progress)
     rootless = engine is not None and engine.is_rootless()
     me = Caller(uid=0, gid=0, directory=caller.directory, env=caller.env) if rootless else caller
     made = launches.launch(image, asked, me, gpus, progress)
-    for reason in _against(image, made, found):
+    for reason in _against(image, made, found) if here else ():
         if not printed:
             raise Refused(
                 f"this host cannot run {image.reference}: {reason.id}",
@@ -90,7 +92,12 @@ def _look(image: Runnable, host: ThisHost) -> Host:
     return host.look(there.manifest, there.config) if isinstance(there, InRegistry) else host.look()
 
 
-def _gpus(host: Host, progress: Progress) -> GpuRequest | None:
+def _gpus(host: Host, here: bool, progress: Progress) -> GpuRequest | None:
+    """All that there are. Args: here: Docker is on this machine."""
+    if not here:
+        given = host.gpu_containers is not None and host.gpu_containers.state == "ok"
+        progress.note(f"GPUs: {'all' if given else 'none'}, as that Docker can give them; --gpus asks for others, or none")
+        return GpuRequest(count=-1) if given else None
     if not host.gpus.devices:
         progress.note(f"GPUs: none ({host.gpus.unavailable or 'the driver lists none'}); --gpus asks for some")
         return None
