@@ -109,6 +109,7 @@ def new_container(
     gpus_asked: str = "none",
     user: str | None = None,
     env: Mapping[str, str] | None = None,
+    ulimits: Mapping[str, int] | None = None,
 ) -> Iterator[str]:
     """A created container, not yet started; removed on the way out, also after an interrupt.
 
@@ -117,7 +118,7 @@ def new_container(
         EngineError: it could not be created.
     """
     from docker.errors import APIError, ImageNotFound
-    from docker.types import DeviceRequest, LogConfig
+    from docker.types import DeviceRequest, LogConfig, Ulimit
 
     request = parse_gpus(gpus_asked)
     devices = [DeviceRequest(count=request.count, device_ids=list(request.devices), capabilities=[["gpu"]])] if request else None
@@ -132,7 +133,12 @@ def new_container(
                 labels={LABEL: "1"},
                 use_config_proxy=False,
                 host_config=client.create_host_config(
-                    network_mode="none", init=True, shm_size=_SHARED_MEMORY, device_requests=devices, log_config=LogConfig(type="none")
+                    network_mode="none",
+                    init=True,
+                    shm_size=_SHARED_MEMORY,
+                    device_requests=devices,
+                    log_config=LogConfig(type="none"),
+                    ulimits=[Ulimit(name=name, soft=value, hard=value) for name, value in (ulimits or {}).items()],
                 ),
             )["Id"]
         except ImageNotFound as error:
@@ -228,6 +234,18 @@ def require_gpus(client: APIClient, image: str, asked: str) -> None:
             # An image without that program got as far as its GPUs.
             if refused := gpus.refusal(asked, _said(error)):
                 raise refused from error
+
+
+def takes_limits(client: APIClient, image: str, ulimits: Mapping[str, int]) -> bool:
+    """Let the engine start a container with them. An image without the program that is asked for got as far as its limits."""
+    from docker.errors import APIError
+
+    with new_container(client, image, [], entrypoint=["true"], ulimits=ulimits) as container, engine_errors("cannot ask for limits"):
+        try:
+            client.start(container)
+        except APIError as error:
+            return "rlimit" not in _said(error)
+    return True
 
 
 def _said(error: APIError) -> str:

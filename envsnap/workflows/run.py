@@ -57,8 +57,9 @@ def prepare(image: Runnable, asked: Wishes, caller: Caller, host: ThisHost, prog
         progress.warning(f"{reason.id}: it needs {reason.needed}; found: {reason.found}")
     made = replace(made, image=_for_engine(image, engine), env=(*_set(made, caller), *_wandb(made, caller, progress)))
     if rootless:
-        progress.note("Docker is rootless here: root inside is you outside, and memlock stays at this host's limit")
-        made = replace(made, ulimits={name: value for name, value in made.ulimits.items() if name != "memlock"})
+        progress.note("Docker is rootless here: root inside is you outside")
+    if engine is not None and not isinstance(image.found, InRegistry) and (rootless or not process.may_raise_limits()):
+        made = replace(made, ulimits=dict(_taken(made, engine, progress)))
     return made
 
 
@@ -130,6 +131,15 @@ def _for_engine(image: Runnable, engine: DockerEngine | None) -> str:
             hint=f"envsnap save {image.found.name} image.tar && envsnap load image.tar",
         )
     return loaded.image_id
+
+
+def _taken(made: Launch, engine: DockerEngine, progress: Progress) -> Iterator[tuple[str, int]]:
+    """The limits that an engine may set which perhaps may not raise any."""
+    for name, value in made.ulimits.items():
+        if engine.takes(made.image, {name: value}):
+            yield name, value
+        else:
+            progress.note(f"the limit {name} stays as Docker has it, which may not raise it here")
 
 
 def _set(made: Launch, caller: Caller) -> tuple[Passed, ...]:
