@@ -136,3 +136,29 @@ def test_a_program_that_takes_no_notice_is_killed(monkeypatch: pytest.MonkeyPatc
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     done = process.run(python(code), timeout_s=0.7)
     assert done.returncode == -signal.SIGKILL
+
+
+def test_becoming_another_program(tmp_path: Path) -> None:
+    """The same process, its exit code, its environment; broken pipes end it, as they do programs that Python did not start."""
+    code = (
+        "import sys; from envsnap import process; sys.stdout.write('first ');"
+        "process.become(['sh', '-c', 'echo $A $$; yes | head -1; exit 3'], {'A': 'a', 'PATH': '/usr/bin:/bin'})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        out, err = child.communicate(timeout=30)
+    assert (child.returncode, out, err) == (3, f"first a {child.pid}\ny\n", "")  # `yes` would complain of a write error
+
+
+def test_a_program_that_one_cannot_become() -> None:
+    before = signal.getsignal(signal.SIGPIPE)
+    with pytest.raises(process.NotStarted, match="nowhere"):
+        process.become(["/nowhere"], {})
+    assert signal.getsignal(signal.SIGPIPE) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "may"), [("CapBnd:\t000001ffffffffff\n", True), ("CapBnd:\t00000000a80425fb\n", False), ("CapBnd: x\n", False), ("", False)]
+)
+def test_whether_limits_may_be_raised(line: str, may: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"Name:\tx\n{line}")
+    assert process.may_raise_limits() == may  # Docker's default capabilities are the second
