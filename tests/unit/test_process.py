@@ -138,15 +138,16 @@ def test_a_program_that_takes_no_notice_is_killed(monkeypatch: pytest.MonkeyPatc
     assert done.returncode == -signal.SIGKILL
 
 
-def test_becoming_another_program(tmp_path: Path) -> None:
-    """The same process, its exit code, its environment; broken pipes end it, as they do programs that Python did not start."""
-    code = (
-        "import sys; from envsnap import process; sys.stdout.write('first ');"
-        "process.become(['sh', '-c', 'echo $A $$; yes | head -1; exit 3'], {'A': 'a', 'PATH': '/usr/bin:/bin'})"
+def test_becoming_another_program() -> None:
+    """The same process, its environment and exit code; a broken pipe ends it, as it does programs that Python did not start."""
+    done = process.run(
+        python(
+            "import os, sys; from envsnap import process; sys.stdout.write(f'{os.getpid()} ');"
+            "process.become(['sh', '-c', 'echo $$ $A; yes | head -1; exit 3'], {'A': 'a', 'PATH': '/usr/bin:/bin'})"
+        )
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        out, err = child.communicate(timeout=30)
-    assert (child.returncode, out, err) == (3, f"first a {child.pid}\ny\n", "")  # `yes` would complain of a write error
+    before, after, value, *rest = done.stdout.decode().split()
+    assert (done.returncode, before == after, value, rest, done.stderr) == (3, True, "a", ["y"], b"")  # `yes` would complain
 
 
 def test_a_program_that_one_cannot_become() -> None:
