@@ -10,16 +10,18 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, NoReturn
 
 Stream = Literal["stdout", "stderr"]
 OnLine = Callable[[Stream, str], None]
 _GRACE_S = 10.0
 _CHILDREN_GRACE_S = 2.0
+_CAP_SYS_RESOURCE = 24  # capabilities(7), linux/capability.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,3 +220,30 @@ def _signal_group(child: subprocess.Popen[bytes], number: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
+
+
+def may_raise_limits() -> bool:
+    """Whether some program here may raise a hard limit; in a container, or another sandbox, none may unless it was let."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        bounds = next(line for line in status.splitlines() if line.startswith("CapBnd:"))
+        return bool(int(bounds.split()[1], 16) >> _CAP_SYS_RESOURCE & 1)
+    except (OSError, StopIteration, ValueError, IndexError):
+        return False
+
+
+def become(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+    """Be another program from here on: the terminal, signals and the exit code are its own.
+
+    Raises:
+        NotStarted: it does not exist or cannot be executed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ignored = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGPIPE, signal.SIGXFSZ)}  # as Python has them
+    try:
+        os.execvpe(argv[0], list(argv), dict(env))  # noqa: S606  # no shell is what is wanted
+    except (OSError, ValueError) as error:
+        for number, handler in ignored.items():
+            signal.signal(number, handler)
+        raise NotStarted(argv, getattr(error, "strerror", None) or str(error)) from error

@@ -136,3 +136,30 @@ def test_a_program_that_takes_no_notice_is_killed(monkeypatch: pytest.MonkeyPatc
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     done = process.run(python(code), timeout_s=0.7)
     assert done.returncode == -signal.SIGKILL
+
+
+def test_becoming_another_program() -> None:
+    """The same process, its environment and exit code; a broken pipe ends it, as it does programs that Python did not start."""
+    done = process.run(
+        python(
+            "import os, sys; from envsnap import process; sys.stdout.write(f'{os.getpid()} ');"
+            "process.become(['sh', '-c', 'echo $$ $A; yes | head -1; exit 3'], {'A': 'a', 'PATH': '/usr/bin:/bin'})"
+        )
+    )
+    before, after, value, *rest = done.stdout.decode().split()
+    assert (done.returncode, before == after, value, rest, done.stderr) == (3, True, "a", ["y"], b"")  # `yes` would complain
+
+
+def test_a_program_that_one_cannot_become() -> None:
+    before = signal.getsignal(signal.SIGPIPE)
+    with pytest.raises(process.NotStarted, match="nowhere"):
+        process.become(["/nowhere"], {})
+    assert signal.getsignal(signal.SIGPIPE) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "may"), [("CapBnd:\t000001ffffffffff\n", True), ("CapBnd:\t00000000a80425fb\n", False), ("CapBnd: x\n", False), ("", False)]
+)
+def test_whether_limits_may_be_raised(line: str, may: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"Name:\tx\n{line}")
+    assert process.may_raise_limits() == may  # Docker's default capabilities are the second
