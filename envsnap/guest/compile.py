@@ -117,10 +117,12 @@ class Constants:
     def depend_on_company(self) -> bool:
         """Whether they can differ as their strings are new to the process or known to it. After this they are known.
 
-        Equal sets are two objects where their strings were known, else one. A class in a function has its qualified name as a
-        constant, which becomes the interned string where there was none.
+        Equal sets are two objects where their strings were known, else one; a set that has no equal is one object either way, made
+        anew where its strings were known, which shows where marshal does not sort it. A class in a function has its qualified name
+        as a constant, which becomes the interned string where there was none.
         """
-        return bool(self.sets) or not self.qualified.isdisjoint(self.texts)
+        depending = len(self.sets) - len(set(self.sets)) if SETS_ARE_SORTED else len(self.sets)
+        return depending > 0 or not self.qualified.isdisjoint(self.texts)
 
 
 def hashed_by_value(constant: Any) -> bool:
