@@ -4,7 +4,8 @@
 
 stdin     for each module: lengths of its path and of its source (two 32-bit numbers, most significant byte first), the path
           where it will lie (UTF-8), the source.
-stdout    for each of them, in their order: the length of its .pyc (a 32-bit number), the .pyc; a length of 0 where it has none.
+stdout    for each of them, in their order and as soon as it is there: the length of its .pyc (a 32-bit number), the .pyc; a
+          length of 0 where it has none.
 
 A .pyc names the modification time `MTIME` and the size of its source, as `py_compile` writes it: an edit makes it invalid.
 
@@ -156,6 +157,7 @@ def serve(stdin: IO[bytes], stdout: IO[bytes]) -> int:
         answer = byte_code(path, source) or b""
         stdout.write(ANSWER.pack(len(answer)))
         stdout.write(answer)
+        stdout.flush()  # who asks may wait for it before asking again
 
 
 def main(argv: Sequence[str]) -> int:
