@@ -1,6 +1,6 @@
 """A training environment of an index's torch on Python 3.11, each way that it can be carried: planned with what it adds, built, verified.
 
-On NVIDIA's image with another Python and on one with the same, on Debian's own packages with the same Python and with another.
+On NVIDIA's image with another Python and on one with the same, on Debian's own packages, and where there is no Python at all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from envsnap import lockfile
 from envsnap.engines.docker import DockerEngine
 from tests.integration import ground
-from tests.integration.conftest import forget, make_base
+from tests.integration.conftest import forget
 from tests.integration.ground import Machine
 
 pytestmark = pytest.mark.engine
@@ -70,17 +70,27 @@ def test_the_plan_shows_all_three_with_sizes(machine: Machine, ngc_25_03: str) -
 @pytest.mark.long
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    ("base", "carried"),
-    [("ngc-25.03", True), ("ngc", False), ("debian:bookworm", False), ("debian:trixie", True)],
+    ("base", "strategy", "carried"),
+    [
+        ("ngc_25_03", "ngc-venv", True),
+        ("ngc_base", "ngc-venv", False),
+        ("debian:bookworm", "slim", False),
+        ("debian_base", "venv", False),
+        ("bare", "venv", True),
+    ],
 )
-def test_each_that_is_chosen_builds_and_verifies(machine: Machine, registry: str, engine: DockerEngine, base: str, carried: bool) -> None:
-    named = base if base.startswith("debian:") else make_base(registry, base)
+def test_each_that_is_chosen_builds_and_verifies(
+    machine: Machine, engine: DockerEngine, request: pytest.FixtureRequest, base: str, strategy: str, carried: bool
+) -> None:
+    """Args: base: a fixture, or the name itself."""
+    named = base if ":" in base else str(request.getfixturevalue(base))
     tag = f"envsnap-test/three-ways:{os.getpid()}"
-    build = ("build", machine.lock, "--base", named, "-t", tag, "--engine", "oci", "--load", "--ca-bundle", CA_BUNDLE)
     try:
-        made = machine.envsnap(*build)
-        plan = machine.envsnap("plan", machine.lock)
-        assert (plan["candidates"][0]["carried"], plan["image"]["config_digest"]) == (carried, made["image"]["config_digest"])
+        made = machine.envsnap("build", machine.lock, "--base", named, "-t", tag, "--engine", "oci", "--load", "--ca-bundle", CA_BUNDLE)
+        told = machine.envsnap("plan", machine.lock)
+        chosen = told["candidates"][0]
+        assert (chosen["strategy"], chosen["carried"], chosen["possible"]) == (strategy, carried, True)
+        assert told["image"]["config_digest"] == made["image"]["config_digest"]
         assert machine.envsnap("verify", tag, "--gpus", "none")["verdict"] == "pass"
     finally:
         forget(engine, tag)
