@@ -134,11 +134,13 @@ class Assembled(Value, frozen=True, kw_only=True):
 class Libraries(Value, frozen=True, kw_only=True):
     """Attributes:
     distributions: those that the table speaks for.
+    glibc: distribution -> the version that it has in all of its life.
     libc: always there.
     driver: put into a container by its runtime, never by a package.
     """
 
     distributions: tuple[str, ...]
+    glibc: Mapping[str, str]
     libc: frozenset[Soname]
     driver: frozenset[Soname]
     libraries: tuple[Library, ...]

@@ -64,6 +64,13 @@ def keep(directory: Path, pins: SystemPins) -> None:
         write_file(directory / PINS, msgspec.yaml.encode(pins))
 
 
+def resolved(step: AptInstall, base: BaseInventory | None, directory: Path) -> SystemPlan | None:
+    """What system packages came down to on a base before; None where that was never looked up. Raises as `kept`."""
+    pins = kept(directory)
+    same = base is not None and (pins.wanted, pins.captured, pins.onto) == (step.packages, step.captured, base.dpkg_status)
+    return pins.plan if same else None
+
+
 class Packages:
     """The packages of a distribution as they are asked for.
 
@@ -100,18 +107,16 @@ class Packages:
             return None
         if inventory.dpkg_status is None:
             return Unknown(because="the base has no dpkg, and its packages are another system's", hint="--engine docker", for_good=True)
-        pins = kept(directory)
-        same = (pins.wanted, pins.captured, pins.onto) == (step.packages, step.captured, inventory.dpkg_status)
-        if same and pins.plan is not None and not self._refresh:
-            plan = pins.plan
-        elif not self._fetch:
+        plan = resolved(step, inventory, directory)
+        if plan is not None and not self._refresh:
+            return plan
+        if not self._fetch:
             return Unknown(because="what its system packages come down to was never looked up", hint="--fetch-base asks the distribution")
-        else:
-            archive = self._archive(inventory.distribution, machine)
-            index = archive.index()
-            wanted = (*step.packages, *(name for name in step.captured if index.candidates(name)))
-            plan = system.plan(archive, index, wanted, self._store.read(inventory.dpkg_status))
-            keep(directory, replace(pins, wanted=step.packages, captured=step.captured, onto=inventory.dpkg_status, plan=plan))
+        archive = self._archive(inventory.distribution, machine)
+        index = archive.index()
+        wanted = (*step.packages, *(name for name in step.captured if index.candidates(name)))
+        plan = system.plan(archive, index, wanted, self._store.read(inventory.dpkg_status))
+        keep(directory, replace(kept(directory), wanted=step.packages, captured=step.captured, onto=inventory.dpkg_status, plan=plan))
         return plan
 
     def write(self, layer: SystemLayer, inventory: BaseInventory, machine: str, writer: LayerWriter) -> None:
