@@ -13,23 +13,31 @@ from packaging.version import InvalidVersion
 from envsnap.model.facts import Distribution
 
 
-def required_by(name: str, version: str, distributions: Sequence[Distribution]) -> tuple[str, ...]:
-    """Who requires another version of a package than its image has, each after what brought it in."""
-    wanted = ((one, spec) for one in distributions if (spec := _excluding(one, name, version)))
+def required_by(name: str, version: str | None, distributions: Sequence[Distribution]) -> tuple[str, ...]:
+    """Who requires another version of a package than its image has, each after what brought it in.
+
+    Args:
+        version: that the image has; None where it has no package of that name, or nobody knows: then everyone who requires one is meant.
+    """
+    wanted = ((one, spec) for one in distributions if (spec := _excluding(one, name, version)) is not None)
     return tuple(sorted(f"{' > '.join(_chain(one, distributions))}: {name}{spec}" for one, spec in wanted))
 
 
-def _excluding(distribution: Distribution, name: str, version: str) -> str:
-    """What a distribution requires of another, where a version does not meet it; "" where it does, or nothing is required."""
+def _excluding(distribution: Distribution, name: str, version: str | None) -> str | None:
+    """What a distribution requires of another, where a version does not meet it; None where it does, or nothing is required."""
     for requirement in _requirements(distribution):
-        if canonicalize_name(requirement.name) == name and requirement.specifier:
+        if canonicalize_name(requirement.name) != name:
+            continue
+        if version is None:
+            return str(requirement.specifier)
+        if requirement.specifier:
             try:
                 met = requirement.specifier.contains(version, prereleases=True)
             except InvalidVersion:
                 continue
             if not met:
                 return str(requirement.specifier)
-    return ""
+    return None
 
 
 def _requirements(distribution: Distribution) -> Iterator[Requirement]:
