@@ -17,6 +17,7 @@ from tests.integration.ground import Machine
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 SITE = "/usr/local/lib/python3.12/dist-packages"
+USER = "/root/.local/lib/python3.12/site-packages"
 TORCH, TRITON = "2.7.0a0+7c8ec84dab.nv25.3", "3.2.0+gitb2684bf3b.nvinternal"
 CHAIN = "fastserve 1.0 > fastserve-kernels 1.0: torch==2.11.0"
 WHEELS = {  # name, version -> module, requirements
@@ -54,8 +55,8 @@ TRAPS = {
         "torch",
         f"torch 2.11.0 takes its place ({CHAIN})",
         (
-            f"torch {TORCH} is hidden by 2.11.0 in /root/.local/lib/python3.12/site-packages",
-            "the user's own site directory /root/.local/lib/python3.12/site-packages is enabled and not empty",
+            f"torch {TORCH} is hidden by 2.11.0 in {USER}",
+            f"the user's own site directory {USER} is enabled and not empty",
         ),
     ),
     "a folder in front": Trap(
@@ -74,10 +75,7 @@ TRAPS = {
         f"RUN PIP_CONSTRAINT= {INSTALL} --user fastsparse",
         "pytorch-triton",
         "triton 3.6.0 brings the same modules as pytorch-triton (fastsparse 1.0: triton==3.6.0)",
-        (
-            "triton is imported from /root/.local/lib/python3.12/site-packages/triton/__init__.py, "
-            f"not from pytorch-triton {TRITON} in {SITE}",
-        ),
+        (f"triton is imported from {USER}/triton/__init__.py, not from pytorch-triton {TRITON} in {SITE}",),
     ),
 }
 
