@@ -20,11 +20,15 @@ class Chains:
     def __init__(self, distributions: Sequence[Distribution]) -> None:
         self._installed = {one.name: one for one in distributions}
 
-    def required_by(self, name: str, version: str) -> tuple[str, ...]:
-        """Who requires another version of a package, each after what brought it in: "vllm 0.8.1 > middle 2.0: six>=1.17"."""
+    def required_by(self, name: str, version: str | None) -> tuple[str, ...]:
+        """Who requires another version than the image has, each after what brought it in: "vllm 0.8.1 > middle 2.0: six>=1.17".
+
+        Args:
+            version: None where the image has no package of that name, or nobody knows: then everyone who requires one is meant.
+        """
         excluding: dict[str, SpecifierSet] = {}
         for requirer, specifier in self._requirers.get(name, ()):
-            if not _met(specifier, version):
+            if version is None or not _met(specifier, version):
                 excluding.setdefault(requirer, specifier)
         return tuple(sorted(f"{self._chain(requirer)}: {name}{specifier}" for requirer, specifier in excluding.items()))
 
