@@ -21,10 +21,10 @@ class Chains:
         self._installed = {one.name: one for one in distributions}
 
     def required_by(self, name: str, version: str | None) -> tuple[str, ...]:
-        """Who requires another version of a package, each after what brought it in: "vllm 0.8.1 > middle 2.0: six>=1.17".
+        """Who requires another version than the image has, each after what brought it in: "vllm 0.8.1 > middle 2.0: six>=1.17".
 
         Args:
-            version: None for all that require any version.
+            version: None where the image has no package of that name, or nobody knows: then everyone who requires one is meant.
         """
         excluding: dict[str, SpecifierSet] = {}
         for requirer, specifier in self._requirers.get(name, ()):

@@ -134,11 +134,13 @@ class Assembled(Value, frozen=True, kw_only=True):
 class Libraries(Value, frozen=True, kw_only=True):
     """Attributes:
     distributions: those that the table speaks for.
+    glibc: distribution -> the version that it has in all of its life.
     libc: always there.
     driver: put into a container by its runtime, never by a package.
     """
 
     distributions: tuple[str, ...]
+    glibc: Mapping[str, str]
     libc: frozenset[Soname]
     driver: frozenset[Soname]
     libraries: tuple[Library, ...]
@@ -199,8 +201,8 @@ class Catalog(Value, frozen=True, kw_only=True):
         return next((rule for rule in self.protected if name in rule.names), None)
 
     @property
-    def of_nvidia(self) -> frozenset[str]:
-        """Distributions that bring what NVIDIA builds for its images, whoever built them."""
+    def rivals(self) -> frozenset[str]:
+        """Names of packages that, from an index, take the place of what NVIDIA builds for its images."""
         return frozenset(name for rule in self.protected for name in (*rule.names, *rule.hides))
 
     def protection_of(self, module: str) -> Protected | None:

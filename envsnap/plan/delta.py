@@ -131,9 +131,9 @@ def taken(found: Delta, unowned: Sequence[str], catalog: Catalog) -> Iterator[Ta
                 yield Taken(distribution, brought[name])
     for path in unowned:
         rule = catalog.protection_of(path.rpartition("/")[2].partition(".")[0])
-        for name in dict.fromkeys((*rule.names, *rule.hides)) if rule is not None else ():
-            if rule is not None and name in brought:
-                yield Taken(Unowned(rule.names[0], path), brought[name])
+        if rule is not None:
+            names = dict.fromkeys((*rule.names, *rule.hides))
+            yield from (Taken(Unowned(rule.names[0], path), brought[name]) for name in names if name in brought)
     for distribution in found.removed:
         if is_protected(distribution, rules[distribution.name]):
             yield Taken(distribution, None)
@@ -195,7 +195,10 @@ def _sentence(one: Taken) -> str:
     if one.by is None:
         return f"{one.was.name} is not in the environment any more"
     what = f"{one.by.name} {one.by.version}"
-    said = f"{what} takes its place" if one.by.name == one.was.name else f"{what} brings the same modules as {one.was.name}"
     if isinstance(one.was, Unowned):
         said = f"{what} brings what the base has as /{one.was.path}, which is no package's"
+    elif (one.by.name, one.by.version) == (one.was.name, one.was.version) and one.by.modified:
+        return f"files of {one.was.name} were changed ({', '.join(one.by.modified[:_FEW])}{', …' if len(one.by.modified) > _FEW else ''})"
+    else:
+        said = f"{what} takes its place" if one.by.name == one.was.name else f"{what} brings the same modules as {one.was.name}"
     return f"{said} ({'; '.join(one.by.required_by)})" if one.by.required_by else said

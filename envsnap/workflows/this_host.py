@@ -43,13 +43,19 @@ class ThisHost:
     def description(self) -> str:
         return ""
 
-    def look(self, manifest: Manifest, config: Config) -> Host:
-        """With what of this image is here already. What cannot be read is said to be unknown; nothing is raised for it."""
-        engine = self.engine if _answers(self.engine) else None
+    def look(self, manifest: Manifest | None = None, config: Config | None = None) -> Host:
+        """With what of this image is here already. What cannot be read is said to be unknown; nothing is raised for it.
+
+        Args:
+            manifest, config: None for an image that is here: no disk is looked at.
+        """
+        engine, disk = self.engine if _answers(self.engine) else None, None
+        if manifest is not None and config is not None:
+            disk = _of_engine(engine, manifest, config) if engine is not None else _of_cache(self.cache, manifest)
         return Host(
             machine=self.machine,
             gpus=_gpus(),
-            disk=_of_engine(engine, manifest, config) if engine is not None else _of_cache(self.cache, manifest),
+            disk=disk,
             gpu_containers=_gpu_containers(engine, self.env),
             shm_bytes=_usage(_SHM).total,
             memlock=resource.getrlimit(resource.RLIMIT_MEMLOCK)[0],

@@ -464,6 +464,29 @@ def test_a_module_that_comes_from_elsewhere_is_named(environment: Environment, t
     assert f"shadowed is imported from {place}, not from shadowed 1.0 in {environment.site}" in oddities
 
 
+def test_a_package_that_another_of_its_name_hides_is_one_all_the_same(environment: Environment, tmp_path: Path) -> None:
+    environment.add("shared", "1.0", files={"shared/__init__.py": "", "helpers/__init__.py": ""})
+    front = tmp_path / "front"
+    shutil.copytree(environment.site / "shared", front / "shared")
+    shutil.copytree(environment.site / "shared-1.0.dist-info", front / "shared-1.0.dist-info")
+    (environment.site / "loose.py").write_text("")
+    oddities = environment.facts(env={"PYTHONPATH": str(front)}).path_oddities
+    assert [one for one in oddities if one.startswith("no package")] == [
+        f"no package brought loose.py in {environment.site}: nothing says where from, and it stays behind"
+    ]
+
+
+def test_a_package_that_has_written_over_another_is_named(environment: Environment) -> None:
+    files = {"shared/__init__.py": "old", "shared/other.py": "old", "shared/same.py": ""}
+    environment.add("pytorch-triton", "3.2.0", files=files)
+    assert environment.facts().path_oddities == ()
+    environment.add("triton", "3.6.0", files={**files, "shared/__init__.py": "new", "shared/other.py": "new"})
+    sentence = "{} has written over shared/__init__.py and 1 more file of {}"
+    assert environment.facts().path_oddities == (sentence.format("triton 3.6.0", "pytorch-triton 3.2.0"),)
+    (environment.site / "shared/__init__.py").write_text("old")
+    assert environment.facts().path_oddities == (sentence.format("pytorch-triton 3.2.0", "triton 3.6.0"),)
+
+
 QUOTES = "'" * 3
 
 

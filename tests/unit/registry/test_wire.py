@@ -15,6 +15,7 @@ import pytest
 from envsnap.errors import EngineError
 from envsnap.registry.client import Registry
 from envsnap.registry.patience import Attempts, Patience, Trouble, retry_after
+from envsnap.registry.upload import from_file
 from envsnap.registry.wire import _Lines
 from tests.fakes import tls
 from tests.fakes.http_server import Answer, serving
@@ -159,13 +160,15 @@ def encrypted(server: FakeRegistry, certificate: Path) -> Iterator[str]:
         yield address
 
 
-def test_a_ca_bundle_of_the_environment(encrypted: str, certificate: Path) -> None:
+def test_a_ca_bundle_of_the_environment(encrypted: str, certificate: Path, tmp_path: Path) -> None:
     env = {"DOCKER_CONFIG": "/nonexistent", "SSL_CERT_FILE": str(certificate)}
     client = Registry(env, patience=FAST)
     assert client.manifest(f"{encrypted}/a/b:1").digest == BUNDLE.manifest.digest
     data = b"x" * 3_000_000
     assert client.upload(f"{encrypted}/a/b:1", blob(data), lambda offset: iter([data[offset:]])) == len(data)
     assert b"".join(client.open_blob(f"{encrypted}/a/b:1", blob(data))) == data
+    (tmp_path / "file").write_bytes(other := data + b"y")
+    assert client.upload(f"{encrypted}/a/b:1", blob(other), from_file(tmp_path / "file")) == len(other)
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(encrypted: str, server: FakeRegistry) -> None:
