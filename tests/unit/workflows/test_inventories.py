@@ -20,6 +20,7 @@ from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
 from envsnap.workflows import inventories
 from envsnap.workflows.unknown import Unknown
+from tests import samples
 from tests.unit.inventory.conftest import gzipped, layer, pieces
 from tests.unit.inventory.test_read import system
 
@@ -168,3 +169,18 @@ def test_an_engine_without_the_image_says_so(tmp_path: Path) -> None:
 def test_what_is_remembered_under_another_config_is_another_image(tmp_path: Path) -> None:
     remember(BaseInventory(distribution="x", complete=True), config=f"sha256:{'1' * 64}", reference=REFERENCE, cache=tmp_path)
     assert isinstance(inventories.complete(base(), image(), Sources(tmp_path, fetch=False), SILENT), Unknown)
+
+
+def test_what_the_collector_finds_in_an_image_of_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = "/usr/local/lib/python3.12/dist-packages"
+    facts = samples.facts(distributions=(samples.distribution("six", "1.0"),), unowned=(f"{site}/cv2", f"{site}/a\nb"))
+    monkeypatch.setattr("envsnap.workflows.inventories.interpreter.collect", lambda *_, **__: facts)
+    config = samples.digest("config")
+    remember(BaseInventory(distribution="ubuntu 24.04"), config=config, reference=REFERENCE, cache=tmp_path)
+    engine: Any = FakeEngine(config)
+    engine.target = lambda *_, **__: None
+    image = engine.image(REFERENCE)
+    found = inventories.with_packages(image, engine=engine, cache=tmp_path, progress=SILENT)
+    assert ([one.name for one in found.packages], found.unowned) == (["six"], (f"{site[1:]}/cv2",))
+    monkeypatch.setattr("envsnap.workflows.inventories.interpreter.collect", lambda *_, **__: pytest.fail("it was looked into before"))
+    assert inventories.with_packages(image, engine=engine, cache=tmp_path, progress=SILENT) == found
