@@ -109,7 +109,8 @@ def _project(config: ImageConfig, asked: Path | None, caller: Caller, progress: 
         progress.note(f"{root} is no project and is not mounted: --project DIR mounts one")
         return None, ""
     target = f"{WORKSPACE}/{places.lock_name(root)}"
-    own = config.workdir if config.labels.get(SOURCE_LABEL, NO_SOURCE) != NO_SOURCE else ""
+    has_copy = config.labels.get(SOURCE_LABEL, NO_SOURCE) != NO_SOURCE and config.workdir.isprintable()
+    own = config.workdir if has_copy else ""
     said = f"{root} is {target} inside"
     if own == target:
         said += ", in place of the image's own copy (--no-project runs that)"
