@@ -49,7 +49,7 @@ def command(
     from functools import partial
 
     from envsnap.report import plan as report
-    from envsnap.workflows import assembled, places
+    from envsnap.workflows import assembled, candidates, places
     from envsnap.workflows import installed as of_installed
     from envsnap.workflows.plan import make_plan
 
@@ -81,7 +81,17 @@ def command(
         hold_driver=True,
         progress=console,
     )
-    console.show(report.screen(made))
+    made = candidates.told(
+        made,
+        locked,
+        lock,
+        request,
+        engine=engine,
+        registry=None if offline else registries.hasty_client(),
+        packages=packages,
+        cache=cache,
+    )
+    console.show(report.screen(made, console.width))
     sources = assembled.Sources(
         registry=registry,
         engine=engine,

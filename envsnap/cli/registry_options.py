@@ -42,6 +42,14 @@ class Registries:
 
         return Registry(self.environment(), mirrors=self.mirrors, plain_http=self.plain_http)
 
+    def hasty_client(self) -> Registry:
+        """One that gives up soon, for what is good to know and is not needed."""
+        from envsnap.registry.client import Registry
+        from envsnap.registry.patience import Patience
+
+        soon = Patience(attempts=2, first_attempts=1, connect_s=3, read_s=5, total_s=10)
+        return Registry(self.environment(), mirrors=self.mirrors, plain_http=self.plain_http, patience=soon)
+
 
 def registry_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Declare the three options; the command receives them as one value, `registries`."""

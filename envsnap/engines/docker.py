@@ -145,12 +145,12 @@ class DockerEngine:
                 return None
         return read_image(found, config_digest=self._config_digest(found["Id"]))
 
-    def labelled(self, label: str, value: str) -> list[EngineImage]:
-        """Those that have a label with a value, and a name."""
+    def labelled(self, label: str, value: str) -> dict[str, tuple[str, ...]]:
+        """ID -> diff_ids of those that have a label with a value, and a name. What `image` would tell of each is not cheap everywhere."""
         with engine_errors("cannot list the engine's images"):
             listed: list[dict[str, Any]] = self._client.images(filters={"label": f"{label}={value}"})
-        names = (str(one["Id"]) for one in listed if one.get("RepoTags") or one.get("RepoDigests"))
-        return [image for name in names if (image := self.image(name)) is not None]
+            named = (str(one["Id"]) for one in listed if one.get("RepoTags") or one.get("RepoDigests"))
+            return {name: loading.rootfs(found) for name in named if (found := loading.inspect(self._client, name)) is not None}
 
     @cached_property
     def _containerd_store(self) -> bool:

@@ -134,11 +134,13 @@ class Assembled(Value, frozen=True, kw_only=True):
 class Libraries(Value, frozen=True, kw_only=True):
     """Attributes:
     distributions: those that the table speaks for.
+    glibc: distribution -> the version that it has in all of its life.
     libc: always there.
     driver: put into a container by its runtime, never by a package.
     """
 
     distributions: tuple[str, ...]
+    glibc: Mapping[str, str]
     libc: frozenset[Soname]
     driver: frozenset[Soname]
     libraries: tuple[Library, ...]
@@ -197,6 +199,11 @@ class Catalog(Value, frozen=True, kw_only=True):
     def protection(self, name: str) -> Protected | None:
         """Of a distribution in one of NVIDIA's images; None for one that any index has just so."""
         return next((rule for rule in self.protected if name in rule.names), None)
+
+    @property
+    def rivals(self) -> frozenset[str]:
+        """Names of packages that, from an index, take the place of what NVIDIA builds for its images."""
+        return frozenset(name for rule in self.protected for name in (*rule.names, *rule.hides))
 
     def driver_floor(self, cuda: str) -> str | None:
         """The oldest Linux driver that runs a CUDA version ("13.0", "12.4.1"); None when nobody is known to have said."""

@@ -180,16 +180,32 @@ class Candidate(Value, frozen=True, kw_only=True):
     Attributes:
         strategy: how it would carry the environment.
         possible: False with the sentence in `reason`.
+        python: the version of the base's `python3`, "3.12.3" or "3.12", as far as it is known. carried: the captured one goes in.
+        driver: the oldest that the base runs with; None for a base without CUDA of its own, and where it is not known.
         pull_bytes: compressed, 0 when the engine has the image; None unknown.
-        breaks: what differs from the captured environment although the base is possible.
+        added_bytes: of the files that would go on it, as they are fetched or kept: wheels and the distribution's packages compressed, an
+            interpreter and conda's packages as plain archives. None where one of them is not known, and for a base that is not possible.
+        added_without: what is not in `added_bytes`, a clause each.
+        exact: what is the captured one, to the byte.
+        differs: what is another than the captured one although the base can carry the environment.
+        breaks: what would not be the captured environment any more, or not work; empty for a possible one.
+        way: what would make it possible; "" where nothing does, and where it is.
     """
 
     base: Base
     strategy: Strategy
     possible: bool
     reason: str
+    python: str | None = None
+    carried: bool = False
+    driver: str | None = None
     pull_bytes: int | None = None
+    added_bytes: int | None = None
+    added_without: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
+    differs: tuple[str, ...] = ()
     breaks: tuple[str, ...] = ()
+    way: str = ""
 
 
 class BuildPlan(Value, frozen=True, kw_only=True):

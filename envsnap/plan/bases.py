@@ -15,10 +15,10 @@ from envsnap.model.plan import Candidate, Strategy
 from envsnap.plan import delta
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*(@sha256:[0-9a-f]{64})?\Z")
-_SHOWN_RELEASES = 3
 _SHOWN_BUILDS = 3
 _TITLES: Mapping[Family, str] = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "paddlepaddle": "PaddlePaddle"}
-_UNASKED = {"debian": "fits by the catalogue; made of packages, where no registry can be reached"}
+ISOLATED = "an environment with its framework from an index, captured: that is isolated from the image's"
+"""What would let another base carry an environment that is an image with a difference."""
 
 
 def candidate_references(lock: EnvLock, catalog: Catalog, asked: str | None) -> tuple[Base, ...]:
@@ -34,12 +34,13 @@ def candidate_references(lock: EnvLock, catalog: Catalog, asked: str | None) -> 
     """
     home = delta.base_of(lock)
     if asked is None and home is not None and _REFERENCE.match(home):
-        return (Base(reference=home, family="ngc-pytorch", release=catalog.release_of(home.partition("@")[0])),)
+        release = catalog.release_of(home.partition("@")[0])
+        return (Base(reference=home, family=f"ngc-{release.family if release is not None else family(lock)}", release=release),)
     if asked is None or asked == "ngc":
         fitting = fitting_releases(lock, catalog)
         if not fitting:
             raise _no_release(lock, catalog)
-        return (_of_release(fitting[0]),)
+        return (of_release(fitting[0]),)
     if asked == "slim":
         return (slim(lock, catalog),)
     if asked in catalog.assembled:
@@ -47,7 +48,7 @@ def candidate_references(lock: EnvLock, catalog: Catalog, asked: str | None) -> 
     if not _REFERENCE.match(asked):
         raise UsageError(f"not an image reference: {asked!r}", hint="--base ngc, --base slim or --base REPOSITORY:TAG")
     release = catalog.release_of(asked)
-    return (_of_release(release) if release else Base(reference=asked, family="other"),)
+    return (of_release(release) if release else Base(reference=asked, family="other"),)
 
 
 def fitting_releases(lock: EnvLock, catalog: Catalog) -> list[Release]:
@@ -69,43 +70,29 @@ def slim(lock: EnvLock, catalog: Catalog) -> Base:
 
 
 def judge(base: Base, lock: EnvLock, catalog: Catalog) -> Candidate:
-    """Whether this base can carry the lock: the hard constraints, each with its sentence."""
+    """Whether this base can carry the lock: the hard constraints, each with its sentence; and what is exact there and what is not."""
     refusal = _refusal(base, lock, catalog)
     return Candidate(
         base=base,
         strategy=strategy(base, lock),
         possible=not refusal,
         reason=refusal or f"{why(base, lock, catalog)}{_held_against(base, lock, catalog)}",
-        pull_bytes=_pull_bytes(base),
-        breaks=() if refusal else _breaks(base, lock, catalog),
+        python=python_of(base, catalog),
+        carried=carries(base, lock, catalog),
+        driver=release_floor(base.release, catalog) if base.release is not None else None,
+        pull_bytes=pull_bytes(base),
+        exact=() if refusal else _exact(base, lock, catalog),
+        differs=() if refusal else _differs(base, lock, catalog),
+        breaks=(refusal,) if refusal else (),
+        way=_way(base, lock, catalog) if refusal else "",
     )
-
-
-def alternatives(lock: EnvLock, catalog: Catalog, taken: frozenset[str]) -> list[Candidate]:
-    """Other bases that would do by the catalogue alone, for the table of candidates; nobody was asked about them."""
-    python = minor(lock.python.version)
-    debian = [Base(reference=name, family="debian") for name, known in catalog.assembled.items() if known.python == python]
-    if delta.base_of(lock) is not None:  # no index has its builds
-        return []
-    others = [*map(_of_release, fitting_releases(lock, catalog)[:_SHOWN_RELEASES]), slim(lock, catalog), *debian]
-    return [
-        Candidate(
-            base=base,
-            strategy=strategy(base, lock),
-            possible=True,
-            reason=_UNASKED.get(base.family, "fits by the catalogue; its registry was not asked"),
-            breaks=_breaks(base, lock, catalog),
-        )
-        for base in others
-        if base.reference not in taken
-    ]
 
 
 def strategy(base: Base, lock: EnvLock) -> Strategy:
     """How a base would carry the lock."""
     if delta.base_of(lock) is not None and base.family not in ("slim", "debian"):
         return "ngc-delta"
-    return "ngc-venv" if base.family == "ngc-pytorch" else "slim" if base.family in ("slim", "debian") else "venv"
+    return "ngc-venv" if base.family.startswith("ngc-") else "slim" if base.family in ("slim", "debian") else "venv"
 
 
 def why(base: Base, lock: EnvLock, catalog: Catalog) -> str:
@@ -119,9 +106,10 @@ def why(base: Base, lock: EnvLock, catalog: Catalog) -> str:
         if lock.python.conda is None and not carries(base, lock, catalog):
             known = f"Python ({python}), {known}"
         newest = next((other for other in _releases_for(lock, catalog) if release_floor(other, catalog) is not None), None)
+        its_own = "; it carries the captured interpreter" if carries(base, lock, catalog) else ""
         if release == newest:
-            return f"NGC is the default; {release.release} is the newest release in the catalogue whose {known} are known"
-        return f"an NGC release, {release.release}, whose {known} are known"
+            return f"NGC is the default; {release.release} is the newest release in the catalogue whose {known} are known{its_own}"
+        return f"an NGC release, {release.release}, whose {known} are known{its_own}"
     if lock.python.conda is not None:
         return "asked for; Python comes with conda's packages"
     if carries(base, lock, catalog):
@@ -172,6 +160,37 @@ def distribution_of(base: Base, catalog: Catalog) -> str | None:
     return None
 
 
+def libc_of(base: Base, catalog: Catalog) -> str:
+    """The C library, "glibc 2.36", as far as it is known: seen inside, or that of its distribution; "" unknown."""
+    if base.inventory is not None:
+        return base.inventory.libc
+    found = catalog.libraries.glibc.get(distribution_of(base, catalog) or "")
+    return f"glibc {found}" if found is not None else ""
+
+
+def family(lock: EnvLock) -> Family:
+    """Whose images are meant for it."""
+    return family_of(package.name for package in lock.packages)
+
+
+def pull_bytes(base: Base) -> int | None:
+    """What is to be pulled of a base, compressed: 0 where an engine has it; None unknown."""
+    if base.in_engine:
+        return 0
+    if base.config is not None and base.config.size_bytes is not None:
+        return base.config.size_bytes
+    return base.release.pull_bytes if base.release is not None else None
+
+
+def refused_elsewhere(lock: EnvLock) -> str:
+    """Why an environment that is an image with a difference cannot be carried by what has not that image's packages."""
+    own = (package for package in lock.packages if isinstance(package.origin, BaseOrigin))
+    nvidias_first = sorted(own, key=lambda package: torch_version.read(package.version).ngc is None)
+    builds = [f"{package.name} {package.version}" for package in nvidias_first]
+    more = f" and {len(builds) - _SHOWN_BUILDS} more" if len(builds) > _SHOWN_BUILDS else ""
+    return f"no index has what the environment has of {delta.base_of(lock)}: {', '.join(builds[:_SHOWN_BUILDS])}{more}"
+
+
 def minor(version: str) -> str:
     """What packages are built for: "3.11" of "3.11.7"."""
     return ".".join(version.split(".")[:2])
@@ -203,35 +222,28 @@ def _held_against(base: Base, lock: EnvLock, catalog: Catalog) -> str:
     return f", and met by driver {driver}" if numbers(driver) >= numbers(floor) else f"; the captured driver, {driver}, is older"
 
 
-def _pull_bytes(base: Base) -> int | None:
-    if base.in_engine:
-        return 0
-    return base.config.size_bytes if base.config is not None else None
-
-
 def _releases_for(lock: EnvLock, catalog: Catalog) -> list[Release]:
-    """The NGC releases with the captured Python, newest first; all where there is none and the interpreter can be carried.
+    """The NGC releases with the captured Python, newest first; where there is none, those that can carry the interpreter, if it was kept.
 
     Those of the environment's own framework, or PyTorch's where none of them is known to have that Python: the packages are isolated
     from the base's.
     """
-    own = _family(lock)
+    own = family(lock)
     families: tuple[Family, ...] = (own, "pytorch")
-    for family in families:
-        releases = list(catalog.of_family(family))
+    for series in families:
+        releases = list(catalog.of_family(series))
         if lock.python.conda is not None:  # which brings its own
             return releases
         same = [release for release in releases if release.python is not None and minor(release.python) == minor(lock.python.version)]
         if same:
             return same
-    return list(catalog.of_family(own)) if lock.python.tree is not None else []
+    if lock.python.tree is None:
+        return []
+    # Whether the interpreter is needed there, and runs, is decided by the release's Python and by its distribution.
+    return [release for release in catalog.of_family(own) if release.python is not None and release.ubuntu is not None]
 
 
-def _family(lock: EnvLock) -> Family:
-    return family_of(package.name for package in lock.packages)
-
-
-def _of_release(release: Release) -> Base:
+def of_release(release: Release) -> Base:
     return Base(reference=release.reference, family=f"ngc-{release.family}", release=release)
 
 
@@ -240,7 +252,7 @@ def _refusal(base: Base, lock: EnvLock, catalog: Catalog) -> str:
     if delta.base_of(lock) is not None and (refused := _refused_delta(base, lock)):
         return refused
     if carries(base, lock, catalog):
-        if refused := _refused_libc(base, lock):
+        if refused := _refused_libc(base, lock, catalog):
             return refused
     elif lock.python.conda is None and (refused := _refused_python(base, needed, catalog)):
         return refused
@@ -252,11 +264,7 @@ def _refusal(base: Base, lock: EnvLock, catalog: Catalog) -> str:
 def _refused_delta(base: Base, lock: EnvLock) -> str:
     """Why a base cannot be what the environment was made in."""
     if strategy(base, lock) != "ngc-delta":
-        own = (package for package in lock.packages if isinstance(package.origin, BaseOrigin))
-        nvidias_first = sorted(own, key=lambda package: torch_version.read(package.version).ngc is None)
-        builds = [f"{package.name} {package.version}" for package in nvidias_first]
-        more = f" and {len(builds) - _SHOWN_BUILDS} more" if len(builds) > _SHOWN_BUILDS else ""
-        return f"no index has what the environment has of {delta.base_of(lock)}: {', '.join(builds[:_SHOWN_BUILDS])}{more}"
+        return refused_elsewhere(lock)
     if base.inventory is None or not base.inventory.packages:
         return "which packages it has is not known"
     try:
@@ -277,10 +285,10 @@ def _refused_python(base: Base, needed: str, catalog: Catalog) -> str:
     return ""
 
 
-def _refused_libc(base: Base, lock: EnvLock) -> str:
+def _refused_libc(base: Base, lock: EnvLock, catalog: Catalog) -> str:
     """Why the lock's own interpreter cannot run on this base."""
     assert lock.python.tree is not None
-    needed, found = lock.python.tree.libc, base.inventory.libc if base.inventory is not None else ""
+    needed, found = lock.python.tree.libc, libc_of(base, catalog)
     has_none = f"it has no Python {minor(lock.python.version)}, and the captured interpreter"
     if not found:
         return f"{has_none} needs glibc {needed}: which C library it has is not known"
@@ -292,12 +300,36 @@ def _refused_libc(base: Base, lock: EnvLock) -> str:
     return ""
 
 
-def _breaks(base: Base, lock: EnvLock, catalog: Catalog) -> tuple[str, ...]:
-    """What differs from the captured environment although the base is possible."""
+def _exact(base: Base, lock: EnvLock, catalog: Catalog) -> tuple[str, ...]:
+    """What of the captured environment is there to the byte."""
+    proven = sum(package.provenance != "unproven" for package in lock.packages)
+    if strategy(base, lock) == "ngc-delta" and base.inventory is not None:
+        kept = len(delta.delta(lock, base.inventory.packages).kept)
+        return (
+            f"{_packages(kept)} as the image has {'it' if kept == 1 else 'them'}",
+            *([f"{proven - kept} besides"] if proven > kept else []),
+        )
+    if lock.python.conda is not None:
+        return (_packages(proven), f"conda's {len(lock.python.conda.packages)}, Python {lock.python.version} among them")
+    carried = f"the interpreter, Python {lock.python.version}"
+    return (_packages(proven), *([carried] if carries(base, lock, catalog) else []))
+
+
+def _packages(number: int) -> str:
+    return f"{number} package{'' if number == 1 else 's'}"
+
+
+def _differs(base: Base, lock: EnvLock, catalog: Catalog) -> tuple[str, ...]:
+    """What is another than the captured one although the base is possible."""
+    if strategy(base, lock) == "ngc-delta":
+        return ()
     python, distribution, captured = python_of(base, catalog), distribution_of(base, catalog), lock.observed.platform.distribution
-    exact = python is not None and python.count(".") > 1 and lock.python.conda is None and not carries(base, lock, catalog)
+    own = python is not None and lock.python.conda is None and not carries(base, lock, catalog)
+    # Of some only the minor version is known, which is the captured one.
+    exact = python if own and python is not None and python.count(".") > 1 else None
     return (
-        *([f"Python {python} in place of {lock.python.version}"] if exact and python != lock.python.version else []),
+        *([f"Python {exact} in place of {lock.python.version}"] if exact not in (None, lock.python.version) else []),
+        *([f"a Python {python} of which no more is known, in place of {lock.python.version}"] if own and exact is None else []),
         *(
             [f"system libraries of {distribution} in place of {captured}'s"]
             if distribution and captured and distribution != captured
@@ -306,14 +338,28 @@ def _breaks(base: Base, lock: EnvLock, catalog: Catalog) -> tuple[str, ...]:
     )
 
 
+def _way(base: Base, lock: EnvLock, catalog: Catalog) -> str:
+    """What would make a base possible that is not; "" where nothing does."""
+    if delta.base_of(lock) is not None:
+        return "" if strategy(base, lock) == "ngc-delta" else ISOLATED
+    if lock.python.conda is not None:
+        return ""
+    found = python_of(base, catalog)
+    if lock.python.tree is None:
+        lacking = base.inventory is not None and found is None
+        other = lacking or (found is not None and minor(found) != minor(lock.python.version))
+        return "envsnap capture --rescue python: the interpreter is kept, and carried" if other else ""
+    return f"envsnap bases inspect {base.reference} --deep" if carries(base, lock, catalog) and not libc_of(base, catalog) else ""
+
+
 def _no_release(lock: EnvLock, catalog: Catalog) -> PlanError:
     python, driver = minor(lock.python.version), lock.observed.gpu.driver
-    family = _family(lock)
-    known = sorted({minor(release.python) for release in catalog.of_family(family) if release.python}, key=numbers)
+    own = family(lock)
+    known = sorted({minor(release.python) for release in catalog.of_family(own) if release.python}, key=numbers)
     hint = other_bases(python, catalog)
     if _releases_for(lock, catalog):
         cause = f"those with Python {python} need a newer driver than {driver}, or theirs is not known"
     else:
         cause = f"the environment's packages are built for Python {python}; the releases have {', '.join(known)}"
         hint = f"capture --rescue python keeps the interpreter, and a release carries it;   or   {hint}"
-    return PlanError(f"no NGC {_TITLES[family]} release in the catalogue fits", why=cause, hint=hint)
+    return PlanError(f"no NGC {_TITLES[own]} release in the catalogue fits", why=cause, hint=hint)

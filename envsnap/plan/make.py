@@ -28,6 +28,7 @@ from envsnap.model.plan import (
     RemovePackages,
 )
 from envsnap.plan import bases, delta
+from envsnap.plan.alternatives import alternatives
 from envsnap.plan.labels import labels
 from envsnap.plan.limits import refuse
 from envsnap.plan.packages import conda_install, installs, system_install
@@ -97,7 +98,7 @@ def make_plan(
         strategy=chosen.strategy,
         base=base,
         base_reason=bases.why(base, lock, catalog),
-        candidates=(*judged, *bases.alternatives(lock, catalog, frozenset(candidate.base.reference for candidate in judged))),
+        candidates=(*judged, *alternatives(lock, catalog, judged)),
         steps=tuple(step for step in steps if step is not None),
         labels=labels(lock, base, catalog, source=source),
         workdir=workdir,
@@ -117,8 +118,9 @@ def _difference(
         return None
     assert chosen.base.inventory is not None  # else it was refused
     found = delta.delta(lock, chosen.base.inventory.packages)
-    refuse(lock, allow_unproven, {one.name for one in found.kept})
+    # Before what nothing vouches for: whoever rescues a torch of an index would only be stopped by this next.
     delta.require_allowed(tuple(delta.taken(found, catalog)), allow_replace, chosen.base.name)
+    refuse(lock, allow_unproven, {one.name for one in found.kept})
     return found
 
 

@@ -26,37 +26,64 @@ from envsnap.model.plan import (
 )
 from envsnap.report import text
 
+_BELOW = "    "  # before what becomes of the environment on a base, which is labelled
 
-def screen(plan: BuildPlan) -> str:
-    """All that is known at once."""
-    head = [("base", "as", "pull", "Python", "CUDA", "driver ≥", "")]
-    rows = [
-        (
-            ("> " if candidate.base == plan.base else "  ") + candidate.base.name,
-            candidate.strategy,
-            "here" if candidate.pull_bytes == 0 else text.size(candidate.pull_bytes),
-            _python(candidate.base),
-            _release(candidate.base, "cuda"),
-            _release(candidate.base, "driver_branch_min"),
-            "; ".join(candidate.breaks) if candidate.possible else candidate.reason,
-        )
-        for candidate in plan.candidates
-    ]
-    lines = text.columns([("  " + head[0][0], *head[0][1:]), *rows], indent="")
+
+def screen(plan: BuildPlan, width: int = text.WIDTH) -> str:
+    """All that is known at once. Args: width: columns of the screen."""
+    lines = [*_candidates(plan, width), ""]
     why = next((candidate.reason for candidate in plan.candidates if candidate.base == plan.base), plan.base_reason)
     facts = [("why", why), ("steps", " · ".join(steps(plan))), *(("note", note) for note in plan.notes), *_hint(plan)]
-    lines += ["", *text.columns(facts)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *text.labelled(facts, width)])
+
+
+def _candidates(plan: BuildPlan, width: int) -> list[str]:
+    """A row for each base, and below it what becomes of the environment there, where that is not as on the row above."""
+    rows = [("  base", "as", "pull", "adds", "Python", "CUDA", "driver ≥"), *(_row(candidate, plan) for candidate in plan.candidates)]
+    head, *table = text.columns(rows, indent="", right=frozenset({2, 3}))
+    lines, before = [head], list[str]()
+    for candidate, row in zip(plan.candidates, table, strict=True):
+        below = text.labelled(_becomes(candidate), width - len(_BELOW))
+        lines += [row, *(_BELOW + line for line in below if below != before)]
+        before = below
+    return lines
+
+
+def _row(candidate: Candidate, plan: BuildPlan) -> tuple[str, ...]:
+    base = candidate.base
+    return (
+        ("> " if base == plan.base and candidate.strategy == plan.strategy else "  ") + base.name,
+        candidate.strategy,
+        "here" if candidate.pull_bytes == 0 else text.size(candidate.pull_bytes),
+        text.size(candidate.added_bytes) if candidate.possible else "-",
+        "carried" if candidate.carried and candidate.possible else candidate.python or "-",
+        (base.release.cuda if base.release is not None else None) or "-",
+        candidate.driver or "-",
+    )
+
+
+def _becomes(candidate: Candidate) -> list[tuple[str, str]]:
+    """What becomes of the environment on a base."""
+    no = [] if candidate.possible else [("no", candidate.reason)]
+    breaks = [sentence for sentence in candidate.breaks if sentence != candidate.reason]
+    way = [candidate.way] if candidate.way else []
+    named = (("exact", candidate.exact), ("differs", candidate.differs), ("breaks", breaks), ("try", way))
+    rows = [*no, *((label, "; ".join(said)) for label, said in named if said)]
+    return [(label.ljust(len("differs")), said) for label, said in rows]
 
 
 def _hint(plan: BuildPlan) -> list[tuple[str, str]]:
     """What a small base would save: the wheels bring CUDA themselves."""
-    slim = any(candidate.strategy == "slim" and candidate.possible for candidate in plan.candidates)
-    if plan.strategy != "ngc-venv" or not slim:
+    slim = next((candidate for candidate in plan.candidates if candidate.strategy == "slim" and candidate.possible), None)
+    if plan.strategy != "ngc-venv" or slim is None:
         return []
     pulled = next((candidate.pull_bytes for candidate in plan.candidates if candidate.base == plan.base), None)
-    size = f", {text.size(pulled)} to pull," if pulled else ""
-    return [("hint", f"--base slim: the same packages without NVIDIA's image{size} which they do not use")]
+    size = ""
+    if pulled:
+        less = slim.pull_bytes is not None and pulled > slim.pull_bytes
+        size = f", {text.size(pulled - (slim.pull_bytes or 0))} {'less ' if less else ''}to pull,"
+    name = slim.base.name if slim.base.is_made_here else "slim"
+    return [("hint", f"--base {name}: the same packages without NVIDIA's image{size} which they do not use")]
 
 
 def image_screen(image: Foretold) -> str:
@@ -108,17 +135,6 @@ def _step(step: AnyStep) -> str:
             return name
 
 
-def _python(base: Base) -> str:
-    if base.inventory is not None:
-        return base.inventory.python or "none"
-    return _release(base, "python")
-
-
-def _release(base: Base, name: str) -> str:
-    value = getattr(base.release, name) if base.release is not None else None
-    return str(value) if value else "-"
-
-
 def document(plan: BuildPlan, image: Foretold) -> dict[str, Any]:
     return {
         "base": {**_base(plan.base), "reason": plan.base_reason},
@@ -148,8 +164,16 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "strategy": candidate.strategy,
         "possible": candidate.possible,
         "reason": candidate.reason,
+        "python": candidate.python,
+        "carried": candidate.carried,
+        "driver": candidate.driver,
         "pull_bytes": candidate.pull_bytes,
+        "added_bytes": candidate.added_bytes,
+        "added_without": list(candidate.added_without),
+        "exact": list(candidate.exact),
+        "differs": list(candidate.differs),
         "breaks": list(candidate.breaks),
+        "way": candidate.way or None,
     }
 
 

@@ -36,6 +36,8 @@ def find(base: Base, machine: str, registry: Registry | None, store: BlobStore, 
     """
     if base.digest is None and base.is_made_here:
         return Unknown(because=base.unknown_because or "the base was never made here", hint="--fetch asks the distribution")
+    if base.digest is None and not base.in_engine and base.unknown_because:
+        return Unknown(because=base.unknown_because, hint="run it again when its registry answers")
     if base.digest is None:
         return Unknown(
             because="only an engine has the base: what its layers are in a registry is not known",

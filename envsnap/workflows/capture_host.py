@@ -51,7 +51,9 @@ def held(candidate: Candidate, lock: EnvLock, catalog: Catalog) -> Candidate:
     try:
         require_driver(candidate.base, lock, catalog)
     except PlanError as error:
-        return msgspec.structs.replace(candidate, possible=False, reason=error.why)
+        return msgspec.structs.replace(
+            candidate, possible=False, reason=error.why, breaks=(error.why,), exact=(), differs=(), way=error.hint
+        )
     return candidate
 
 

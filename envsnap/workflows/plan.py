@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from envsnap import catalog, plan, render
+from envsnap.catalog import images
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, InputError
 from envsnap.model.base import Base
@@ -41,6 +42,7 @@ NOT_FOR_THE_CHECK = (
     "smoke_errors.py",
     "smoke_host.py",
     "smoke_paddle.py",
+    "smoke_rounding.py",
     "smoke_shapes.py",
     "smoke_tensorflow.py",
     "smoke_tensors.py",
@@ -130,7 +132,7 @@ def make_plan(
     if hold_driver:
         for candidate in wanted:
             _before_a_pull(candidate, lock, known, sources, progress)
-    candidates = [bases.know(candidate.reference, candidate.family, candidate.release, sources, progress) for candidate in wanted]
+    candidates = [_recognised(bases.know(one.reference, one.family, one.release, sources, progress)) for one in wanted]
     if hold_driver:
         capture_host.require_driver(candidates[0], lock, known)
     if look_inside:
@@ -151,6 +153,12 @@ def make_plan(
         return made
     held = tuple(capture_host.held(candidate, lock, known) for candidate in made.candidates)
     return msgspec.structs.replace(made, candidates=held)
+
+
+def _recognised(base: Base) -> Base:
+    """An image that says that it is one of NVIDIA's, or was built on one, whatever registry it lies in."""
+    said = images.called(base.config) if base.family == "other" and base.config is not None else None
+    return msgspec.structs.replace(base, family=f"ngc-{said[0]}") if said is not None else base
 
 
 def _before_a_pull(base: Base, lock: EnvLock, known: Catalog, sources: bases.Sources, progress: Progress) -> None:

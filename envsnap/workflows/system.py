@@ -28,7 +28,6 @@ from envsnap.model.plan import AptInstall, BuildPlan
 from envsnap.oci.image import Image, scratch
 from envsnap.progress import Progress
 from envsnap.registry.client import image_config
-from envsnap.registry.upload import from_file
 from envsnap.storage import BlobStore, write_file
 from envsnap.workflows import base_images, inventories, local
 from envsnap.workflows.unknown import Unknown
@@ -63,6 +62,13 @@ def keep(directory: Path, pins: SystemPins) -> None:
     """Keep what was resolved. Raises TargetError: the place cannot be written."""
     if pins != kept(directory):
         write_file(directory / PINS, msgspec.yaml.encode(pins))
+
+
+def resolved(step: AptInstall, base: BaseInventory | None, directory: Path) -> SystemPlan | None:
+    """What system packages came down to on a base before; None where that was never looked up. Raises as `kept`."""
+    pins = kept(directory)
+    same = base is not None and (pins.wanted, pins.captured, pins.onto) == (step.packages, step.captured, base.dpkg_status)
+    return pins.plan if same else None
 
 
 class Packages:
@@ -101,18 +107,16 @@ class Packages:
             return None
         if inventory.dpkg_status is None:
             return Unknown(because="the base has no dpkg, and its packages are another system's", hint="--engine docker", for_good=True)
-        pins = kept(directory)
-        same = (pins.wanted, pins.captured, pins.onto) == (step.packages, step.captured, inventory.dpkg_status)
-        if same and pins.plan is not None and not self._refresh:
-            plan = pins.plan
-        elif not self._fetch:
+        plan = resolved(step, inventory, directory)
+        if plan is not None and not self._refresh:
+            return plan
+        if not self._fetch:
             return Unknown(because="what its system packages come down to was never looked up", hint="--fetch-base asks the distribution")
-        else:
-            archive = self._archive(inventory.distribution, machine)
-            index = archive.index()
-            wanted = (*step.packages, *(name for name in step.captured if index.candidates(name)))
-            plan = system.plan(archive, index, wanted, self._store.read(inventory.dpkg_status))
-            keep(directory, replace(pins, wanted=step.packages, captured=step.captured, onto=inventory.dpkg_status, plan=plan))
+        archive = self._archive(inventory.distribution, machine)
+        index = archive.index()
+        wanted = (*step.packages, *(name for name in step.captured if index.candidates(name)))
+        plan = system.plan(archive, index, wanted, self._store.read(inventory.dpkg_status))
+        keep(directory, replace(kept(directory), wanted=step.packages, captured=step.captured, onto=inventory.dpkg_status, plan=plan))
         return plan
 
     def write(self, layer: SystemLayer, inventory: BaseInventory, machine: str, writer: LayerWriter) -> None:
@@ -210,7 +214,7 @@ class Packages:
     def _inventory(self, reference: str, image: Image, config: ImageConfig) -> BaseInventory:
         if (known := inventories.recall(image.config.digest, self._cache)) is not None and known.complete:
             return known
-        layer, path = image.layers[0], self._store.path(image.layers[0].digest)
-        source = LayerSource(name=f"the layer of {reference}", diff_id=layer.diff_id, open=lambda: from_file(path)(0))
+        layer = image.layers[0]
+        source = LayerSource(name=f"the layer of {reference}", diff_id=layer.diff_id, open=lambda: self._store.pieces(layer.digest))
         read = read_inventory(reference, [source], config, blobs=self._store, scratch=self._cache, progress=self._progress)
         return remember(read, config=image.config.digest, reference=reference, cache=self._cache).inventory

@@ -16,7 +16,7 @@ from envsnap.layers.installed import sizes
 from envsnap.layers.zip import read_archive
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.probes.wheels import Wheels
-from envsnap.storage import read_note, write_note
+from envsnap.storage import BlobStore, read_note, write_note
 
 Facts = tuple[int, int]
 """Bytes of a wheel, and of the Python files in it."""
@@ -57,6 +57,20 @@ def said(hashes: Iterable[str], ends: WheelEnds) -> dict[str, Facts]:
             with contextlib.suppress(InputError):
                 facts[sha256] = (end.size_bytes, sizes(end.directory, end.size_bytes, end.stem)[1])
     return facts
+
+
+def size(sha256: str, blobs: BlobStore, cache: Path) -> int | None:
+    """Bytes of a wheel: as they were counted when it was hashed, or lie here, or an index said at the capture; None for none of these.
+
+    Args:
+        blobs: beside the lock, which may have some.
+    """
+    if (remembered := _recall(sha256, cache)) is not None:
+        return remembered[0]
+    digest = f"sha256:{sha256}"
+    here = (found for store in (BlobStore(cache / "blobs"), blobs) if (found := store.size(digest)) is not None)
+    end = WheelEnds(cache).find(sha256)
+    return next(here, end.size_bytes if end is not None else None)
 
 
 def remember(sha256: str, facts: Facts, cache: Path) -> None:

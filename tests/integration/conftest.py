@@ -18,10 +18,13 @@ from typing import Any, NoReturn
 import pytest
 
 from envsnap.engines.docker import DockerEngine
+from envsnap.engines.interface import BuildInputs
 from envsnap.errors import EngineError
+from envsnap.progress import SILENT
 from tests.integration import ground
 
 ROOT = Path(__file__).parents[2]
+PLATFORM = "linux/amd64" if os.uname().machine == "x86_64" else "linux/arm64"
 TRAINING = ("torch==2.12.1", "torchvision==0.27.1", "ultralytics", "wandb")
 TENSORFLOW = ("tensorflow-cpu==2.21.0", "wandb")
 PADDLE = ("paddlepaddle==3.3.1",)  # the smoke-train is lent its wandb
@@ -69,8 +72,20 @@ def debian_base(engine: DockerEngine, registry: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def bare(engine: DockerEngine, debian_base: str, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same without Python."""
+    context = tmp_path_factory.mktemp("bare")
+    (context / "Dockerfile").write_text(f"FROM {debian_base}\nRUN rm -rf /usr/bin/python3* /usr/lib/python3*\n")
+    name = f"{registry}/envsnap-test/bare:{os.getpid()}"
+    engine.build(context, BuildInputs(tags=[name], secrets={}, platform=PLATFORM), SILENT)
+    engine.push(name, SILENT)
+    yield name
+    engine._client.remove_image(name, force=True)
+
+
+@pytest.fixture(scope="session")
 def ngc_base(engine: DockerEngine, registry: str) -> str:
-    """The same with torch, under NGC's name, variables, labels and entrypoint: 5 GB."""
+    """Debian 12 with Python 3.11 and torch, under NGC's name, variables, labels and entrypoint: 5 GB."""
     return make_base(registry, "ngc")
 
 

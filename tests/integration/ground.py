@@ -35,7 +35,7 @@ class Machine:
     """What a build sees of the world: a project with its lock, a cache, variables.
 
     Attributes:
-        prefix: what starts the command. python: that runs envsnap.
+        prefix: what starts the command. python: that runs envsnap. timeout_s: of one command.
     """
 
     project: Path
@@ -43,6 +43,7 @@ class Machine:
     env: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     python: str = sys.executable
+    timeout_s: int = 300
 
     @property
     def lock(self) -> Path:
@@ -60,7 +61,7 @@ class Machine:
     def envsnap(self, *words: str | Path, code: int = 0) -> dict[str, Any]:
         """What a command answers."""
         argv, env = self.command(*words)
-        done = subprocess.run(argv, cwd=self.project, env=env, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(argv, cwd=self.project, env=env, capture_output=True, text=True, timeout=self.timeout_s)
         assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,11 @@ import pytest
 
 from envsnap import lockfile
 from envsnap.engines.docker import DockerEngine
-from envsnap.engines.interface import BuildInputs
-from envsnap.progress import SILENT
 from tests.fakes import wheels
 
 pytestmark = pytest.mark.engine
 TAG = "envsnap-test/carried:1"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-PLATFORM = "linux/amd64" if os.uname().machine == "x86_64" else "linux/arm64"
 MODULES = "ssl, sqlite3, ctypes, zlib, lzma, bz2, readline, uuid, decimal, multiprocessing"
 CODE = f"""
 import {MODULES}, sys, demo_module
@@ -58,18 +54,6 @@ def lock(root: Path) -> Path:
     return (
         root / "project" / str(envsnap(root, "capture", "--python", str(root / "env"), "--name", "carried", "--rescue", "python")["lock"])
     )
-
-
-@pytest.fixture(scope="module")
-def bare(engine: DockerEngine, debian_base: str, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A base without Python."""
-    context = tmp_path_factory.mktemp("bare")
-    (context / "Dockerfile").write_text(f"FROM {debian_base}\nRUN rm -rf /usr/bin/python3* /usr/lib/python3*\n")
-    name = f"{registry}/envsnap-test/bare:{os.getpid()}"
-    engine.build(context, BuildInputs(tags=[name], secrets={}, platform=PLATFORM), SILENT)
-    engine.push(name, SILENT)
-    yield name
-    engine._client.remove_image(name, force=True)
 
 
 def test_the_lock_says_what_it_needs(lock: Path) -> None:

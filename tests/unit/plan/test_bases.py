@@ -120,7 +120,7 @@ def test_what_is_not_known_is_said_with_the_way_to_make_it_known() -> None:
 
 def test_differences_of_a_possible_base_are_named() -> None:
     candidate = judge(base(inventory=BaseInventory(distribution="ubuntu 22.04", python="3.11.2")), samples.lock(), KNOWN)
-    assert candidate.breaks == ("Python 3.11.2 in place of 3.11.7", "system libraries of ubuntu 22.04 in place of debian 12's")
+    assert candidate.differs == ("Python 3.11.2 in place of 3.11.7", "system libraries of ubuntu 22.04 in place of debian 12's")
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,11 @@ def test_a_digest_is_printed_once() -> None:
 
 def test_other_bases_are_listed_without_being_asked() -> None:
     candidates = make_plan(samples.lock(), KNOWN, [base()]).candidates
-    assert [candidate.base.reference for candidate in candidates] == [
-        "x.example.com/b:1",
-        "python:3.11-slim-bookworm",
-        "debian:bookworm",
+    assert [(candidate.base.reference, candidate.possible) for candidate in candidates] == [
+        ("x.example.com/b:1", True),
+        ("nvcr.io/nvidia/pytorch:26.07-py3", False),
+        ("python:3.11-slim-bookworm", True),
+        ("debian:bookworm", True),
+        ("nvcr.io/nvidia/pytorch:26.05-py3", False),
     ]
-    assert "was not asked" in candidates[1].reason
+    assert candidates[2].reason == "fits, by the catalogue" and "made of packages" in candidates[3].reason

@@ -113,3 +113,51 @@ def test_what_a_small_base_would_save_is_told_of_nvidia_s_alone() -> None:
 
 def test_what_differs_on_a_possible_base_is_told() -> None:
     assert "Python 3.11.2 in place of 3.11.7" in screen(planned())
+
+
+def table(made: BuildPlan, width: int = 100) -> str:
+    return screen(made, width).partition("\n\n")[0]
+
+
+def test_every_row_says_what_is_pulled_and_added_and_what_becomes_of_the_environment() -> None:
+    made = planned()
+    first = replace(made.candidates[0], added_bytes=2_940_000_000, added_without=("the project's files",))
+    made = replace(made, candidates=(first, *made.candidates[1:]))
+    head, row, *rest = table(made).splitlines()
+    assert head.split() == ["base", "as", "pull", "adds", "Python", "CUDA", "driver", "≥"]
+    assert row.split() == [">", "x.example.com/b:1", "venv", "9.8", "GB", "2.9", "GB", "3.11.2", "-", "-"]
+    assert rest[0].split(maxsplit=1) == ["exact", "14 packages"]
+    read = document(made, UNKNOWN)["candidates"][0]
+    assert (read["added_bytes"], read["added_without"], read["exact"]) == (2_940_000_000, ["the project's files"], ["14 packages"])
+    assert read["differs"] == ["Python 3.11.2 in place of 3.11.7"] and read["breaks"] == [] and read["way"] is None
+
+
+def test_what_cannot_carry_it_says_so_and_what_would_help() -> None:
+    shown = table(planned())
+    assert shown.count("      no       ") == 2 and shown.count("      try      ") == 2
+    delta = next(one for one in document(planned(), UNKNOWN)["candidates"] if one["strategy"] == "ngc-delta")
+    assert not delta["possible"] and delta["added_bytes"] is None and delta["breaks"] and "capture --container" in delta["way"]
+
+
+def test_an_interpreter_that_goes_along_is_told_in_its_column() -> None:
+    made = planned()
+    carried = replace(made.candidates[0], carried=True)
+    (row,) = [line for line in table(replace(made, candidates=(carried,))).splitlines() if line.startswith(">")]
+    assert "carried" in row and "3.11.2" not in row
+
+
+def test_what_is_as_on_the_row_above_is_not_said_twice() -> None:
+    made = planned()
+    twice = replace(made, candidates=(made.candidates[0], replace(made.candidates[0], base=made.candidates[1].base)))
+    assert table(twice).count("exact") == 1
+
+
+def test_the_table_is_readable_on_a_hundred_columns() -> None:
+    assert max(map(len, table(planned(family="ngc-pytorch", reference="nvcr.io/nvidia/pytorch:26.07-py3")).splitlines())) <= 100
+
+
+def test_what_a_small_base_saves_is_counted_where_both_are_known() -> None:
+    made = planned(reference="nvcr.io/nvidia/pytorch:26.07-py3", family="ngc-pytorch")
+    slim = next(one for one in made.candidates if one.strategy == "slim")
+    rows = tuple(replace(one, pull_bytes=45_000_000) if one is slim else one for one in made.candidates)
+    assert "9.8 GB less to pull," in screen(replace(made, candidates=rows), 200)

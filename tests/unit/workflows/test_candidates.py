@@ -1,0 +1,114 @@
+"""The table of a plan: bases that nobody asked about are looked up, without waiting for long, and each is planned for what it would add."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from msgspec.structs import replace
+
+from envsnap import catalog, plan
+from envsnap.errors import EngineError
+from envsnap.model.base import Base, BaseInventory, ImageConfig
+from envsnap.model.plan import BuildPlan, Candidate
+from envsnap.registry.client import Registry, RegistryImage
+from envsnap.workflows import candidates, places, wheel_facts
+from envsnap.workflows.plan import PlanRequest
+from envsnap.workflows.system import Packages
+from tests import samples
+
+SLIM = "python:3.11-slim-bookworm"
+LOCK = samples.lock()
+CHOSEN = Base(
+    reference="x.example.com/b:1",
+    family="other",
+    digest=samples.digest("b"),
+    config=ImageConfig(architecture="amd64", size_bytes=9_000),
+    inventory=BaseInventory(distribution="debian 12", python="3.11.2"),
+)
+
+
+class Answers:
+    """A registry that has one image. Attributes: asked: references."""
+
+    def __init__(self, env: dict[str, str], **image: Any) -> None:
+        self.env, self.image, self.asked = env, image, list[str]()
+
+    def resolve(self, reference: str, *, machine: str) -> RegistryImage:
+        self.asked.append(reference)
+        if reference != SLIM:
+            raise EngineError(f"cannot look up {reference}", why="nobody is there")
+        config = ImageConfig(architecture="amd64", env=self.env, size_bytes=45_000_000)
+        digests = {"digest": samples.digest("index"), "manifest_digest": samples.digest("m"), "config_digest": samples.digest("c")}
+        return RegistryImage(reference=reference, config=config, layers=4, machines=(machine,), **digests)
+
+
+def told(place: Path, monkeypatch: pytest.MonkeyPatch, registry: Answers | None, *, seen: bool = True) -> BuildPlan:
+    monkeypatch.chdir(place)
+    made = plan.make_plan(LOCK, catalog.load(), [CHOSEN])
+    for package in LOCK.packages if seen else ():
+        if package.sha256 is not None and package.blob is None:
+            wheel_facts.remember(package.sha256, (1000, 10), place / "cache")
+    for package in LOCK.packages:
+        if package.blob is not None:
+            path = places.blobs_of(place / "lock.yaml").path(package.blob)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+    return candidates.told(
+        made,
+        LOCK,
+        place / "lock.yaml",
+        PlanRequest(),
+        engine=None,
+        registry=cast("Registry", registry),
+        packages=cast("Packages", None),
+        cache=place / "cache",
+    )
+
+
+def row(made: BuildPlan, strategy: str) -> Candidate:
+    return next(candidate for candidate in made.candidates if candidate.strategy == strategy)
+
+
+def test_the_registries_of_the_others_say_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = Answers({"PYTHON_VERSION": "3.11.9"})
+    made = told(tmp_path, monkeypatch, registry)
+    assert CHOSEN.reference not in registry.asked and "debian:bookworm" not in registry.asked
+    slim = row(made, "slim")
+    assert (slim.pull_bytes, slim.base.digest, slim.python) == (45_000_000, samples.digest("index"), "3.11.9")
+    assert "Python 3.11.9 in place of 3.11.7" in slim.differs and slim.reason == "fits, by what is known of it"
+    unanswered = row(made, "ngc-venv")
+    assert unanswered.pull_bytes is None and "nobody is there" in unanswered.base.unknown_because
+
+
+def test_one_that_turns_out_not_to_fit_is_not_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slim = row(told(tmp_path, monkeypatch, Answers({"PYTHON_VERSION": "3.12.1"})), "slim")
+    assert not slim.possible and "its Python is 3.12" in slim.reason and slim.added_bytes is None
+
+
+def test_offline_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = told(tmp_path, monkeypatch, None)
+    assert row(made, "slim").pull_bytes is None and row(made, "slim").possible
+    assert row(made, "venv").pull_bytes == 9_000
+
+
+def test_each_is_planned_for_what_it_would_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = told(tmp_path, monkeypatch, None)
+    wheels = sum(package.blob is None for package in LOCK.packages)
+    packed = len(LOCK.packages) - wheels
+    for strategy in ("venv", "slim"):
+        assert row(made, strategy).added_bytes == 1000 * wheels + packed
+        assert "the project's files" in row(made, strategy).added_without
+    assert row(made, "ngc-delta").added_bytes is None
+
+
+def test_what_nobody_saw_has_no_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = row(told(tmp_path, monkeypatch, None, seen=False), "slim")
+    assert found.added_bytes is None and any("never seen here" in said for said in found.added_without)
+
+
+def test_the_plan_itself_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = told(tmp_path, monkeypatch, Answers({"PYTHON_VERSION": "3.11.9"}))
+    before = plan.make_plan(LOCK, catalog.load(), [CHOSEN])
+    assert replace(made, candidates=()) == replace(before, candidates=())
