@@ -57,5 +57,5 @@ def test_what_some_reader_takes_for_another_type_is_quoted(value: str) -> None:
 
 
 def test_how_it_looks() -> None:
-    tree: Node = {"a": Commented(("Why.",), ("x", {"b": 1, "c": ("y", ())})), "d": {}, "e": "1e3"}
-    assert dump(tree) == '# Why.\na:\n  - x\n  - b: 1\n    c:\n      - y\n      - []\nd: {}\ne: "1e3"\n'
+    tree: Node = {"a": Commented(("Why.",), ("x", {"b": 1, "c": ("z", ())})), "d": {}, "e": "1e3"}
+    assert dump(tree) == '# Why.\na:\n  - x\n  - b: 1\n    c:\n      - z\n      - []\nd: {}\ne: "1e3"\n'
