@@ -245,6 +245,9 @@ def test_directories_that_are_not_there(project: Path, said: Said) -> None:
     assert f"{project} is there" in refused.value.why
     with pytest.raises(TargetError, match="there is no directory"):
         launch.launch(image(), Wishes(project=Path("nowhere")), caller(project), None, said)
+    (project / "a\nb").mkdir()
+    with pytest.raises(TargetError, match="cannot be mounted"):
+        launch.launch(image(), Wishes(project=Path("a\nb")), caller(project), None, said)
 
 
 def test_data_over_the_project(project: Path, said: Said) -> None:
