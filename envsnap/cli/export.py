@@ -16,6 +16,7 @@ _HELP = "Write how an image is run in a format of others: {}.".format(", ".join(
 
 
 @click.command(
+    cls=launching.WithCommand,
     help=_HELP + "\n\nNo secret is in what is written: its place is named there.",
     epilog="Example:  envsnap export lockfiles/yolo-train.yaml --format k8s --gpus 8 -o job.yaml -- python train.py",
 )

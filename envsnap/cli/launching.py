@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class WithCommand(click.Command):
+    """One that takes another command, whose options are not its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            said = f"{error.format_message()} Options of the command that is to run follow after --"
+            raise click.UsageError(said, ctx) from error
+
+
 def launch_options(function: F) -> F:
     """Collected by `wishes`. What follows `--` is the command."""
     options = (

@@ -17,7 +17,9 @@ from envsnap.cli.registry_options import Registries, registry_options
 from envsnap.errors import UsageError
 
 
-@click.command(epilog="Example:  envsnap run yolo-train:2026-q4 --data /mnt/coco -- python train.py --epochs 100")
+@click.command(
+    cls=launching.WithCommand, epilog="Example:  envsnap run yolo-train:2026-q4 --data /mnt/coco -- python train.py --epochs 100"
+)
 @click.argument("image", metavar="IMAGE|LOCK")
 @launching.launch_options
 @click.option("--gpus", metavar="all|none|N|device=0,2", help="As docker's.  [default: all that this host has]")

@@ -78,5 +78,5 @@ def scalar(value: Scalar) -> str:
 
 
 def _same_in_both(value: str) -> bool:
-    """Whether it is plainly a text: PyYAML reads YAML 1.1, and Go's readers know numbers that it does not ("1e3", "0o17")."""
-    return not re.match(r"[-+.]?\d", value)
+    """Whether it is plainly a text: PyYAML reads YAML 1.1, and Go's readers know numbers and booleans that it does not ("1e3", "y")."""
+    return not re.match(r"[-+.]?\d|[yYnN]\Z", value)

@@ -23,7 +23,8 @@ def text(launch: Launch) -> str:
     if launch.user:
         service["user"] = Commented(pitfalls.said("What is written in mounts belongs to this user."), literal(launch.user))
     if launch.mounts:
-        service["volumes"] = tuple(map(_volume, launch.mounts))
+        note = pitfalls.said("What begins with a dot is relative to this file.") if launch.project is not None else ()
+        service["volumes"] = Commented(note, tuple(map(_volume, launch.mounts)))
     if launch.workdir:
         service["working_dir"] = literal(launch.workdir)
     if launch.env:

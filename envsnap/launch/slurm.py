@@ -9,7 +9,7 @@ from envsnap.errors import UsageError
 from envsnap.launch import pitfalls
 from envsnap.model.launch import Launch, Mount
 
-_SEPARATORS = ",:+ "  # of the option for mounts and of the table that enroot makes of it
+_SEPARATORS = frozenset(",:+")  # beside white space: of the option for mounts and of the table that enroot makes of it
 _UNITS = {-1: "unlimited"}
 _ULIMIT = {"memlock": "l", "stack": "s"}
 
@@ -56,7 +56,7 @@ def _lines(launch: Launch, registry: str) -> Iterator[str]:
     yield "set -euo pipefail"
     for name, value in launch.ulimits.items():
         wanted = _UNITS.get(value, str(value >> 10))  # ulimit counts in KiB
-        yield f"ulimit -{_ULIMIT[name]} {wanted} || echo 'the limit {name} stays at' \"$(ulimit -{_ULIMIT[name]})\" >&2"
+        yield f"ulimit -S -{_ULIMIT[name]} {wanted} || echo 'the limit {name} stays at' \"$(ulimit -{_ULIMIT[name]})\" >&2"
     options = [f"--container-image={image(launch.image, registry)}", "--container-writable"]
     if launch.entrypoint:
         options.append("--container-entrypoint")
@@ -103,7 +103,7 @@ def _gpus(launch: Launch) -> int:
 
 def _mount(one: Mount) -> str:
     for path in (one.source, one.target):
-        if set(path) & set(_SEPARATORS):
+        if set(path) & _SEPARATORS or any(map(str.isspace, path)):
             raise UsageError(
                 f"pyxis cannot be told to mount {path!r}",
                 why="commas, colons, plus signs and spaces have a meaning there",

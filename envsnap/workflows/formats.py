@@ -40,16 +40,15 @@ def _slurm(asked: Asked) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """Attributes: what: for a person. file: what such a file is usually called. text: its content."""
+    """Attributes: what: for a person. text: what is written."""
 
     what: str
-    file: str
     text: Callable[[Asked], str]
 
 
 FORMATS: Mapping[str, Format] = {
-    "compose": Format(what="Docker Compose", file="compose.yaml", text=_compose),
-    "devcontainer": Format(what="a development container", file=".devcontainer/devcontainer.json", text=_devcontainer),
-    "k8s": Format(what="a Kubernetes Job", file="job.yaml", text=_k8s),
-    "slurm": Format(what="a batch script of Slurm, with pyxis", file="job.sh", text=_slurm),
+    "compose": Format(what="Docker Compose", text=_compose),
+    "devcontainer": Format(what="a development container", text=_devcontainer),
+    "k8s": Format(what="a Kubernetes Job", text=_k8s),
+    "slurm": Format(what="a batch script of Slurm, with pyxis", text=_slurm),
 }

@@ -104,12 +104,15 @@ def _project(config: ImageConfig, asked: Path | None, caller: Caller, progress: 
     here = (caller.directory / (asked or "")).resolve()
     if not here.is_dir():
         raise TargetError(f"there is no directory {here}", hint="--project DIR, or --no-project")
+    if not str(here).isprintable():
+        raise TargetError(f"{str(here)!r} cannot be mounted", why="its name has control characters", hint="--no-project, or another name")
     root = next((place for place in (here, *here.parents) if (place / ".git").exists()), here)
     if asked is None and str(root) in (caller.home, "/"):
         progress.note(f"{root} is no project and is not mounted: --project DIR mounts one")
         return None, ""
     target = f"{WORKSPACE}/{places.lock_name(root)}"
-    own = config.workdir if config.labels.get(SOURCE_LABEL, NO_SOURCE) != NO_SOURCE else ""
+    has_copy = config.labels.get(SOURCE_LABEL, NO_SOURCE) != NO_SOURCE and config.workdir.isprintable()
+    own = config.workdir if has_copy else ""
     said = f"{root} is {target} inside"
     if own == target:
         said += ", in place of the image's own copy (--no-project runs that)"

@@ -55,7 +55,7 @@ def prepare(image: Runnable, asked: Wishes, caller: Caller, host: ThisHost, prog
                 hint=f"{reason.hint or 'envsnap check tells more'}   or: {_ANYWAY}",
             )
         progress.warning(f"{reason.id}: it needs {reason.needed}; found: {reason.found}")
-    made = replace(made, image=_for_engine(image, engine), env=(*_set(made, caller), *_wandb(made, caller, progress)))
+    made = replace(made, image=_for_engine(image, engine), env=(*_require_set(made, caller), *_wandb(made, caller, progress)))
     if rootless:
         progress.note("Docker is rootless here: root inside is you outside")
     if engine is not None and not isinstance(image.found, InRegistry) and (rootless or not process.may_raise_limits()):
@@ -142,7 +142,7 @@ def _taken(made: Launch, engine: DockerEngine, progress: Progress) -> Iterator[t
             progress.note(f"the limit {name} stays as Docker has it, which may not raise it here")
 
 
-def _set(made: Launch, caller: Caller) -> tuple[Passed, ...]:
+def _require_set(made: Launch, caller: Caller) -> tuple[Passed, ...]:
     """Raises UsageError: a variable that is passed by name is not set."""
     for one in made.env:
         if one.value is None and one.name not in caller.env:

@@ -150,21 +150,21 @@ def test_each_part_of_the_command_line_is_what_does_it(
     assert {name for name in {*wanted, *found} if wanted.get(name) != found.get(name)} == {fact}
 
 
-def test_signals_reach_the_command_and_nothing_stays(project: Path, debian_base: str) -> None:
+def test_ctrl_c_reaches_the_command_and_nothing_stays(project: Path, debian_base: str) -> None:
     """It is docker from then on, with the same process ID; the key is in no list of arguments."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        script = f"trap 'echo heard; exit {40 + number}' INT TERM; echo ready; while :; do sleep 0.1; done"
-        words = command("run", debian_base, "--no-project", "--", "sh", "-c", script)
-        with subprocess.Popen(words, env=environment(project.parent), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as child:
-            assert child.stdout is not None and child.stdout.readline() == "ready\n"
-            said = Path(f"/proc/{child.pid}/cmdline").read_bytes().decode().split("\0")
-            child.send_signal(number)
-            assert child.stdout.read() == "heard\n"
-            assert child.wait(20) == 40 + number
-        assert (said[0], "WANDB_API_KEY" in said, any(KEY in word for word in said)) == ("docker", True, False)
-    time.sleep(0.2)
-    left = subprocess.run(["docker", "ps", "-aq", "--filter", f"ancestor={debian_base}", "--filter", "status=exited"], capture_output=True)
-    assert left.stdout == b""
+    script = "trap 'echo heard; exit 42' INT; cat /etc/hostname; while :; do sleep 0.1; done"
+    words = command("run", debian_base, "--no-project", "--", "sh", "-c", script)
+    with subprocess.Popen(words, env=environment(project.parent), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as child:
+        assert child.stdout is not None
+        container = child.stdout.readline().strip()
+        said = Path(f"/proc/{child.pid}/cmdline").read_bytes().decode().split("\0")
+        child.send_signal(signal.SIGINT)
+        assert (child.stdout.read(), child.wait(20)) == ("heard\n", 42)
+    assert (said[0], "WANDB_API_KEY" in said, any(KEY in word for word in said)) == ("docker", True, False)
+    deadline = time.monotonic() + 10
+    while subprocess.run(["docker", "inspect", container], capture_output=True).returncode == 0:
+        assert time.monotonic() < deadline, "the container stays"
+        time.sleep(0.1)
 
 
 def test_standard_input_goes_in(project: Path, debian_base: str) -> None:
@@ -195,13 +195,11 @@ def test_nvidia_s_entrypoint_runs(project: Path, ngc_25_03: str) -> None:
 def test_a_host_that_cannot_run_it_is_told_before(project: Path, ngc_25_03: str, tmp_path: Path) -> None:
     scenario = nvml.write(nvml.host(nvml.v100(0, []), driver="470.57.02", cuda=11040), tmp_path / "scenario")
     env = environment(project.parent, LD_LIBRARY_PATH=str(nvml.build_library(tmp_path)), FAKE_NVML=str(scenario))
-    words = ("run", ngc_25_03, "--no-project", "--json")
-    done = subprocess.run(command(*words[:-1], "--", "echo", "ran"), cwd=project, env=env, capture_output=True, text=True)
+    words = ("run", ngc_25_03, "--no-project")
+    done = subprocess.run(command(*words, "--", "echo", "ran"), cwd=project, env=env, capture_output=True, text=True)
     assert done.returncode == 7 and "ran" not in done.stdout
     assert "this host cannot run" in done.stderr and "--print" in done.stderr
-    done = subprocess.run(command(*words, "--print", "--", "true"), cwd=project, env=env, capture_output=True, text=True)
-    assert done.returncode == 0 and "--gpus" in json.loads(done.stdout)["argv"] and "warning: " in done.stderr
-    done = subprocess.run(command(*words[:-1], "--gpus", "none", "--", "echo", "ran"), cwd=project, env=env, capture_output=True, text=True)
+    done = subprocess.run(command(*words, "--gpus", "none", "--", "echo", "ran"), cwd=project, env=env, capture_output=True, text=True)
     assert done.returncode == 0 and "ran" in done.stdout
 
 

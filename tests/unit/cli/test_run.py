@@ -75,6 +75,11 @@ def test_print_as_a_document(home: Path, capsys: pytest.CaptureFixture[str], mon
     ("words", "code", "what"),
     [
         (("run",), 2, "Missing argument"),
+        (
+            ("run", NAME, "python", "train.py", "--epochs", "3"),
+            2,
+            "No such option '--epochs'. Options of the command that is to run follow after --",
+        ),
         (("run", NAME), 6, "cannot reach a Docker engine"),
         (("run", NAME, "--json"), 2, "--print --json"),
         (("run", "nowhere.yaml", "--print"), 4, "cannot read the lock"),

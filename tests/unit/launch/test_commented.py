@@ -51,6 +51,11 @@ def test_a_line_of_a_comment_is_one(said: str) -> None:
         dump({"a": Commented((said,), 1)})
 
 
+@pytest.mark.parametrize("value", ["y", "N", "1e3", "0o17", "1_000", "+1", ".5", "yes", "null", "~", "a\nb", "ä", ""])
+def test_what_some_reader_takes_for_another_type_is_quoted(value: str) -> None:
+    assert dump(value)[0] in "\"'"
+
+
 def test_how_it_looks() -> None:
-    tree: Node = {"a": Commented(("Why.",), ("x", {"b": 1, "c": ("y", ())})), "d": {}, "e": "1e3"}
-    assert dump(tree) == '# Why.\na:\n  - x\n  - b: 1\n    c:\n      - y\n      - []\nd: {}\ne: "1e3"\n'
+    tree: Node = {"a": Commented(("Why.",), ("x", {"b": 1, "c": ("z", ())})), "d": {}, "e": "1e3"}
+    assert dump(tree) == '# Why.\na:\n  - x\n  - b: 1\n    c:\n      - z\n      - []\nd: {}\ne: "1e3"\n'

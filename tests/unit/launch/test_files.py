@@ -297,7 +297,7 @@ def test_slurm(tmp_path: Path) -> None:
 
 def test_limits_are_asked_for_and_not_insisted_on(tmp_path: Path) -> None:
     text = slurm.text(PLAIN, registry="registry.example.com")
-    assert "ulimit -l unlimited ||" in text and "ulimit -s 65536 ||" in text  # KiB
+    assert "ulimit -S -l unlimited ||" in text and "ulimit -S -s 65536 ||" in text  # KiB
     assert run_as_slurm(f"ulimit -Hs 1024; {text}", tmp_path)[-2:] == ["python", "train.py"]
 
 
@@ -338,6 +338,7 @@ def test_images_as_enroot_names_them(reference: str, registry: str, name: str) -
         ({"gpus": GpuRequest(devices=("0",))}, "Slurm says which"),
         ({"data": (Mount(source="/mnt/a,b", target="/data"),)}, "cannot be told to mount"),
         ({"data": (Mount(source="/mnt", target="/da:ta"),)}, "cannot be told to mount"),
+        ({"data": (Mount(source="/mnt/a b", target="/data"),)}, "cannot be told to mount"),
     ],
 )
 def test_what_slurm_cannot_say(change: dict[str, Any], what: str) -> None:
