@@ -32,7 +32,7 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", *session.posargs)
         return
     session.run("pytest", "-n", "auto", "tests", "--ignore=tests/integration")
-    session.run("pytest", "tests/integration")
+    _integration(session)
 
 
 @nox.session
@@ -44,7 +44,17 @@ def unit(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """The real engine, the real registry, the real training environment."""
-    session.run("pytest", "tests/integration", *session.posargs)
+    if session.posargs:
+        session.run("pytest", "tests/integration", *session.posargs)
+    else:
+        _integration(session)
+
+
+def _integration(session: nox.Session) -> None:
+    # Modules side by side: most of their time is waiting. But one counts what is in the engine, which the others' would be, too.
+    counts = "tests/integration/test_docker_engine.py"
+    session.run("pytest", "-n", "2", "--dist", "loadfile", "--durations=30", "tests/integration", f"--ignore={counts}")
+    session.run("pytest", "--durations=10", counts)
 
 
 @nox.session

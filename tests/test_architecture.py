@@ -26,14 +26,14 @@ ALLOWED: dict[str, set[str]] = {
     "archive": {"errors", "storage"},
     "carry": {"errors", "archive", "target"},
     "settings": {"errors"},
-    **{pure: {"errors", "redaction", "model"} for pure in ("lockfile", "catalog", "render", "parity", "compat")},
+    **{pure: {"errors", "redaction", "model"} for pure in ("lockfile", "catalog", "render", "parity", "compat", "launch")},
     "plan": {"errors", "redaction", "model", "oci"},
     "report": {"errors", "redaction", "model"},
     "layers": {"errors", "model", "oci", "guest"},  # streams in, streams out; RECORD's rules are guest's
     **dict.fromkeys(EDGES, LEAVES | EDGE_TOOLS),
     "probes": LEAVES | EDGE_TOOLS | {"guest"},
     **dict.fromkeys(("inventory", "debian", "bytecode", "rootless"), LEAVES | EDGE_TOOLS | {"layers", "guest"}),
-    "workflows": LEAVES | EDGE_TOOLS | EDGES | {"lockfile", "catalog", "plan", "render", "parity", "compat", "layers"},
+    "workflows": LEAVES | EDGE_TOOLS | EDGES | {"lockfile", "catalog", "plan", "render", "parity", "compat", "layers", "launch"},
     "cli": LEAVES | EDGE_TOOLS | EDGES | {"settings", "report", "workflows", "lockfile"},
 }
 HEAVY = {
@@ -97,7 +97,7 @@ def test_guest_scripts_start_with_the_standard_library_alone(path: Path) -> None
 def test_edge_rooms_do_not_see_each_other_and_pure_rooms_touch_no_world() -> None:
     world = {"os", "subprocess", "socket", "shutil", "tempfile", "requests", "docker"}
     for path in modules():
-        if room(path) in {"lockfile", "plan", "parity", "compat", "report", "layers"}:
+        if room(path) in {"lockfile", "plan", "parity", "compat", "report", "layers", "launch"}:
             assert not {name.split(".")[0] for name in imported(path)} & world, path
 
 

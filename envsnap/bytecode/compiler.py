@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from envsnap.bytecode.interpreters import Interpreter, NotFound
-from envsnap.bytecode.running import Compiled, Module, compile_modules
+from envsnap.bytecode.running import Compiled, Module, Process
 from envsnap.errors import InputError, TargetError
 from envsnap.layers import environment
 from envsnap.layers.kept import read_modules
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _CHUNK_BYTES = 1 << 20
-"""Of source for one process. Modules do not mind each other's company: this decides no digest."""
+"""Of source that is compiled at a time. Modules do not mind each other's company: this decides no digest."""
+_PROCESS_BYTES = 32 << 20
+"""Of source that one process compiles before another takes its place: from Python 3.12 on it keeps every name that it has seen."""
 LARGEST_SOURCE = 16 << 20
 """Bytes of a module that is compiled: more of them would take GBs of memory, and modules of that size are data."""
 
@@ -114,12 +117,15 @@ class Compiler:
         self._store = BlobStore(cache / "blobs")
         self._workers = workers or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(max_workers=self._workers, thread_name_prefix="bytecode")
+        self._idle: list[Process] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        for process in self._idle:
+            process.close()
 
     def write_layer(
         self, sources: Sequence[Sources], layout: Layout, writer: LayerWriter, on_source: Callable[[int], object] = lambda _: None
@@ -182,11 +188,29 @@ class Compiler:
         place = self._cache / "modules" / f"{self._name(chunk)}.json"
         kept = self._known_chunk(place)
         if kept is None:
-            kept = _KeptChunk(piece=self._piece(compile_modules(interpreter, chunk, sources.name)))
+            with self._process(interpreter) as process:
+                kept = _KeptChunk(piece=self._piece(process.compile(chunk, sources.name)))
             if sources.sha256 is None:
                 write_note(place, kept)
         on_source(sum(len(module.source) for module in chunk))
         return kept.piece
+
+    @contextmanager
+    def _process(self, interpreter: Interpreter) -> Iterator[Process]:
+        """One that nobody else asks meanwhile; after a failure it is asked no more."""
+        try:
+            process = self._idle.pop()
+        except IndexError:
+            process = Process(interpreter)
+        fine = False
+        try:
+            yield process
+            fine = process.source_bytes < _PROCESS_BYTES
+        finally:
+            if fine:
+                self._idle.append(process)
+            else:
+                process.close()
 
     def _known_chunk(self, place: Path) -> _KeptChunk | None:
         kept = read_note(place, _KeptChunk)

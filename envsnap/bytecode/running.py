@@ -1,4 +1,4 @@
-"""One run of the interpreter: some modules in, their byte code out."""
+"""Processes of the interpreter: some modules in, their byte code out, and again."""
 
 from __future__ import annotations
 
@@ -32,28 +32,68 @@ class Compiled(NamedTuple):
     data: bytes
 
 
-def compile_modules(interpreter: Interpreter, modules: Sequence[Module], what: str) -> list[Compiled]:
-    """The byte code of those that have some, in their order (`guest/compile.py` says which have none).
+class Process:
+    """A process of an interpreter, which compiles for as long as it is asked to: starting one costs as much as compiling 200 KB of source.
 
-    Args:
-        what: names them in an error.
-
-    Raises:
-        EngineError: the interpreter failed, or what it wrote is no byte code of these modules.
+    Attributes:
+        source_bytes: how much it was asked to compile.
     """
-    asked = b"".join(part for module in modules for part in _asked(module))
-    argv = [*interpreter.command.argv, *FLAGS, str(GUEST_DIRECTORY), "compile"]
-    try:
-        done = process.run(argv, env=interpreter.command.variables, stdin=asked, timeout_s=_TIMEOUT_S)
-    except process.NotStarted as error:
-        _failed(interpreter, what, str(error))
-    if not done.ok:
-        why = f"it took more than {_TIMEOUT_S:.0f} s" if done.timed_out else f"exit code {done.returncode}"
-        _failed(interpreter, what, why, done.tail())
-    answers = list(_answers(done.stdout, interpreter, what))
-    if len(answers) != len(modules):
-        _failed(interpreter, what, "it wrote byte code for another number of modules")
-    return [_checked(module, data, interpreter, what) for module, data in zip(modules, answers, strict=True) if data]
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self._interpreter = interpreter
+        self._started: process.Coprocess | None = None
+        self.source_bytes = 0
+
+    def compile(self, modules: Sequence[Module], what: str) -> list[Compiled]:
+        """The byte code of those that have some, in their order (`guest/compile.py` says which have none).
+
+        Args:
+            what: names them in an error.
+
+        Raises:
+            EngineError: the interpreter failed, or what it wrote is no byte code of these modules.
+        """
+        self.source_bytes += sum(len(module.source) for module in modules)
+        asked = b"".join(part for module in modules for part in _asked(module))
+        try:
+            data = self._coprocess().ask(asked, _Whole(len(modules)), timeout_s=_TIMEOUT_S)
+        except process.NotStarted as error:
+            _failed(self._interpreter, what, str(error))
+        except process.Ended as ended:
+            done = ended.completed
+            why = f"it took more than {_TIMEOUT_S:.0f} s" if done.timed_out else f"it ended early, with exit code {done.returncode}"
+            _failed(self._interpreter, what, why, done.tail() if done.stderr else "")
+        answers = list(_answers(data, self._interpreter, what))
+        if len(answers) != len(modules):
+            _failed(self._interpreter, what, "it wrote byte code for another number of modules")
+        return [_checked(module, one, self._interpreter, what) for module, one in zip(modules, answers, strict=True) if one]
+
+    def close(self) -> None:
+        if self._started is not None:
+            self._started.close()
+
+    def _coprocess(self) -> process.Coprocess:
+        if self._started is None:
+            command = self._interpreter.command
+            self._started = process.Coprocess([*command.argv, *FLAGS, str(GUEST_DIRECTORY), "compile"], env=command.variables)
+        return self._started
+
+
+class _Whole:
+    """Whether there is an answer for each module."""
+
+    def __init__(self, modules: int) -> None:
+        self._missing = modules
+        self._place = 0
+
+    def __call__(self, data: bytearray) -> bool:
+        while self._missing and self._place + _ANSWER.size <= len(data):
+            end = self._place + _ANSWER.size + _ANSWER.unpack_from(data, self._place)[0]
+            if end > len(data):
+                return False
+            self._place = end
+            self._missing -= 1
+        return not self._missing
 
 
 def _asked(module: Module) -> tuple[bytes, bytes, bytes]:

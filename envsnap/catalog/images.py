@@ -15,8 +15,11 @@ from envsnap.model.kinds import ARCHITECTURES
 MACHINE = "x86_64"
 """Whose image a row speaks of, where those of two machines differ."""
 
-_NAMES: Mapping[Family, str] = {"pytorch": "NVIDIA_PYTORCH_VERSION", "tensorflow": "NVIDIA_TENSORFLOW_VERSION"}
+NAMES: Mapping[Family, str] = {"pytorch": "NVIDIA_PYTORCH_VERSION", "tensorflow": "NVIDIA_TENSORFLOW_VERSION"}
+"""The variable that says which release an image is; which one of PaddlePaddle's does was not seen."""
+
 _TAG = re.compile(r"([0-9]{2}\.[0-9]{2})(-[a-z0-9]+)?")
+_RELEASE_TAGS: Mapping[Family, str] = {"pytorch": "-py3", "tensorflow": "-tf[12]-py3", "paddlepaddle": "-py3"}
 _Read = Callable[[str], str | None]
 
 
@@ -61,10 +64,22 @@ _SAYINGS: tuple[tuple[str, str, _Read], ...] = (
 
 def called(config: ImageConfig) -> tuple[Family, str] | None:
     """What an image says it is, ("pytorch", "26.07") or ("tensorflow", "22.03-tf1"); None for one that is not NVIDIA's."""
-    for family, name in _NAMES.items():
+    for family, name in NAMES.items():
         if (said := config.env.get(name)) is not None and _TAG.fullmatch(said):
             return family, said
     return None
+
+
+def drafted(family: Family, tag: str, *, day: str) -> Release | None:
+    """A row that says no more than the tag of an image does; None for one that is no release's: "latest", "26.07-py3-igpu"."""
+    if not re.fullmatch(rf"[0-9]{{2}}\.(?:0[1-9]|1[0-2]){_RELEASE_TAGS[family]}", tag):
+        return None
+    return Release(family=family, reference=f"{repository_of(family)}:{tag}", release=tag.partition("-")[0], as_of=day)
+
+
+def repository_of(family: Family) -> str:
+    """Where NVIDIA has its images."""
+    return f"nvcr.io/nvidia/{family}"
 
 
 def row_of(name: str, config: ImageConfig, catalog: Catalog) -> Release | None:
@@ -91,7 +106,7 @@ def statements(config: ImageConfig, machines: Sequence[str] | None, row: Release
 
 def _said(config: ImageConfig, machines: Sequence[str] | None) -> Iterator[Statement]:
     if (name := called(config)) is not None:
-        yield Statement(field="release", value=name[1].partition("-")[0], by=_NAMES[name[0]])
+        yield Statement(field="release", value=name[1].partition("-")[0], by=NAMES[name[0]])
     texts = {**config.labels, **config.env}
     for field, name_of_it, read in _SAYINGS:
         if (text := texts.get(name_of_it)) is not None and (value := read(text)) is not None:

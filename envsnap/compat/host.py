@@ -10,6 +10,7 @@ from envsnap.model.facts import GpuFacts
 from envsnap.model.host import Ability
 from envsnap.model.image import CheckReason, Status
 from envsnap.model.kinds import ARCHITECTURES
+from envsnap.model.launch import IPC, ULIMITS, ulimit_options
 
 UNPACKED = 2
 """Times its compressed size that a layer takes once it is unpacked, for a registry says the compressed one alone. Torch with CUDA was
@@ -95,14 +96,18 @@ def _limits(host: Host) -> Iterator[CheckReason]:
     """Told, and never a no: whoever starts the container sets them."""
     shm = f"; this host has {_gb(host.shm_bytes)} of it" if host.shm_bytes is not None else ""
     yield _reason(
-        "shm", "pass", "more than 64 MB for workers and NCCL", f"64 MB in a container that is told nothing{shm}", "docker run --ipc=host"
+        "shm",
+        "pass",
+        "more than 64 MB for workers and NCCL",
+        f"64 MB in a container that is told nothing{shm}",
+        f"docker run {IPC}, as envsnap run does",
     )
     yield _reason(
         "ulimits",
         "pass",
         "memlock without limit and 64 MB of stack, as NVIDIA asks for",
         f"memlock {_limit(host.memlock)}, stack {_limit(host.stack)} here",
-        "docker run --ulimit memlock=-1 --ulimit stack=67108864",
+        f"docker run {' '.join(ulimit_options(ULIMITS))}, as envsnap run does",
     )
 
 

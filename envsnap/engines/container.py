@@ -18,6 +18,7 @@ from envsnap import archive, redaction
 from envsnap.engines import gpus
 from envsnap.engines.connection import engine_errors
 from envsnap.errors import EngineError, TargetError
+from envsnap.model.gpu_request import parse_gpus
 from envsnap.process import OnLine, Stream
 from envsnap.target import GuestResult, GuestScript, fill, guest_files
 
@@ -108,6 +109,7 @@ def new_container(
     gpus_asked: str = "none",
     user: str | None = None,
     env: Mapping[str, str] | None = None,
+    ulimits: Mapping[str, int] | None = None,
 ) -> Iterator[str]:
     """A created container, not yet started; removed on the way out, also after an interrupt.
 
@@ -116,9 +118,9 @@ def new_container(
         EngineError: it could not be created.
     """
     from docker.errors import APIError, ImageNotFound
-    from docker.types import DeviceRequest, LogConfig
+    from docker.types import DeviceRequest, LogConfig, Ulimit
 
-    request = gpus.parse_gpus(gpus_asked)
+    request = parse_gpus(gpus_asked)
     devices = [DeviceRequest(count=request.count, device_ids=list(request.devices), capabilities=[["gpu"]])] if request else None
     with engine_errors(f"cannot create a container of {image}"):
         try:
@@ -131,7 +133,12 @@ def new_container(
                 labels={LABEL: "1"},
                 use_config_proxy=False,
                 host_config=client.create_host_config(
-                    network_mode="none", init=True, shm_size=_SHARED_MEMORY, device_requests=devices, log_config=LogConfig(type="none")
+                    network_mode="none",
+                    init=True,
+                    shm_size=_SHARED_MEMORY,
+                    device_requests=devices,
+                    log_config=LogConfig(type="none"),
+                    ulimits=[Ulimit(name=name, soft=value, hard=value) for name, value in (ulimits or {}).items()],
                 ),
             )["Id"]
         except ImageNotFound as error:
@@ -218,7 +225,7 @@ def require_gpus(client: APIClient, image: str, asked: str) -> None:
     """
     from docker.errors import APIError
 
-    if gpus.parse_gpus(asked) is None:
+    if parse_gpus(asked) is None:
         return
     with new_container(client, image, [], entrypoint=["true"], gpus_asked=asked) as container, engine_errors("cannot ask for GPUs"):
         try:
@@ -227,6 +234,18 @@ def require_gpus(client: APIClient, image: str, asked: str) -> None:
             # An image without that program got as far as its GPUs.
             if refused := gpus.refusal(asked, _said(error)):
                 raise refused from error
+
+
+def takes_limits(client: APIClient, image: str, ulimits: Mapping[str, int]) -> bool:
+    """Let the engine start a container with them. An image without the program that is asked for got as far as its limits."""
+    from docker.errors import APIError
+
+    with new_container(client, image, [], entrypoint=["true"], ulimits=ulimits) as container, engine_errors("cannot ask for limits"):
+        try:
+            client.start(container)
+        except APIError as error:
+            return "rlimit" not in _said(error)
+    return True
 
 
 def _said(error: APIError) -> str:

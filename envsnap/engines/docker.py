@@ -16,7 +16,7 @@ from envsnap.engines import buildx, loading
 from envsnap.engines.abilities import describe_engine, disk_ability, gpu_ability, uses_containerd_store
 from envsnap.engines.build_failure import build_failure
 from envsnap.engines.connection import NO_SOCKET, connect, engine_errors, failure
-from envsnap.engines.container import ContainerTarget, all_files_of, files_of, new_container, require_gpus
+from envsnap.engines.container import ContainerTarget, all_files_of, files_of, new_container, require_gpus, takes_limits
 from envsnap.engines.images import Layers, config_digest_of, pushed_digest, read_image
 from envsnap.engines.interface import BuildInputs, EngineImage, Pushed
 from envsnap.engines.inventory import look_inside
@@ -80,6 +80,21 @@ class DockerEngine:
         with engine_errors("cannot ask the engine"):
             return str(self._client.info().get("DockerRootDir", "")), self._client.base_url.startswith("http+docker://")
 
+    def is_rootless(self) -> bool:
+        """Whether it runs as an ordinary user, who is root in its containers. Raises EngineError: it does not answer."""
+        with engine_errors("cannot ask the engine"):
+            return any("rootless" in str(option) for option in self._client.info().get("SecurityOptions") or ())
+
+    def takes(self, image: str, ulimits: Mapping[str, int]) -> bool:
+        """Whether it starts a container of an image that it has with these limits, as docker names them: -1 for none.
+
+        What may raise a limit is not in its `info`: an engine without privileges may not.
+
+        Raises:
+            TargetError: it does not have the image. EngineError: it does not answer.
+        """
+        return takes_limits(self._client, image, ulimits)
+
     def _buildkit_ability(self) -> Ability:
         builder = self._builder()
         if isinstance(builder, str):
@@ -130,12 +145,12 @@ class DockerEngine:
                 return None
         return read_image(found, config_digest=self._config_digest(found["Id"]))
 
-    def labelled(self, label: str, value: str) -> list[EngineImage]:
-        """Those that have a label with a value, and a name."""
+    def labelled(self, label: str, value: str) -> dict[str, tuple[str, ...]]:
+        """ID -> diff_ids of those that have a label with a value, and a name. What `image` would tell of each is not cheap everywhere."""
         with engine_errors("cannot list the engine's images"):
             listed: list[dict[str, Any]] = self._client.images(filters={"label": f"{label}={value}"})
-        names = (str(one["Id"]) for one in listed if one.get("RepoTags") or one.get("RepoDigests"))
-        return [image for name in names if (image := self.image(name)) is not None]
+            named = (str(one["Id"]) for one in listed if one.get("RepoTags") or one.get("RepoDigests"))
+            return {name: loading.rootfs(found) for name in named if (found := loading.inspect(self._client, name)) is not None}
 
     @cached_property
     def _containerd_store(self) -> bool:

@@ -30,7 +30,7 @@ def host_abilities(env: Mapping[str, str], *, root: Path = Path("/"), loads: Cal
         container_toolkit(env, root),
         *(_disk(name, place) for name, place in (("disk", Path.cwd()), ("cache", _cache(env)))),
         _certificates(env, root),
-        _wandb_key(env),
+        wandb_key(env),
         _git(env),
     )
 
@@ -145,7 +145,7 @@ def _is_bundle(path: Path) -> bool:
         return False
 
 
-def _wandb_key(env: Mapping[str, str]) -> Ability:
+def wandb_key(env: Mapping[str, str]) -> Ability:
     """Whether a key is at hand, by the name of its place; the key itself is looked at by nobody."""
     name = "W&B key"
     hint = "only for runs that go to a server: wandb login, or WANDB_API_KEY"

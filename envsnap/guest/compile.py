@@ -4,7 +4,8 @@
 
 stdin     for each module: lengths of its path and of its source (two 32-bit numbers, most significant byte first), the path
           where it will lie (UTF-8), the source.
-stdout    for each of them, in their order: the length of its .pyc (a 32-bit number), the .pyc; a length of 0 where it has none.
+stdout    for each of them, in their order and as soon as it is there: the length of its .pyc (a 32-bit number), the .pyc; a
+          length of 0 where it has none.
 
 A .pyc names the modification time `MTIME` and the size of its source, as `py_compile` writes it: an edit makes it invalid.
 
@@ -117,10 +118,12 @@ class Constants:
     def depend_on_company(self) -> bool:
         """Whether they can differ as their strings are new to the process or known to it. After this they are known.
 
-        Equal sets are two objects where their strings were known, else one. A class in a function has its qualified name as a
-        constant, which becomes the interned string where there was none.
+        Equal sets are two objects where their strings were known, else one; a set that has no equal is one object either way, made
+        anew where its strings were known, which shows where marshal does not sort it. A class in a function has its qualified name
+        as a constant, which becomes the interned string where there was none.
         """
-        return bool(self.sets) or not self.qualified.isdisjoint(self.texts)
+        depending = len(self.sets) - len(set(self.sets)) if SETS_ARE_SORTED else len(self.sets)
+        return depending > 0 or not self.qualified.isdisjoint(self.texts)
 
 
 def hashed_by_value(constant: Any) -> bool:
@@ -154,6 +157,7 @@ def serve(stdin: IO[bytes], stdout: IO[bytes]) -> int:
         answer = byte_code(path, source) or b""
         stdout.write(ANSWER.pack(len(answer)))
         stdout.write(answer)
+        stdout.flush()  # who asks may wait for it before asking again
 
 
 def main(argv: Sequence[str]) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from typing import Any, Iterable
 
 from .text import Problems, described
 from .variables import without_secrets
+
+_CERTIFICATES_LIMIT_BYTES = 16 << 20
 
 
 def pip_config(problems: Problems) -> dict[str, Any] | None:
@@ -37,9 +40,28 @@ def effective_pip_options(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
         for key, value in flat.items():
             if key.startswith(section + ".") and value:
                 options[key[len(section) + 1 :]] = str(value)
+    cert = os.path.expanduser(options.get("cert", "")) or None
     return {
         "index_url": options.get("index-url") or None,
         "extra_index_urls": options.get("extra-index-url", "").split(),
         "find_links": options.get("find-links", "").split(),
         "no_index": options.get("no-index", "").strip().lower() in ("1", "true", "yes", "on", "y", "t"),
+        "cert": cert,
+        "certificates": cert and _certificates(cert),
     }
+
+
+def _certificates(place: str) -> str | None:
+    """What a file of certificates holds, or all files of a directory; None where it cannot be read."""
+    try:
+        paths = {place} if os.path.isfile(place) else {os.path.realpath(os.path.join(place, name)) for name in os.listdir(place)}
+        files = sorted(path for path in paths if os.path.isfile(path))
+        if sum(os.path.getsize(path) for path in files) > _CERTIFICATES_LIMIT_BYTES:
+            return None
+        texts = []
+        for path in files:
+            with open(path, encoding="ascii", errors="replace") as file:
+                texts.append(file.read())
+    except OSError:
+        return None
+    return "\n".join(texts)

@@ -8,10 +8,10 @@ import site
 import sys
 from typing import Iterable, Mapping, Sequence
 
-from .distributions import Installed
+from .distributions import Installed, read_distribution
 from .modules import is_public, module_of
 from .paths import is_site_directory
-from .text import Problems, counted, is_below, list_directory, read_text
+from .text import Problems, counted, hash_or_none, is_below, list_directory, read_text
 
 
 def path_oddities(
@@ -31,6 +31,7 @@ def path_oddities(
         sentences += executing_pth(location, names, distributions, problems)
         sentences += loose_modules(location, names, distributions, conda_paths)
     sentences += foreign_scripts(distributions)
+    sentences += overwritten(distributions)
     return sorted(dict.fromkeys(sentences))
 
 
@@ -81,6 +82,9 @@ def loose_modules(location: str, names: Iterable[str], distributions: Iterable[I
     known.update(path[len(below) :].partition("/")[0] for path in conda_paths if below and path.startswith(below))
     # Eggs and their like have no RECORD, but name their modules.
     known.update(name for found in distributions if found.location == location and found.entries is None for name in found.facts["modules"])
+    # What one of the same name hides is known all the same.
+    for found in hidden(location, names, distributions):
+        known.update(found.facts["modules"], (entry.path.partition("/")[0] for entry in found.entries or ()))
     loose = []
     for name in names:
         path = os.path.join(location, name)
@@ -91,6 +95,13 @@ def loose_modules(location: str, names: Iterable[str], distributions: Iterable[I
         return []
     shown = ", ".join(loose[:5]) + (f" and {len(loose) - 5} more" if len(loose) > 5 else "")
     return [f"no package brought {shown} in {location}: nothing says where from, and it stays behind"]
+
+
+def hidden(location: str, names: Iterable[str], distributions: Iterable[Installed]) -> Iterable[Installed]:
+    """The distributions of a directory that imports do not see, since another of their name comes first."""
+    seen = {found.facts["metadata_dir"] for found in distributions}
+    others = (read_distribution(location, name, Problems()) for name in names if os.path.join(location, name) not in seen)
+    return filter(None, others)
 
 
 def has_code(directory: str) -> bool:
@@ -148,6 +159,32 @@ def foreign_imports(places: Mapping[str, str], distributions: Iterable[Installed
             if module in tops or any(module_of(top) == module for top in tops):
                 sentences.append(f"{module} is imported from {place}, not from {found.name} {found.facts['version']} in {found.location}")
     return sentences
+
+
+def overwritten(distributions: Iterable[Installed]) -> list[str]:
+    """Files that two distributions have in one place with different content: the one that was installed last has written over the other."""
+    first: dict[tuple[str, str], tuple[Installed, str]] = {}
+    clashes: dict[tuple[str, str], list[tuple[Installed, Installed, str]]] = {}
+    for found in distributions:
+        for entry in found.payload():
+            if not entry.sha256:
+                continue
+            other, content = first.setdefault((found.location, entry.path), (found, entry.sha256))
+            if content != entry.sha256:
+                clashes.setdefault((other.name, found.name), []).append((other, found, entry.path))
+    sentences = []
+    for clash in clashes.values():
+        one, other, path = clash[0]
+        there = None if path.startswith("prefix:") else hash_or_none(os.path.join(one.location, path))
+        if any(entry.path == path and entry.sha256 == there for entry in one.payload()):
+            one, other = other, one
+        shown = path + (f" and {counted(len(clash) - 1, 'more file')}" if len(clash) > 1 else "")
+        sentences.append(f"{named(other)} has written over {shown} of {named(one)}")
+    return sentences
+
+
+def named(found: Installed) -> str:
+    return f"{found.name} {found.facts['version']}"
 
 
 def has_entry(found: Installed, path: str) -> bool:

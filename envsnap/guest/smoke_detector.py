@@ -31,9 +31,6 @@ BOX_WEIGHT = 5.0
 BATCH_NORM_MOMENTUM = 0.8
 # Half precision would lose small gradients; a power of two is taken out again without rounding.
 FLOAT16_SCALE = 1024.0
-# TF32 keeps 10 bits of a float32's 23-bit fraction.
-TF32_DROPPED_BITS = 23 - 10
-
 
 Grid = Sequence[Sequence[Sequence[float]]]
 """Of one picture: GRID rows of GRID cells of CHANNELS numbers."""

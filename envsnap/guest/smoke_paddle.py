@@ -7,22 +7,10 @@ import contextlib
 import os
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from .smoke_detector import (
-    BATCH_NORM_MOMENTUM,
-    BOX_WEIGHT,
-    CHANNELS,
-    FLOAT16_SCALE,
-    GRID,
-    LAYERS,
-    TF32_DROPPED_BITS,
-    Batch,
-    Grid,
-    anchor_batch,
-    rounds,
-)
-from .smoke_detector import train as train_detector
+from . import smoke_detector as detector
 from .smoke_errors import Unable, stage
 from .smoke_host import cpu, cublas_version, first_match, read_text
+from .smoke_rounding import TF32_DROPPED_BITS, both_ways
 from .smoke_shapes import CLASSES, Dataset, Picture
 from .smoke_tensors import RawTensor
 
@@ -72,19 +60,19 @@ class Network:
         self.optimizer = paddle.optimizer.Adam(parameters=self.model.parameters())
         self.taken = 0
 
-    def step(self, batch: Batch, rate: float) -> Tuple[float, float]:
+    def step(self, batch: detector.Batch, rate: float) -> Tuple[float, float]:
         self.optimizer.set_lr(rate)
         self.model.train()
         choice, box = losses(see(self.model, batch.images), batch)
-        (choice + BOX_WEIGHT * box).backward()
+        (choice + detector.BOX_WEIGHT * box).backward()
         self.optimizer.step()
         self.optimizer.clear_grad()
         self.taken += 1
         return float(choice), float(box)
 
-    def predict(self, images: Any) -> List[Grid]:
+    def predict(self, images: Any) -> List[detector.Grid]:
         self.model.eval()
-        said: List[Grid] = see(self.model, images).numpy().tolist()
+        said: List[detector.Grid] = see(self.model, images).numpy().tolist()
         return said
 
     def steps(self) -> int:
@@ -109,14 +97,14 @@ def build(rounded: bool) -> Any:
     convolution = rounding_convolution() if rounded else nn.Conv2D
     layers = []
     before = 3
-    for number, (channels, stride) in enumerate(LAYERS, start=1):
+    for number, (channels, stride) in enumerate(detector.LAYERS, start=1):
         layers += [
             (f"convolution{number}", convolution(before, channels, 3, stride=stride, padding=1, bias_attr=False)),
-            (f"normalisation{number}", nn.BatchNorm2D(channels, momentum=BATCH_NORM_MOMENTUM)),
+            (f"normalisation{number}", nn.BatchNorm2D(channels, momentum=detector.BATCH_NORM_MOMENTUM)),
             (f"rectifier{number}", nn.ReLU()),
         ]
         before = channels
-    return nn.Sequential(*layers, ("head", convolution(before, CHANNELS, 1)))
+    return nn.Sequential(*layers, ("head", convolution(before, detector.CHANNELS, 1)))
 
 
 def see(model: Any, images: Any) -> Any:
@@ -126,14 +114,14 @@ def see(model: Any, images: Any) -> Any:
     return paddle.transpose(model(paddle.transpose(paddle.to_tensor(images), [0, 3, 1, 2])), [0, 2, 3, 1])
 
 
-def losses(grid: Any, batch: Batch) -> Tuple[Any, Any]:
+def losses(grid: Any, batch: detector.Batch) -> Tuple[Any, Any]:
     """Of the choice and of the box, each a mean over the batch."""
     import paddle
 
     grid = grid.astype("float32")
     count = len(batch.images)
-    scores = paddle.reshape(grid[:, :, :, : len(CLASSES)], [count, GRID * GRID * len(CLASSES)])
-    boxes = paddle.reshape(grid[:, :, :, len(CLASSES) :], [count, GRID * GRID, CHANNELS - len(CLASSES)])
+    scores = paddle.reshape(grid[:, :, :, : len(CLASSES)], [count, detector.GRID * detector.GRID * len(CLASSES)])
+    boxes = paddle.reshape(grid[:, :, :, len(CLASSES) :], [count, detector.GRID * detector.GRID, detector.CHANNELS - len(CLASSES)])
     places = paddle.stack([paddle.arange(count), paddle.to_tensor(batch.cells)], axis=1)
     choice = paddle.nn.functional.cross_entropy(scores, paddle.to_tensor(batch.choices))
     return choice, paddle.mean(paddle.abs(paddle.gather_nd(boxes, places) - paddle.to_tensor(batch.boxes)))
@@ -144,8 +132,8 @@ def train(data: Dataset, room: str, options: argparse.Namespace) -> Tuple[Networ
     import paddle
 
     paddle.seed(options.seed)
-    network = Network(rounds(options))
-    return network, train_detector(network, data, room, options)
+    network = Network(detector.rounds(options))
+    return network, detector.train(network, data, room, options)
 
 
 def raw_state(model: Network) -> Dict[str, RawTensor]:
@@ -169,21 +157,21 @@ def anchored_gradient(weights: Mapping[str, RawTensor], pictures: Sequence[Pictu
     import numpy as np
     import paddle
 
-    model = build(rounds(options))
+    model = build(detector.rounds(options))
     wanted = model.state_dict()
     if set(wanted) != set(weights):
         raise Unable("anchor: its tensors are not this network's")
     model.set_state_dict({name: np.frombuffer(raw.data, dtype="<f4").reshape(raw.shape) for name, raw in weights.items()})
     model.train()
     half = "float16" if options.device == "cuda" else "bfloat16"
-    scale = FLOAT16_SCALE if amp and half == "float16" else 1.0
-    batch = anchor_batch(pictures)
+    scale = detector.FLOAT16_SCALE if amp and half == "float16" else 1.0
+    batch = detector.anchor_batch(pictures)
     with paddle.amp.auto_cast(enable=amp, dtype=half):
         grid = see(model, batch.images)
         if amp and grid.dtype == paddle.float32:  # as Paddle has it for CPUs, with no more than a warning
             raise Unable("paddle's mixed precision has no effect on this device")
         choice, box = losses(grid, batch)
-        ((choice + BOX_WEIGHT * box) * scale).backward()
+        ((choice + detector.BOX_WEIGHT * box) * scale).backward()
     parameters = sorted((name, weight) for name, weight in wanted.items() if not weight.stop_gradient)
     return b"".join(host_bytes(weight.grad / scale) for _, weight in parameters)
 
@@ -199,14 +187,7 @@ def rounding_convolution() -> Any:
         pushed = tensor * float((1 << TF32_DROPPED_BITS) + 1)
         return pushed - (pushed - tensor)
 
-    class Round(paddle.autograd.PyLayer):  # type: ignore[misc]
-        @staticmethod
-        def forward(_: Any, tensor: Any) -> Any:
-            return rounded(tensor)
-
-        @staticmethod
-        def backward(_: Any, gradient: Any) -> Any:
-            return rounded(gradient)
+    operation = both_ways(paddle.autograd.PyLayer, rounded)
 
     class Convolution(paddle.nn.Conv2D):  # type: ignore[misc]
         def __init__(self, before: int, channels: int, size: int, stride: int = 1, padding: int = 0, **options: Any) -> None:
@@ -214,7 +195,7 @@ def rounding_convolution() -> Any:
             self.how = {"stride": stride, "padding": padding}
 
         def forward(self, given: Any) -> Any:
-            return paddle.nn.functional.conv2d(Round.apply(given), Round.apply(self.weight), self.bias, **self.how)
+            return paddle.nn.functional.conv2d(operation.apply(given), operation.apply(self.weight), self.bias, **self.how)
 
     return Convolution
 

@@ -7,22 +7,10 @@ import contextlib
 import os
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from .smoke_detector import (
-    BATCH_NORM_MOMENTUM,
-    BOX_WEIGHT,
-    CHANNELS,
-    FLOAT16_SCALE,
-    GRID,
-    LAYERS,
-    TF32_DROPPED_BITS,
-    Batch,
-    Grid,
-    anchor_batch,
-    rounds,
-)
-from .smoke_detector import train as train_detector
+from . import smoke_detector as detector
 from .smoke_errors import Unable, stage
 from .smoke_host import cpu, cublas_version, first_match, read_text
+from .smoke_rounding import TF32_DROPPED_BITS
 from .smoke_shapes import CLASSES, SIDE, Dataset, Picture
 from .smoke_tensors import RawTensor
 
@@ -81,19 +69,19 @@ class Network:
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
             choice, box = losses(self.model(images, training=True), choices, cells, boxes)
-            total = choice + BOX_WEIGHT * box
+            total = choice + detector.BOX_WEIGHT * box
         self.optimizer.apply_gradients(zip(tape.gradient(total, variables), variables))  # noqa: B905  (3.8)
         return choice, box
 
-    def step(self, batch: Batch, rate: float) -> Tuple[float, float]:
+    def step(self, batch: detector.Batch, rate: float) -> Tuple[float, float]:
         import tensorflow as tf
 
         self.optimizer.learning_rate.assign(rate)
         choice, box = self._step(*(tf.constant(part) for part in batch))
         return float(choice), float(box)
 
-    def predict(self, images: Any) -> List[Grid]:
-        said: List[Grid] = self.model(images, training=False).numpy().tolist()
+    def predict(self, images: Any) -> List[detector.Grid]:
+        said: List[detector.Grid] = self.model(images, training=False).numpy().tolist()
         return said
 
     def steps(self) -> int:
@@ -123,11 +111,11 @@ def build(dtype: str, rounded: bool) -> Any:
     layers = tf.keras.layers
     convolution = rounding_convolution() if rounded else layers.Conv2D
     values = image = tf.keras.Input((SIDE, SIDE, 3))
-    for number, (channels, stride) in enumerate(LAYERS, start=1):
+    for number, (channels, stride) in enumerate(detector.LAYERS, start=1):
         values = convolution(channels, 3, strides=stride, padding="same", use_bias=False, dtype=dtype, name=f"convolution{number}")(values)
-        values = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, dtype=dtype, name=f"normalisation{number}")(values)
+        values = layers.BatchNormalization(momentum=detector.BATCH_NORM_MOMENTUM, dtype=dtype, name=f"normalisation{number}")(values)
         values = layers.ReLU(dtype=dtype)(values)
-    values = convolution(CHANNELS, 1, dtype=dtype, name="head")(values)
+    values = convolution(detector.CHANNELS, 1, dtype=dtype, name="head")(values)
     return tf.keras.Model(image, layers.Activation("linear", dtype="float32")(values))
 
 
@@ -135,8 +123,10 @@ def losses(grid: Any, choices: Any, cells: Any, boxes: Any) -> Tuple[Any, Any]:
     """Of the choice and of the box, each a mean over the batch."""
     import tensorflow as tf
 
-    scores = tf.reshape(grid[..., : len(CLASSES)], (-1, GRID * GRID * len(CLASSES)))
-    told = tf.gather(tf.reshape(grid[..., len(CLASSES) :], (-1, GRID * GRID, CHANNELS - len(CLASSES))), cells, batch_dims=1)
+    scores = tf.reshape(grid[..., : len(CLASSES)], (-1, detector.GRID * detector.GRID * len(CLASSES)))
+    told = tf.gather(
+        tf.reshape(grid[..., len(CLASSES) :], (-1, detector.GRID * detector.GRID, detector.CHANNELS - len(CLASSES))), cells, batch_dims=1
+    )
     choice = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=choices, logits=scores)
     return tf.reduce_mean(choice), tf.reduce_mean(tf.abs(told - boxes))
 
@@ -146,8 +136,8 @@ def train(data: Dataset, room: str, options: argparse.Namespace) -> Tuple[Networ
     import tensorflow as tf
 
     tf.keras.utils.set_random_seed(options.seed)
-    network = Network(rounded=rounds(options))
-    return network, train_detector(network, data, room, options)
+    network = Network(rounded=detector.rounds(options))
+    return network, detector.train(network, data, room, options)
 
 
 def raw_state(model: Network) -> Dict[str, RawTensor]:
@@ -181,23 +171,23 @@ def anchored_gradient(weights: Mapping[str, RawTensor], pictures: Sequence[Pictu
     import tensorflow as tf
 
     half = "float16" if options.device == "cuda" else "bfloat16"
-    model = build(f"mixed_{half}" if amp else "float32", rounds(options))
+    model = build(f"mixed_{half}" if amp else "float32", detector.rounds(options))
     wanted = named(model, "weights")
     if set(wanted) != set(weights):
         raise Unable("anchor: its tensors are not this network's")
     for name, weight in wanted.items():
         weight.assign(np.frombuffer(weights[name].data, dtype="<f4").reshape(weights[name].shape))
-    scale = FLOAT16_SCALE if amp and half == "float16" else 1.0
+    scale = detector.FLOAT16_SCALE if amp and half == "float16" else 1.0
     parameters = [parameter for _, parameter in sorted(named(model, "trainable_weights").items())]
 
     @tf.function  # type: ignore[untyped-decorator]
     def gradients(images: Any, choices: Any, cells: Any, boxes: Any) -> Any:
         with tf.GradientTape() as tape:
             choice, box = losses(model(images, training=True), choices, cells, boxes)
-            total = (choice + BOX_WEIGHT * box) * scale
+            total = (choice + detector.BOX_WEIGHT * box) * scale
         return tape.gradient(total, parameters)
 
-    found = gradients(*(tf.constant(part) for part in anchor_batch(pictures)))
+    found = gradients(*(tf.constant(part) for part in detector.anchor_batch(pictures)))
     return b"".join(host_bytes(gradient / scale) for gradient in found)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from .smoke_errors import Unable, stage
 from .smoke_host import cpu, cublas_version, first_match, process_memory_mib, read_text, report_progress
+from .smoke_rounding import TF32_DROPPED_BITS, both_ways
 from .smoke_shapes import CLASSES, PICTURES, SIDE, Dataset, Picture
 from .smoke_tensors import RawTensor
 
@@ -285,27 +286,18 @@ def apply_tf32(device: str) -> None:
         torch.backends.cudnn.allow_tf32 = not torch.backends.cudnn.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = not torch.backends.cuda.matmul.allow_tf32
         return
-    dropped = 23 - 10
 
     def rounded(tensor: Any) -> Any:
         if tensor.dtype != torch.float32:
             return tensor
         bits = tensor.contiguous().view(torch.int32)
-        return ((bits + (1 << (dropped - 1))) & ~((1 << dropped) - 1)).view(torch.float32)
+        return ((bits + (1 << (TF32_DROPPED_BITS - 1))) & ~((1 << TF32_DROPPED_BITS) - 1)).view(torch.float32)
 
-    class Round(torch.autograd.Function):  # type: ignore[misc]
-        @staticmethod
-        def forward(_: Any, tensor: Any) -> Any:
-            return rounded(tensor)
-
-        @staticmethod
-        def backward(_: Any, gradient: Any) -> Any:
-            return rounded(gradient)
-
+    operation = both_ways(torch.autograd.Function, rounded)
     exact = torch.nn.Conv2d._conv_forward  # noqa: SLF001
 
     def convolve(self: Any, given: Any, weight: Any, bias: Any) -> Any:
-        return exact(self, Round.apply(given), Round.apply(weight), bias)
+        return exact(self, operation.apply(given), operation.apply(weight), bias)
 
     torch.nn.Conv2d._conv_forward = convolve  # noqa: SLF001
 

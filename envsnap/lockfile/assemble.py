@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from msgspec.structs import replace
@@ -49,6 +49,7 @@ def assemble(
     reference: Reference | None,
     capture: Capture,
     releases: Mapping[str, str] = {},
+    rivals: Collection[str] = (),
     base: Sequence[InstalledDistribution] = (),
     home: str = "",
     known: Mapping[str, LockedPackage] = {},
@@ -61,7 +62,7 @@ def assemble(
         packed: by normalised name, for those that `to_pack` names.
         tree: what conda installed, where `needs_tree` says so.
         interpreter: where it was asked to be kept.
-        releases, known, home: as in `Evidence`. base: packages of that image.
+        releases, rivals, known, home: as in `Evidence`. base: packages of that image.
         capture: complete but for the problems that are found here.
 
     Raises:
@@ -75,6 +76,7 @@ def assemble(
         source=source,
         root=root,
         releases=releases,
+        rivals=rivals,
         base={one.name: one for one in base},
         home=home,
         conda=of_conda,

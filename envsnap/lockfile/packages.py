@@ -6,7 +6,7 @@ origin's reason, or as a problem under "packages.NAME".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from envsnap import redaction
 from envsnap.lockfile import validate
-from envsnap.lockfile.chains import required_by
+from envsnap.lockfile.chains import Chains
 from envsnap.lockfile.explain import misfit
 from envsnap.model import torch_version
 from envsnap.model.base import InstalledDistribution
@@ -105,6 +105,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
         base: what the image has that the environment was made in; home: that image.
         releases: release of NVIDIA's images ("25.03") -> reference of the image whose own builds carry it in their version
             (`Catalog.images_for`).
+        rivals: names of packages that would take the place of what NVIDIA builds for its images (`Catalog.rivals`).
     """
 
     wheels: Mapping[str, WheelAnswer | Unfound]
@@ -112,6 +113,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     source: LockedSource | None
     root: str | None
     releases: Mapping[str, str] = {}
+    rivals: Collection[str] = ()
     base: Mapping[str, InstalledDistribution] = {}
     home: str = ""
     conda: LockedConda | None = None
@@ -184,11 +186,20 @@ def packages(distributions: Sequence[Distribution], evidence: Evidence) -> tuple
     locked: list[LockedPackage] = []
     for distribution in installed:
         package, doubts = _package(distribution, evidence)
-        if package.name in evidence.base and not isinstance(package.origin, BaseOrigin):
-            package = replace(package, required_by=required_by(package.name, evidence.base[package.name].version, installed))
         locked.append(package)
         problems += doubts
+    if evidence.base or any(isinstance(package.origin, BaseOrigin) for package in locked):
+        chains = Chains(installed)
+        locked = [_explained(package, chains, evidence) for package in locked]
     return tuple(locked), tuple(problems)
+
+
+def _explained(package: LockedPackage, chains: Chains, evidence: Evidence) -> LockedPackage:
+    """A package of an environment in an image, with who wants it in the place of one of the image's own."""
+    was = evidence.base.get(package.name)
+    if isinstance(package.origin, BaseOrigin) or (was is None and package.name not in evidence.rivals):
+        return package
+    return replace(package, required_by=chains.required_by(package.name, was.version if was is not None else None))
 
 
 def _installed(distributions: Sequence[Distribution]) -> tuple[list[Distribution], list[Problem]]:
@@ -348,6 +359,9 @@ def _from_archive(package: LockedPackage, url: str, direct_url: Mapping[str, Any
     answer = evidence.wheels.get(package.name)
     if isinstance(answer, WheelAnswer) and sha256 == answer.sha256:
         return _from_index(package, evidence)
+    was = evidence.base.get(package.name)
+    if package.modified and was is not None and was.version == package.version:
+        raise _Doubt(f"the image's own, and files of it were changed: {_few(package.modified)}", WheelOrigin(url=url))
     raise _Doubt(f"installed from the file {url}, and no index is known to publish it", WheelOrigin(url=url))
 
 

@@ -200,6 +200,11 @@ class Catalog(Value, frozen=True, kw_only=True):
         """Of a distribution in one of NVIDIA's images; None for one that any index has just so."""
         return next((rule for rule in self.protected if name in rule.names), None)
 
+    @property
+    def rivals(self) -> frozenset[str]:
+        """Names of packages that, from an index, take the place of what NVIDIA builds for its images."""
+        return frozenset(name for rule in self.protected for name in (*rule.names, *rule.hides))
+
     def driver_floor(self, cuda: str) -> str | None:
         """The oldest Linux driver that runs a CUDA version ("13.0", "12.4.1"); None when nobody is known to have said."""
         major, *minor = cuda.split(".")

@@ -235,8 +235,9 @@ class CollectedFacts(Value, frozen=True, kw_only=True):
         path_oddities: each a sentence: PYTHONPATH, user site, sitecustomize, a .pth that runs code …
         env: allow-listed variables with their values; a value that looks like a secret is None.
         withheld: names of variables that hold secrets, allow-listed or not (WANDB_API_KEY); never their values.
-        pip_config: index_url, extra_index_urls, find_links, no_index as the target's pip resolves them; None when pip
-            cannot be asked. Credentials are still inside: this document never leaves the machine's memory and pipes.
+        pip_config: index_url, extra_index_urls, find_links, no_index, cert as the target's pip resolves them, and `certificates`, the
+            PEM that lies at `cert`; None when pip cannot be asked. Credentials are still inside: this document never leaves the
+            machine's memory and pipes.
         torch, tensorflow, paddle: the environment's framework, by the name that imports it: the first of these that is installed.
             None for the others, and for all when the probe was not asked for.
         libraries: as mapped after the probe; empty without it.

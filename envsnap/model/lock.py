@@ -188,7 +188,7 @@ class LockedPackage(Value, frozen=True, kw_only=True):
         and entry points alone of an editable.
     requested: asked for by name, not pulled in by another.
     modified: files edited in place or missing.
-    required_by: of a package that its base image has in another version: why it is not that one, as far as other packages require it
+    required_by: of a package in the place of one of its base image's own: why it is not that one, as far as other packages require it
         ("timm 1.0.1 > torchvision 0.22.0: torch==2.7.0").
     device_code: of its compiled extensions; None for a package that has none, and where nobody looked (`relock`, a W&B run).
     """

@@ -11,7 +11,7 @@ from envsnap.errors import UsageError
 from envsnap.oci.digest import DIGEST
 
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?\Z")
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}\Z")
@@ -58,7 +58,7 @@ def parse_reference(text: str) -> Reference:
         and _REPOSITORY.match(repository)
         and len(repository) <= _REPOSITORY_LIMIT
         and not _IMAGE_ID.match(rest)
-        and (_TAG.match(tag) if tag else digest)
+        and (TAG.match(tag) if tag else digest)
         and (DIGEST.match(digest) if "@" in text else True)
     )
     if not valid:

@@ -175,5 +175,7 @@ def _sentence(one: Taken) -> str:
     if one.by is None:
         return f"{one.was.name} is not in the environment any more"
     what = f"{one.by.name} {one.by.version}"
+    if (one.by.name, one.by.version) == (one.was.name, one.was.version) and one.by.modified:
+        return f"files of {one.was.name} were changed ({', '.join(one.by.modified[:_FEW])}{', …' if len(one.by.modified) > _FEW else ''})"
     said = f"{what} takes its place" if one.by.name == one.was.name else f"{what} brings the same modules as {one.was.name}"
     return f"{said} ({'; '.join(one.by.required_by)})" if one.by.required_by else said

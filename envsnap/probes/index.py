@@ -7,6 +7,7 @@ files is not it either.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,12 +49,20 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipConfig:
-    """Where pip looks, as it resolved it. Attributes: index_url: None for the default index."""
+    """Where pip looks, and whom it trusts, as it resolved it.
+
+    Attributes:
+        index_url: None for the default index.
+        cert: pip's setting of that name: where its own certificates lie, on the machine that it was asked on; None without.
+        certificates: what lies there, PEM; None where that cannot be read.
+    """
 
     index_url: str | None = None
     extra_index_urls: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     no_index: bool = False
+    cert: str | None = None
+    certificates: str | None = None
 
     @staticmethod
     def from_facts(pip_config: Mapping[str, Any] | None) -> PipConfig:
@@ -64,6 +73,8 @@ class PipConfig:
             extra_index_urls=tuple(values.get("extra_index_urls") or ()),
             find_links=tuple(values.get("find_links") or ()),
             no_index=bool(values.get("no_index")),
+            cert=values.get("cert") or None,
+            certificates=values.get("certificates"),
         )
 
     def locations(self) -> tuple[Location, ...]:
@@ -74,6 +85,16 @@ class PipConfig:
         urls = () if self.no_index else (self.index_url or default, *self.extra_index_urls)
         indexes = [Location(url=url, kind="index", label=None if url.rstrip("/") == default else index_label(url)) for url in urls]
         return (*indexes, *(Location(url=url, kind="find-links", label="find-links") for url in self.find_links))
+
+    def certificates_file(self, cache: Path) -> Path | None:
+        """Those of `cert` as a file of this machine, whichever they were read on; where there are none, the place that lacks them."""
+        if self.cert is None or self.certificates is None:
+            return Path(self.cert) if self.cert is not None else None
+        data = self.certificates.encode()
+        path = cache / "certificates" / hashlib.sha256(data).hexdigest()
+        if not path.is_file():
+            write_file(path, data)
+        return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +147,11 @@ def find_wheels(
         python: "3.11": where header files are installed.
 
     A local index or folder that is not there is left out with a warning, as pip does.
+
+    Raises:
+        InputError: the certificates to trust are not there.
     """
-    pages = Pages(cache, offline=offline, ca_bundle=ca_bundle)
+    pages = Pages(cache, offline=offline, ca_bundle=ca_bundle, pip_cert=config.certificates_file(cache))
     records = Records(cache, pages, python)
     locations, links = [], {}
     for location in config.locations():

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import msgspec
 
 from envsnap import redaction
+from envsnap.errors import InputError
 from envsnap.probes.wheel_record import TAIL_BYTES, PiecewiseFile
 from envsnap.storage import write_file
 
@@ -32,6 +33,7 @@ PAGE_LIMIT_BYTES = 64 << 20
 TIMEOUT_S = (10.0, 60.0)  # to connect, between two answers
 
 _JSON = "application/vnd.pypi.simple.v1+json"
+_TRUST = "pip's setting `cert` or REQUESTS_CA_BUNDLE names whom to trust"
 _GENERIC_SEGMENTS = {"simple", "+simple", "index", "pypi", ""}
 
 
@@ -106,13 +108,16 @@ class Pages:
     Args:
         cache: directory for answers, revalidated by ETag or Last-Modified.
         offline: answer from the cache alone.
-        ca_bundle: certificates to trust; None for the usual ones (REQUESTS_CA_BUNDLE is heeded).
+        ca_bundle: certificates to trust, whatever else is said of them.
+        pip_cert: those that pip's configuration names. As with pip, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE come before them; without
+            any of these the public authorities are trusted.
     """
 
-    def __init__(self, cache: Path, *, offline: bool, ca_bundle: Path | None) -> None:
+    def __init__(self, cache: Path, *, offline: bool, ca_bundle: Path | None, pip_cert: Path | None) -> None:
         self._cache = cache / "project-pages"
         self._offline = offline
         self._ca_bundle = ca_bundle
+        self._pip_cert = pip_cert
         self._threads = threading.local()
         self._silent_hosts: dict[str, str] = {}
 
@@ -284,13 +289,15 @@ class Pages:
                 verify=None if self._ca_bundle is None else str(self._ca_bundle),
             )
         except requests.exceptions.SSLError as error:
-            raise self._silent(location, url, "has a certificate that is not trusted") from error
+            raise self._silent(location, url, f"has a certificate that is not trusted ({_TRUST})") from error
         except requests.Timeout as error:
             raise self._silent(location, url, f"does not answer within {TIMEOUT_S[1]:g} s") from error
         except requests.ConnectionError as error:
             raise self._silent(location, url, "cannot be reached") from error
         except requests.RequestException as error:
             raise Unanswered(f"{location.shown} cannot be asked ({type(error).__name__})") from error
+        except OSError as error:  # the file of certificates is looked for when it is needed
+            raise InputError("the certificates to trust are not there", why=str(error), hint=_TRUST) from error
 
     def _silent(self, location: Location, url: str, what: str) -> Unanswered:
         """Remember that a host is down: a hundred packages must not each wait for it."""
@@ -318,6 +325,7 @@ class Pages:
 
         if not hasattr(self._threads, "session"):
             session = requests.Session()
+            session.verify = True if self._pip_cert is None else str(self._pip_cert)  # pip sets it so: the environment comes before it
             retries = Retry(total=2, backoff_factor=0.3, status_forcelist=(429, 502, 503, 504), raise_on_status=False)
             session.mount("https://", HTTPAdapter(max_retries=retries))
             session.mount("http://", HTTPAdapter(max_retries=retries))

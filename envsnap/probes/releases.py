@@ -86,7 +86,7 @@ class Releases:
     """
 
     def __init__(self, config: PipConfig, *, offline: bool, cache: Path) -> None:
-        self._pages = Pages(cache, offline=offline, ca_bundle=None)
+        self._pages = Pages(cache, offline=offline, ca_bundle=None, pip_cert=config.certificates_file(cache))
         self._kept = cache / "requires"
         self._locations = config.locations()
 

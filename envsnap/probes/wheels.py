@@ -71,8 +71,9 @@ class Wheels:
         self._store = store
         self._config = config
         self._also = also
-        self._pages = Pages(cache, offline=offline, ca_bundle=ca_bundle)
+        self._cache = cache
         self._offline = offline
+        self._ca_bundle = ca_bundle
         self._local: dict[str, Path] = {}
         self._hashed: set[str] = set()
 
@@ -103,17 +104,20 @@ class Wheels:
 
         Raises:
             EngineError: some are not to be had; all of those are named.
+            InputError: the certificates to trust are not there.
         """
         wanted = [wheel for wheel in wheels if self.path(wheel.sha256) is None]
         if not wanted:
             return
-        locations = self._config().locations()
+        config = self._config()
+        locations = config.locations()
+        pages = Pages(self._cache, offline=self._offline, ca_bundle=self._ca_bundle, pip_cert=config.certificates_file(self._cache))
         failed: dict[str, str] = {}
         with (
             progress.task(f"fetch {len(wanted)} wheels", unit="bytes") as task,
             ThreadPoolExecutor(_THREADS) as pool,
         ):
-            running = {pool.submit(self._fetch, wheel, locations, task): wheel for wheel in wanted}
+            running = {pool.submit(self._fetch, wheel, pages, locations, task): wheel for wheel in wanted}
             try:
                 for future in as_completed(running):
                     if why := future.result():
@@ -130,12 +134,12 @@ class Wheels:
                 hint="--pip-conf F names other indexes; capture again with --rescue NAME to keep what is installed",
             )
 
-    def _fetch(self, wheel: PinnedWheel, locations: Sequence[Location], task: Task) -> str:
+    def _fetch(self, wheel: PinnedWheel, pages: Pages, locations: Sequence[Location], task: Task) -> str:
         """Fetch one; returns why it is not to be had, "" when it is."""
         reasons = []
         for location in sorted(locations, key=lambda location: location.label != wheel.index):
             try:
-                files = self._pages.links(location) if location.kind == "find-links" else self._pages.project(location, wheel.name)
+                files = pages.links(location) if location.kind == "find-links" else pages.project(location, wheel.name)
             except NoProject:
                 continue
             except Unanswered as error:
@@ -144,7 +148,7 @@ class Wheels:
             same = [file for file in files if file.name == wheel.file and file.sha256 in (None, wheel.sha256)]
             for file in same:
                 try:
-                    self._take(wheel, file, location, task)
+                    self._take(wheel, file, pages, location, task)
                 except Unanswered as error:
                     reasons.append(str(error))
                 else:
@@ -153,7 +157,7 @@ class Wheels:
             return "offline, and not kept from an earlier build"
         return "; ".join(reasons) or "no index that pip is configured to ask has a file of that name and hash"
 
-    def _take(self, wheel: PinnedWheel, file: ListedFile, location: Location, task: Task) -> None:
+    def _take(self, wheel: PinnedWheel, file: ListedFile, pages: Pages, location: Location, task: Task) -> None:
         if file.local is not None:
             # A folder's page publishes no hash, and another build of the same version has the same name.
             found = published(file, location)
@@ -162,17 +166,17 @@ class Wheels:
             self._local[wheel.sha256] = Path(file.local)
             return
         with self._store.writer(durable=False) as blob:
-            self._download(location, file, blob, task)
+            self._download(pages, location, file, blob, task)
             if blob.hash.hexdigest() != wheel.sha256:
                 raise Unanswered(f"{location.shown} sends other bytes for {file.name} than its hash says")
         self._hashed.add(wheel.sha256)
 
-    def _download(self, location: Location, file: ListedFile, blob: BlobWriter, task: Task) -> None:
+    def _download(self, pages: Pages, location: Location, file: ListedFile, blob: BlobWriter, task: Task) -> None:
         """All bytes of a file; after a break it goes on where it stopped."""
         done = 0
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                for piece in self._pages.pieces(location, file, start=done):
+                for piece in pages.pieces(location, file, start=done):
                     blob.write(piece)
                     done += len(piece)
                     if done > _LIMIT_BYTES:

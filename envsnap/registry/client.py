@@ -22,6 +22,7 @@ from envsnap.registry.host import Host, Place
 from envsnap.registry.patience import Patience
 from envsnap.registry.push import Meter, Pushed, Read, send_all, unique_blobs
 from envsnap.registry.referrers import attach, referrers
+from envsnap.registry.tags import tags
 from envsnap.registry.upload import OpenAt, exists, mount, upload
 from envsnap.registry.wire import Wire
 from envsnap.storage import BlobStore
@@ -124,6 +125,10 @@ class Registry:
         """What the registry itself, no mirror, says that a tag or a digest names; None when there is none. No byte proves it."""
         parsed = parse_reference(reference)
         return manifests.head(self._place(parsed), _name(parsed), what=f"cannot look up {reference}")
+
+    def tags(self, repository: str) -> tuple[str, ...]:
+        """The tags of "HOST/REPOSITORY", as the first mirror that tells them, or the registry, lists them."""
+        return self._first(parse_reference(repository), lambda place: tags(place, what=f"cannot list the tags of {repository}"))
 
     def open_blob(self, reference: str, descriptor: Descriptor) -> Iterator[bytes]:
         """A blob's bytes, never more than its size; goes on where a connection breaks.

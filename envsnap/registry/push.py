@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from envsnap.errors import EngineError
 from envsnap.oci.documents import Descriptor, Manifest
 from envsnap.progress import Task
+from envsnap.registry.wire import FilePart
 
 THREADS = 4
-Read = Callable[[Descriptor, int], Iterator[bytes]]
+Read = Callable[[Descriptor, int], Iterator[bytes | FilePart]]
 """A blob's bytes from an offset on."""
 
 

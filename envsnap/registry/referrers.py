@@ -7,20 +7,18 @@ something has to keep; the specification calls it the referrers tag schema.
 from __future__ import annotations
 
 import json
-import re
 import threading
 from dataclasses import replace
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote
 
 from envsnap.errors import EngineError
 from envsnap.oci.documents import OCI_INDEX, Descriptor, Index, Manifest, canonical, read_manifest
 from envsnap.registry import manifests
 from envsnap.registry.host import Place
+from envsnap.registry.paging import pages
 from envsnap.registry.patience import Trouble
 
 _NO_API = frozenset({400, 404, 405, 501})
-_MAX_PAGES = 50
-_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?', re.IGNORECASE)
 _writing = threading.Lock()
 
 
@@ -41,21 +39,14 @@ def _from_api(place: Place, digest: str, artifact_type: str, what: str) -> tuple
     """None: the registry has no such API."""
     path = f"referrers/{digest}" + (f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else "")
     found: list[Descriptor] = []
-    for _ in range(_MAX_PAGES):
-        answer = place.read(path, limit=manifests.LIMIT_BYTES, what=what, good={200} | _NO_API, headers={"Accept": OCI_INDEX})
+    for answer in pages(place, path, of="referrers", what=what, good={200} | _NO_API, headers={"Accept": OCI_INDEX}):
         if answer.status != 200:
             return None
         page = read_manifest(answer.raw, answer.headers.get("Content-Type", ""), what=what)
         if not isinstance(page, Index):
             raise EngineError(what, why=f"{place.host.registry} answered with no index of referrers")
         found += page.manifests
-        following = _NEXT.search(answer.headers.get("Link", ""))
-        if following is None:
-            return tuple(found)
-        path = urljoin(answer.url, following[1])
-        if urlsplit(path).netloc != urlsplit(answer.url).netloc:
-            raise EngineError(what, why=f"{place.host.registry} leads to another place for more referrers")
-    raise EngineError(what, why=f"{place.host.registry} lists referrers without end")
+    return tuple(found)
 
 
 def _fallback(place: Place, digest: str, what: str) -> Index | None:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote, urljoin
 
 from envsnap.errors import EngineError
 from envsnap.oci.documents import Descriptor
 from envsnap.registry.host import Place
 from envsnap.registry.patience import LATER, Trouble
-from envsnap.registry.wire import PIECE, Answer
+from envsnap.registry.wire import Answer, FilePart
 from envsnap.storage import disk_errors
 
-OpenAt = Callable[[int], Iterator[bytes]]
+OpenAt = Callable[[int], Iterator[bytes | FilePart]]
 """A blob's bytes from an offset on, in pieces of any size; asked again when bytes must be sent again."""
 
 CHUNK = 32 << 20
 """Bytes in one request: what is sent again, at most, when a connection breaks and the registry keeps what it got."""
 _LEAST_CHUNK = 1 << 20
+_AT_ONCE = 1 << 20  # bytes between two looks at what is sent
 _BINARY = "application/octet-stream"
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)\Z")
 _ANY = frozenset(range(200, 600)) - {401, 403} - LATER  # answers that mean something to an upload
@@ -29,19 +30,14 @@ _REFUSED = frozenset({400, 405, 411, 415, 416, 501})  # of a first chunk: this r
 
 
 def from_file(path: Path) -> OpenAt:
-    """What `upload` asks for, of a file. The iterators raise TargetError: it cannot be read."""
+    """What `upload` asks for, of a file. The iterators raise TargetError: it cannot be opened."""
 
-    def open_at(offset: int) -> Iterator[bytes]:
+    def open_at(offset: int) -> Iterator[FilePart]:
         with disk_errors(f"read {path}", path), path.open("rb") as file:
-            file.seek(offset)
-            yield from _pieces(file)
+            if part := FilePart(file, offset, max(offset, os.fstat(file.fileno()).st_size)):
+                yield part
 
     return open_at
-
-
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    while piece := file.read(PIECE):
-        yield piece
 
 
 def exists(place: Place, digest: str, *, what: str) -> bool:
@@ -209,9 +205,9 @@ class _Source:
         self._size = size
         self._report = report
         self._what = what
-        self._pieces: Iterator[bytes] = iter(())
+        self._pieces: Iterator[bytes | FilePart] = iter(())
         self._at = -1
-        self._rest = memoryview(b"")
+        self._rest: memoryview | FilePart = memoryview(b"")
         self._reported = 0
         self._failure: Exception | None = None
         self.sent = 0
@@ -225,14 +221,14 @@ class _Source:
         if self._failure is not None:
             raise self._failure
 
-    def read(self, start: int, end: int) -> Iterator[memoryview]:
+    def read(self, start: int, end: int) -> Iterator[memoryview | FilePart]:
         try:
             if self._at != start:
                 self._pieces, self._at, self._rest = self._open_at(start), start, memoryview(b"")
             while self._at < end:
                 while not self._rest:
-                    self._rest = memoryview(self._next())
-                piece = self._rest[: min(PIECE, end - self._at)]
+                    self._rest = self._next()
+                piece = self._rest[: min(_AT_ONCE, end - self._at)]
                 self._rest = self._rest[len(piece) :]
                 self._at += len(piece)
                 yield piece
@@ -244,11 +240,11 @@ class _Source:
             self._failure = failure
             raise
 
-    def _next(self) -> bytes:
+    def _next(self) -> memoryview | FilePart:
         piece = next(self._pieces, None)
         if piece is None:
             raise EngineError(self._what, why=f"a blob of {self._size} bytes has only {self._at}")
-        return piece
+        return piece if isinstance(piece, FilePart) else memoryview(piece)
 
 
 class _Window:
@@ -260,5 +256,5 @@ class _Window:
     def __len__(self) -> int:
         return self._end - self._start
 
-    def __iter__(self) -> Iterator[memoryview]:
+    def __iter__(self) -> Iterator[memoryview | FilePart]:
         return self._source.read(self._start, self._end)

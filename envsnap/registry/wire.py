@@ -7,9 +7,11 @@ from a .netrc, no cookie kept, nothing tried again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import io
 import json
+import os
 import socket
 import ssl
 import threading
@@ -17,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 import requests
@@ -40,11 +42,43 @@ _CONNECTIONS = 32
 _BROKEN = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 
 
+class FilePart:
+    """Bytes of an open file, from `start` to `end`: where nothing has to encrypt them the kernel sends them. A slice is one, too."""
+
+    __slots__ = ("_end", "_file", "_start")
+
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        self._file = file
+        self._start = start
+        self._end = end
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def __getitem__(self, part: slice) -> FilePart:
+        start, end, _ = part.indices(len(self))
+        return FilePart(self._file, self._start + start, self._start + end)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Raises OSError: it cannot be read, or became shorter."""
+        for start in range(self._start, self._end, PIECE):
+            piece = os.pread(self._file.fileno(), min(PIECE, self._end - start), start)
+            yield piece or self._ended()
+
+    def send(self, sock: socket.socket) -> None:
+        """Have the kernel send them. Raises OSError: as `socket.sendall`; or as `pieces`."""
+        if sock.sendfile(self._file, self._start, len(self)) < len(self):
+            self._ended()
+
+    def _ended(self) -> NoReturn:
+        raise OSError(errno.EIO, "it became shorter while it was sent", self._file.name)
+
+
 class Body(Protocol):
     """What is sent, from its start each time it is iterated. Its length is known, so that it needs none of HTTP's own chunks."""
 
     def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[bytes | memoryview]: ...
+    def __iter__(self) -> Iterator[bytes | memoryview | FilePart]: ...
 
 
 class Answer(contextlib.AbstractContextManager["Answer"]):
@@ -248,7 +282,10 @@ def _pools(lines: _Lines) -> dict[str, type[HTTPConnectionPool]]:
         def send(self, data: Any) -> None:
             if self.sock is not None:  # urllib3 leaves the time limit of connecting on it
                 self.sock.settimeout(lines.patience.read_s)
-            super().send(data)
+            if isinstance(data, FilePart):
+                data.send(self.sock)
+            else:
+                super().send(data)
 
     class Encrypted(HTTPSConnection):
         response_class = Response
@@ -260,7 +297,8 @@ def _pools(lines: _Lines) -> dict[str, type[HTTPConnectionPool]]:
         def send(self, data: Any) -> None:
             if self.sock is not None:
                 self.sock.settimeout(lines.patience.read_s)
-            super().send(data)
+            for piece in data.pieces() if isinstance(data, FilePart) else (data,):
+                super().send(piece)
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

@@ -30,15 +30,19 @@ class _Kind(NamedTuple):
     weight: the lighter, the graver.
     do: unless the problem has a hint of its own.
     said: the place is worth naming before the sentence.
+    what: that their sentences have somewhere.
     """
 
     where: re.Pattern[str]
     weight: int
     do: str = ""
     said: bool = True
+    what: re.Pattern[str] = re.compile("")
 
 
 _UNPROVEN, _FAILED, _REBUILT = 0, 30, 50
+_METADATA = re.compile(r"(?:.*/)?[^/]+\.(?:dist|egg)-info(?:/.*)?")
+_HIDDEN = re.compile(" is hidden by ")
 _KINDS = (
     _Kind(re.compile(r"cuda"), 10, said=False),
     _Kind(re.compile(r"torch|tensorflow|paddle"), 20, "what it loads and its flags are not known without that: mend it, and capture again"),
@@ -46,7 +50,8 @@ _KINDS = (
     _Kind(re.compile(r"source|git"), 40),
     _Kind(re.compile(r"packages\..+|conda.*|env.*|system_packages\..+"), 41),
     _Kind(re.compile(r"(?:.*/)?~[^/]*"), 60, "delete it: no package needs it"),
-    _Kind(re.compile(r"(?:.*/)?[^/]+\.(?:dist|egg)-info(?:/.*)?"), 61, "reinstall that package, and capture again"),
+    _Kind(_METADATA, 61, "uninstall the one that is not meant, and capture again", said=False, what=_HIDDEN),
+    _Kind(_METADATA, 61, "reinstall that package, and capture again"),
     _Kind(re.compile(r"path"), 70, said=False),
     _Kind(re.compile(r"nvml.*"), 80),
     _Kind(re.compile(r".*", re.DOTALL), 62),
@@ -90,7 +95,7 @@ def lines(found: Sequence[Trouble], width: int = text.WIDTH, *, full: bool = Fal
 
 
 def _weighed(problem: Problem) -> tuple[int, Trouble]:
-    kind = next(kind for kind in _KINDS if kind.where.fullmatch(problem.where))
+    kind = next(kind for kind in _KINDS if kind.where.fullmatch(problem.where) and kind.what.search(problem.what))
     return kind.weight, Trouble(f"{problem.where}: {problem.what}" if kind.said else problem.what, problem.hint or kind.do)
 
 

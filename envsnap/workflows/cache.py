@@ -46,6 +46,7 @@ _KINDS = {  # folder of the cache -> kind; whatever else lies there is somebody 
     "wheels": WHEELS,
     "project-pages": "index pages",
     "requires": "index pages",
+    "certificates": "index pages",
     "git": "git repositories",
     "kits": "packages lent to smoke-trains",
     "images": "names of images",

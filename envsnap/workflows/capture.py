@@ -89,6 +89,7 @@ def _lock(
     progress: Progress,
 ) -> EnvLock:
     target = ground.target
+    known_images = catalog.load()
     facts = interpreter.collect(target, framework=True, imports=True, integrity=True, device_code=True, progress=progress)
     # A virtual environment, or conda's, lives in a directory of its own, whatever image that is in.
     owned = facts.interpreter.kind not in ("venv", "conda")
@@ -123,7 +124,8 @@ def _lock(
         reference=smoke.reference,
         base=house.packages if house is not None else (),
         home=house.reference if house is not None else "",
-        releases=catalog.load().images_for({found.name: found.version for found in facts.distributions}),
+        releases=known_images.images_for({found.name: found.version for found in facts.distributions}),
+        rivals=known_images.rivals,
         capture=Capture(
             at=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             tool=f"envsnap {__version__}",

@@ -16,6 +16,7 @@ from envsnap.oci.image import BaseImage, Image, Layer
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry
 from envsnap.registry.upload import from_file
+from envsnap.registry.wire import FilePart
 from envsnap.storage import BlobStore
 from envsnap.workflows import local
 from envsnap.workflows.assembled import Sources, blobs_of
@@ -124,7 +125,7 @@ class Delivery:
             raise EngineError(f"cannot push {tag}", why="what the base's layers are in a registry is not known", hint="push the base first")
         base = self._base if self._base.reference else None
 
-        def read(blob: Descriptor, offset: int) -> Iterator[bytes]:
+        def read(blob: Descriptor, offset: int) -> Iterator[bytes | FilePart]:
             return from_file(self._sources.store.path(blob.digest))(offset)
 
         return self._sources.registry.push(tag, image.manifest, read, base=base, progress=progress).uploaded_bytes

@@ -33,8 +33,9 @@ def find(image: EngineImage | None, *, engine: DockerEngine | None, cache: Path,
     build = image.config.labels.get(BUILD) if image is not None else None
     if image is None or engine is None or build is None:
         return None
-    below = (one for one in engine.labelled(BUILD, build) if image.diff_ids[: len(one.diff_ids)] == one.diff_ids)
-    lowest = min((image, *below), key=lambda one: (len(one.diff_ids), one.image_id))
+    below = {name: layers for name, layers in engine.labelled(BUILD, build).items() if image.diff_ids[: len(layers)] == layers}
+    lowest_id = min(below, key=lambda name: (len(below[name]), name), default=image.image_id)
+    lowest = (engine.image(lowest_id) if lowest_id != image.image_id else None) or image
     reference = _reference(lowest)
     progress.note(f"made in {reference.partition('@')[0]}: what that has unchanged is its own")
     return Home(reference=reference, packages=inventories.with_packages(lowest, engine=engine, cache=cache, progress=progress).packages)

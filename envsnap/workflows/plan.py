@@ -42,6 +42,7 @@ NOT_FOR_THE_CHECK = (
     "smoke_errors.py",
     "smoke_host.py",
     "smoke_paddle.py",
+    "smoke_rounding.py",
     "smoke_shapes.py",
     "smoke_tensorflow.py",
     "smoke_tensors.py",

@@ -28,7 +28,6 @@ from envsnap.model.plan import AptInstall, BuildPlan
 from envsnap.oci.image import Image, scratch
 from envsnap.progress import Progress
 from envsnap.registry.client import image_config
-from envsnap.registry.upload import from_file
 from envsnap.storage import BlobStore, write_file
 from envsnap.workflows import base_images, inventories, local
 from envsnap.workflows.unknown import Unknown
@@ -215,7 +214,7 @@ class Packages:
     def _inventory(self, reference: str, image: Image, config: ImageConfig) -> BaseInventory:
         if (known := inventories.recall(image.config.digest, self._cache)) is not None and known.complete:
             return known
-        layer, path = image.layers[0], self._store.path(image.layers[0].digest)
-        source = LayerSource(name=f"the layer of {reference}", diff_id=layer.diff_id, open=lambda: from_file(path)(0))
+        layer = image.layers[0]
+        source = LayerSource(name=f"the layer of {reference}", diff_id=layer.diff_id, open=lambda: self._store.pieces(layer.digest))
         read = read_inventory(reference, [source], config, blobs=self._store, scratch=self._cache, progress=self._progress)
         return remember(read, config=image.config.digest, reference=reference, cache=self._cache).inventory

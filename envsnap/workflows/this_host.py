@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from envsnap import catalog
 from envsnap.compat import Disk, Host
@@ -42,15 +43,21 @@ class ThisHost:
     def description(self) -> str:
         return ""
 
-    def look(self, manifest: Manifest, config: Config) -> Host:
-        """With what of this image is here already. What cannot be read is said to be unknown; nothing is raised for it."""
-        engine = self.engine if _answers(self.engine) else None
+    def look(self, manifest: Manifest | None = None, config: Config | None = None) -> Host:
+        """With what of this image is here already. What cannot be read is said to be unknown; nothing is raised for it.
+
+        Args:
+            manifest, config: None for an image that is here: no disk is looked at.
+        """
+        engine, disk = self.engine if _answers(self.engine) else None, None
+        if manifest is not None and config is not None:
+            disk = _of_engine(engine, manifest, config) if engine is not None else _of_cache(self.cache, manifest)
         return Host(
             machine=self.machine,
             gpus=_gpus(),
-            disk=_of_engine(engine, manifest, config) if engine is not None else _of_cache(self.cache, manifest),
+            disk=disk,
             gpu_containers=_gpu_containers(engine, self.env),
-            shm_bytes=_size(_SHM),
+            shm_bytes=_usage(_SHM).total,
             memlock=resource.getrlimit(resource.RLIMIT_MEMLOCK)[0],
             stack=resource.getrlimit(resource.RLIMIT_STACK)[0],
         )
@@ -123,45 +130,43 @@ def _of_engine(engine: DockerEngine, manifest: Manifest, config: Config) -> Disk
         there = engine.layers_there(whole)
     except EngineError:  # it answered a moment ago
         return None
-    free = _free(Path(root)) if local else None
-    missing = [layer.size for layer in manifest.layers[there:]]
-    return Disk(
-        place=f"Docker, at {root}",
-        free_bytes=free,
-        unseen="" if free is not None else f"the disk of Docker's machine ({root}) cannot be seen from here",
-        missing_bytes=sum(missing),
-        missing=len(missing),
-        layers=len(manifest.layers),
-    )
+    free = _usage(Path(root)).free if local else None
+    unseen = f"the disk of Docker's machine ({root}) cannot be seen from here"
+    return _disk(f"Docker, at {root}", free, unseen, [layer.size for layer in manifest.layers[there:]], manifest)
 
 
 def _of_cache(cache: Path, manifest: Manifest) -> Disk:
     store = BlobStore(cache / "blobs")
     missing = [layer.size for layer in manifest.layers if not store.has(layer.digest)]
     there = next((place for place in (cache, *cache.parents) if place.is_dir()), Path("/"))
-    free = _free(there)
+    return _disk(f"envsnap's cache, at {cache}", _usage(there).free, f"the disk of {there} cannot be asked", missing, manifest)
+
+
+def _disk(place: str, free: int | None, unseen: str, missing: Sequence[int], manifest: Manifest) -> Disk:
+    """Args: unseen: why `free` is not known, where it is not. missing: bytes of each layer that is not there."""
     return Disk(
-        place=f"envsnap's cache, at {cache}",
+        place=place,
         free_bytes=free,
-        unseen="" if free is not None else f"the disk of {there} cannot be asked",
+        unseen=unseen if free is None else "",
         missing_bytes=sum(missing),
         missing=len(missing),
         layers=len(manifest.layers),
     )
 
 
-def _free(place: Path) -> int | None:
-    try:
-        return shutil.disk_usage(place).free
-    except OSError:
-        return None
+class _Usage(NamedTuple):
+    """Of a file system, bytes; None where it cannot be asked."""
+
+    total: int | None
+    free: int | None
 
 
-def _size(place: Path) -> int | None:
+def _usage(place: Path) -> _Usage:
     try:
-        return shutil.disk_usage(place).total
+        usage = shutil.disk_usage(place)
     except OSError:
-        return None
+        return _Usage(None, None)
+    return _Usage(usage.total, usage.free)
 
 
 def _gpu_containers(engine: DockerEngine | None, env: Mapping[str, str]) -> Ability:

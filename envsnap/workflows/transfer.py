@@ -91,7 +91,7 @@ def find(name: str, places_: Places) -> Found:
         EngineError: nobody here has it; what has the name of the lock's image now is another one.
         UsageError: it is no name.
     """
-    record = _record(name)
+    record = record_of(name)
     for one in record.tags if record is not None else (name,):
         found = local.find(one, places_.cache) or _of_engine(one, places_.engine)
         if found is not None and (record is None or _config_digest(found) == record.config_digest):
@@ -105,8 +105,12 @@ def find(name: str, places_: Places) -> Found:
     raise EngineError(f"there is no image {name} here", hint="envsnap build LOCK   makes one,   envsnap pull REF   fetches one")
 
 
-def _record(name: str) -> ImageRecord | None:
-    """What is known of the image that a lock's file or an image's own name means; None when it is neither."""
+def record_of(name: str) -> ImageRecord | None:
+    """What is known of the image that a lock's file or an image's own name means; None when it is neither.
+
+    Raises:
+        InputError: no image of that lock was built.
+    """
     if name.endswith((".yaml", ".yml")):
         record = read_record(places.image_directory(places.read_lock(Path(name)).name))
         if record is None:

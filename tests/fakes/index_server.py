@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -62,7 +63,7 @@ def entry(file: str, *, sha256: str = "", **more: object) -> dict[str, object]:
 
 
 @contextmanager
-def serving() -> Iterator[IndexServer]:
+def serving(*, tls: ssl.SSLContext | None = None) -> Iterator[IndexServer]:
     index = IndexServer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -101,9 +102,11 @@ def serving() -> Iterator[IndexServer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    index.url = f"http://127.0.0.1:{server.server_port}/simple/"
+    index.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}/simple/"
     try:
         yield index
     finally:

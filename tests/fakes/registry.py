@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.fakes.http_server import Answer, serving
 
-_PATH = re.compile(r"/v2/(?P<repository>.+?)/(?P<kind>blobs/uploads|blobs|manifests|referrers)/(?P<name>[^/]*)\Z")
+_PATH = re.compile(r"/v2/(?P<repository>.+?)/(?P<kind>blobs/uploads|blobs|manifests|referrers|tags)/(?P<name>[^/]*)\Z")
 
 
 def sha256(data: bytes) -> str:
@@ -29,6 +29,7 @@ class FakeRegistry:
     blobs, manifests: (repository, digest or tag) -> bytes, media type and bytes.
     uploads: session -> what came so far; kept when a connection breaks.
     least_chunk: OCI-Chunk-Min-Length; chunks: takes them at all; largest_body: more is a 413.
+    lists: tells the tags of a repository, `page` at a time.
     referrers: has the API. ranges: serves parts of a blob. mounts: between repositories. digests: says Docker-Content-Digest.
     asked: "METHOD path" of every request. clients: addresses of the connections that they came by.
     """
@@ -44,6 +45,8 @@ class FakeRegistry:
     ranges: bool = True
     mounts: bool = True
     digests: bool = True
+    lists: bool = True
+    page: int = 100
     asked: list[str] = field(default_factory=list)
     clients: set[Any] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -66,6 +69,8 @@ class FakeRegistry:
             return self._upload(request, repository, name, query)
         if kind == "blobs":
             return self._blob(request, repository, name)
+        if kind == "tags":
+            return self._tags(repository, query)
         if kind == "referrers":
             return self._referrers(repository, name)
         return self._manifest(request, repository, name)
@@ -144,6 +149,15 @@ class FakeRegistry:
         digest = {"Docker-Content-Digest": sha256(data)} if self.digests else {}
         noted = {"OCI-Subject": document["subject"]["digest"]} if self.referrers and "subject" in document else {}
         return 201, {**digest, **noted}, b""
+
+    def _tags(self, repository: str, query: dict[str, str]) -> Answer:
+        tags = sorted(name for where, name in self.manifests if where == repository and not name.startswith("sha256:"))
+        if not tags or not self.lists:
+            return (404, {}, b'{"errors": [{"code": "NAME_UNKNOWN"}]}') if self.lists else (403, {}, b"")
+        rest = [tag for tag in tags if tag > query.get("last", "")]
+        page = rest[: self.page]
+        link = f'</v2/{repository}/tags/list?n={self.page}&last={page[-1]}>; rel="next"' if len(rest) > self.page else ""
+        return 200, {"Link": link} if link else {}, json.dumps({"name": repository, "tags": page}).encode()
 
     def _referrers(self, repository: str, digest: str) -> Answer:
         if not self.referrers:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from envsnap import catalog
 from envsnap.catalog import rows
 from envsnap.cli import main
 from envsnap.oci.documents import Descriptor, Manifest, canonical, digest_of, read_manifest
+from envsnap.registry import tags
 from envsnap.registry.client import Registry
 from envsnap.registry.upload import from_file
 
@@ -86,3 +89,19 @@ def test_refresh_through_a_mirror_proposes_what_applies(
             (tmp_path / rows.path(family)).write_text(rows.text(family), encoding="utf-8")
         subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=diff.encode(), check=True)
         assert (tmp_path / rows.path("pytorch")).read_text(encoding="utf-8") != rows.text("pytorch")
+
+
+def test_refresh_finds_a_release_that_the_catalogue_lacks(
+    ngc_base: str, registry: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the list of tags that a real registry gives, a page at a time."""
+    known = catalog.load()
+    monkeypatch.setattr(catalog, "load", lambda: replace(known, releases=()))
+    monkeypatch.setattr(tags, "_PAGE", 1)
+    document = asked(capsys, "refresh", "--family", "pytorch", "--registry-mirror", f"nvcr.io={registry}")
+    image = next(one for one in document["images"] if one["reference"] == OFFICIAL)
+    row, official = image["proposed"], known.release_of(OFFICIAL)
+    assert official is not None and image["row"] is None
+    assert [row[name] for name in ("release", "cuda", "driver_bundled")] == [official.release, official.cuda, official.driver_bundled]
+    assert "driver_branch_min" not in row  # no image says it of itself
+    assert any(f"image config of {OFFICIAL}@{image['digest']}" in text for text in row["evidence"].values())

@@ -56,7 +56,7 @@ def test_this_host_as_nvml_tells_it(
     verdict, found = check(ngc_base, tmp_path / "cache", env=env, code=7)
     assert (found["driver"]["status"], found["architecture"]["status"]) == statuses, found
     assert (found["runtime"]["status"], verdict) == ("fail", "fail")
-    assert found["disk"]["status"] == "pass" and "Docker, at" in found["disk"]["found"]
+    assert "Docker, at" in found["disk"]["found"]  # whether it suffices is this machine's own affair
     assert str(card["name"]) in found["architecture"]["found"]
 
 

@@ -136,3 +136,77 @@ def test_a_program_that_takes_no_notice_is_killed(monkeypatch: pytest.MonkeyPatc
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     done = process.run(python(code), timeout_s=0.7)
     assert done.returncode == -signal.SIGKILL
+
+
+def test_becoming_another_program() -> None:
+    """The same process, its environment and exit code; a broken pipe ends it, as it does programs that Python did not start."""
+    done = process.run(
+        python(
+            "import os, sys; from envsnap import process; sys.stdout.write(f'{os.getpid()} ');"
+            "process.become(['sh', '-c', 'echo $$ $A; yes | head -1; exit 3'], {'A': 'a', 'PATH': '/usr/bin:/bin'})"
+        )
+    )
+    before, after, value, *rest = done.stdout.decode().split()
+    assert (done.returncode, before == after, value, rest, done.stderr) == (3, True, "a", ["y"], b"")  # `yes` would complain
+
+
+def test_a_program_that_one_cannot_become() -> None:
+    before = signal.getsignal(signal.SIGPIPE)
+    with pytest.raises(process.NotStarted, match="nowhere"):
+        process.become(["/nowhere"], {})
+    assert signal.getsignal(signal.SIGPIPE) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "may"), [("CapBnd:\t000001ffffffffff\n", True), ("CapBnd:\t00000000a80425fb\n", False), ("CapBnd: x\n", False), ("", False)]
+)
+def test_whether_limits_may_be_raised(line: str, may: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"Name:\tx\n{line}")
+    assert process.may_raise_limits() == may  # Docker's default capabilities are the second
+
+
+ECHO = "import sys\nfor line in sys.stdin: print(line.strip() * 3, flush=True)"
+
+
+def is_line(data: bytearray) -> bool:
+    return data.endswith(b"\n")
+
+
+def test_a_coprocess_answers_until_it_is_closed() -> None:
+    one = process.Coprocess(python(ECHO))
+    assert one.ask(b"a\n", is_line, timeout_s=30) == b"aaa\n"
+    large = b"b" * (1 << 18)  # more than pipes hold, both ways
+    assert one.ask(large + b"\n", is_line, timeout_s=30) == large * 3 + b"\n"
+    child = one._child.pid
+    assert is_alive(child)
+    one.close()
+    assert one._child.returncode == 0
+    assert not is_alive(child)
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "said"),
+    [
+        ("import sys; sys.stdin.readline(); sys.exit('no more')", 1, "no more"),
+        ("import os, sys; os.write(1, b'half'); os.kill(os.getpid(), 9)", -9, "half"),
+    ],
+)
+def test_a_coprocess_that_ends_has_not_answered(program: str, code: int, said: str) -> None:
+    one = process.Coprocess(python(program))
+    with pytest.raises(process.Ended, match=said) as raised:
+        one.ask(b"a\n", is_line, timeout_s=30)
+    assert raised.value.completed.returncode == code
+    one.close()
+
+
+def test_a_coprocess_that_hangs_is_killed() -> None:
+    one = process.Coprocess(python("import time; time.sleep(60)"))
+    with pytest.raises(process.Ended) as raised:
+        one.ask(b"a\n", is_line, timeout_s=0.2)
+    assert raised.value.completed.timed_out
+    assert not is_alive(one._child.pid)
+
+
+def test_a_coprocess_that_is_not_there() -> None:
+    with pytest.raises(process.NotStarted):
+        process.Coprocess(["/nowhere/python"])

@@ -24,6 +24,8 @@ HERE = Path(__file__).resolve().parent
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux2010", "manylinux1")
 INDEX_ONLY = re.compile(r"(nvidia-|cuda-|triton\b|torch\b)")
 """Requirements of the index's builds: their CUDA, their Triton, and torch by a version that NVIDIA's has not."""
+OF_TRITON_LEFT_OUT = re.compile(r"triton/(FileCheck|backends/nvidia/(bin|lib/cupti)/.*|instrumentation/.*\.so|plugins/.*\.so.*)\Z")
+"""Programs and libraries of CUDA's toolkit, which NGC has in its own place, and what tests Triton itself: 210 MB."""
 
 
 def main(release: str, root: str, image: str) -> None:
@@ -42,7 +44,10 @@ def main(release: str, root: str, image: str) -> None:
         torch(facts, fetched, context)
         shutil.rmtree(fetched)
         for name, own in facts["built"].items():
-            built(name, own, facts["python"], context / "built")
+            if "from" in own:
+                triton(own, facts["python"], fetched, context / "built")
+            else:
+                built(name, own, facts["python"], context / "built")
         if "opencv" in facts:
             opencv(facts, context)
         entrypoint(facts, context / "root/opt/nvidia")
@@ -99,6 +104,23 @@ def entrypoint(facts: dict[str, Any], folder: Path) -> None:
     told = {"release": facts["release"], "build": env.get("NVIDIA_BUILD_ID", "unknown"), "version": env["PYTORCH_VERSION"]}
     for text in folder.glob("entrypoint.d/*.txt"):
         text.write_text(text.read_text(encoding="utf-8").format(**told), encoding="utf-8")
+
+
+def triton(facts: dict[str, Any], python: str, scratch: Path, to: Path) -> None:
+    """The index's Triton under NVIDIA's version: the inductor of a newer torch needs more of it than a name."""
+
+    def of_triton(path: str, content: bytes) -> bytes | None:
+        if path == "triton/__init__.py":
+            text, count = re.subn(r"(?m)^__version__ = .*$", f"__version__ = {facts['shown']!r}", content.decode())
+            if count != 1:
+                raise SystemExit("this Triton does not say its version where it was looked for")
+            return text.encode()
+        return None if OF_TRITON_LEFT_OUT.match(path) else content
+
+    download(python, [facts["from"]], scratch)
+    (wheel,) = scratch.glob("triton-*.whl")
+    wheels.rebuild(wheel, facts["version"], INDEX_ONLY, of_triton, to)
+    shutil.rmtree(scratch)
 
 
 def built(name: str, facts: dict[str, Any], python: str, to: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from envsnap.bytecode import Command, Compiler, Interpreter, NotFound, Sources, compiler, find_interpreter, sources_of
+from envsnap.bytecode.running import Process
 from envsnap.errors import EngineError, EnvsnapError, InputError, TargetError
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import Directory
@@ -90,6 +91,26 @@ def test_one_digest_however_many_processes_and_however_the_modules_are_dealt_out
     monkeypatch.setattr(compiler, "_CHUNK_BYTES", 100)
     assert layer(tmp_path / "b", wheel("one", modules), wheel("two"), workers=3) == once
     assert len(list((tmp_path / "b/blobs/sha256").iterdir())) > len(list((tmp_path / "a/blobs/sha256").iterdir()))
+
+
+def test_a_process_compiles_until_it_has_done_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho x >> {tmp_path}/started\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    counting = Interpreter(
+        command=Command(argv=(str(python),), env={"PYTHONHASHSEED": "0"}),
+        version=VERSION,
+        cache_tag=str(TAG),
+        magic=importlib.util.MAGIC_NUMBER,
+    )
+    modules = {f"pkg/m{number}.py": f"def f{number}(x): return x in {{'a{number % 3}', 'b'}}\n" for number in range(10)}
+    monkeypatch.setattr(compiler, "_CHUNK_BYTES", 1)
+    made = [layer(tmp_path / "a", wheel("one", modules), wheel("two"), find=lambda: counting, workers=1)]
+    assert (tmp_path / "started").read_text() == "x\n"
+    monkeypatch.setattr(compiler, "_PROCESS_BYTES", 1)
+    made.append(layer(tmp_path / "b", wheel("one", modules), wheel("two"), find=lambda: counting, workers=1))
+    assert (tmp_path / "started").read_text() == "x\n" * (1 + 11)  # the empty module goes with the next one
+    assert made[0] == made[1]
 
 
 def test_what_was_made_is_kept_by_wheel_layout_and_version(tmp_path: Path) -> None:
@@ -168,10 +189,13 @@ def test_without_an_interpreter_it_stops_with_the_way_out(tmp_path: Path) -> Non
     [
         ("exit 3", "exit code 3"),
         ("kill -9 $$", "exit code -9"),
-        ("cat >/dev/null", "another number"),
-        ("cat >/dev/null; printf '\\0\\0\\0\\4abcd\\0\\0\\0\\4abcd'", "no byte code of that file"),
-        ("cat >/dev/null; printf '\\0\\0\\1\\4abcd'", "ends early"),
-        ("cat >/dev/null; printf '\\0\\0'", "ends early"),
+        ("head -c 1 >/dev/null", "ended early"),
+        ("head -c 1 >/dev/null; printf '\\0\\0\\0\\4abcd'", "ended early"),
+        ("head -c 1 >/dev/null; printf '\\0\\0\\0\\4abcd\\0\\0\\0\\4abcd'", "no byte code of that file"),
+        ("head -c 1 >/dev/null; printf '\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0'", "another number"),
+        ("head -c 1 >/dev/null; printf '\\0\\0\\0\\0\\0\\0\\0\\0\\0'", "ends early"),
+        ("head -c 1 >/dev/null; printf '\\0\\0\\1\\4abcd'", "ended early"),
+        ("head -c 1 >/dev/null; printf '\\0\\0'", "ended early"),
     ],
 )
 def test_an_interpreter_that_fails_or_lies_leaves_nothing(tmp_path: Path, program: str, said: str) -> None:
@@ -248,6 +272,6 @@ def test_a_wheel_takes_what_was_made_of_the_same_modules(tmp_path: Path, monkeyp
     def nothing(*_: object) -> None:
         raise AssertionError("it was compiled again")
 
-    monkeypatch.setattr(compiler, "compile_modules", nothing)
+    monkeypatch.setattr(Process, "compile", nothing)
     assert layer(tmp_path, known) == first
     assert layer(tmp_path, Sources(name=known.name, sha256=known.sha256, read=unread), find=nobody) == first

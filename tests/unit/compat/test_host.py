@@ -48,7 +48,9 @@ def test_disk_is_sure_at_both_ends_only(free: int | None, missing: int, status: 
 def test_limits_are_told_and_never_a_no() -> None:
     found = reasons(Host(machine="x86_64", gpus=H100, shm_bytes=64 << 20, memlock=8 << 20, stack=-1, gpu_containers=TOOLKIT))
     assert (found["shm"].status, found["ulimits"].status) == ("pass", "pass")
-    assert found["shm"].hint == "docker run --ipc=host" and "memlock 8 MiB, stack without limit" in found["ulimits"].found
+    assert (
+        found["shm"].hint == "docker run --ipc=host, as envsnap run does" and "memlock 8 MiB, stack without limit" in found["ulimits"].found
+    )
     assert "--ulimit memlock=-1 --ulimit stack=67108864" in found["ulimits"].hint
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from envsnap.engines.gpus import GpuRequest, parse_gpus, refusal, ways_to_gpus
+from envsnap.engines.gpus import refusal, ways_to_gpus
 from envsnap.errors import UsageError
+from envsnap.model.gpu_request import GpuRequest, parse_gpus
 
 
 @pytest.mark.parametrize(

@@ -464,6 +464,29 @@ def test_a_module_that_comes_from_elsewhere_is_named(environment: Environment, t
     assert f"shadowed is imported from {place}, not from shadowed 1.0 in {environment.site}" in oddities
 
 
+def test_a_package_that_another_of_its_name_hides_is_one_all_the_same(environment: Environment, tmp_path: Path) -> None:
+    environment.add("shared", "1.0", files={"shared/__init__.py": "", "helpers/__init__.py": ""})
+    front = tmp_path / "front"
+    shutil.copytree(environment.site / "shared", front / "shared")
+    shutil.copytree(environment.site / "shared-1.0.dist-info", front / "shared-1.0.dist-info")
+    (environment.site / "loose.py").write_text("")
+    oddities = environment.facts(env={"PYTHONPATH": str(front)}).path_oddities
+    assert [one for one in oddities if one.startswith("no package")] == [
+        f"no package brought loose.py in {environment.site}: nothing says where from, and it stays behind"
+    ]
+
+
+def test_a_package_that_has_written_over_another_is_named(environment: Environment) -> None:
+    files = {"shared/__init__.py": "old", "shared/other.py": "old", "shared/same.py": ""}
+    environment.add("pytorch-triton", "3.2.0", files=files)
+    assert environment.facts().path_oddities == ()
+    environment.add("triton", "3.6.0", files={**files, "shared/__init__.py": "new", "shared/other.py": "new"})
+    sentence = "{} has written over shared/__init__.py and 1 more file of {}"
+    assert environment.facts().path_oddities == (sentence.format("triton 3.6.0", "pytorch-triton 3.2.0"),)
+    (environment.site / "shared/__init__.py").write_text("old")
+    assert environment.facts().path_oddities == (sentence.format("pytorch-triton 3.2.0", "triton 3.6.0"),)
+
+
 QUOTES = "'" * 3
 
 
@@ -699,7 +722,26 @@ def test_urls_lose_their_credentials_as_in_redaction(url: str, public: str) -> N
     ],
 )
 def test_effective_pip_options(items: list[tuple[str, Any]], expected: dict[str, Any]) -> None:
-    assert pip_config.effective_pip_options(items) == expected
+    assert pip_config.effective_pip_options(items) == {"cert": None, "certificates": None, **expected}
+
+
+def test_pip_says_which_certificates_it_trusts_and_what_is_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "company.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    items = [("global.cert", "/etc/other.pem"), (":env:.cert", "~/company.pem")]
+    options = pip_config.effective_pip_options(items)
+    assert (options["cert"], options["certificates"]) == (str(tmp_path / "company.pem"), "-----BEGIN CERTIFICATE-----\n")
+
+    hashed = tmp_path / "hashed"  # a directory as OpenSSL has it: a file, and a link by its hash
+    (hashed / "java").mkdir(parents=True)
+    (hashed / "a.pem").write_text("A")
+    (hashed / "0a.0").symlink_to("a.pem")
+    assert pip_config.effective_pip_options([("global.cert", str(hashed))])["certificates"] == "A"
+
+    gone = pip_config.effective_pip_options([("global.cert", str(tmp_path / "gone.pem"))])
+    assert (gone["cert"], gone["certificates"]) == (str(tmp_path / "gone.pem"), None)
+    monkeypatch.setattr(pip_config, "_CERTIFICATES_LIMIT_BYTES", 5)
+    assert pip_config.effective_pip_options(items)["certificates"] is None
 
 
 def test_a_pip_that_cannot_be_asked_is_one_problem(environment: Environment) -> None:

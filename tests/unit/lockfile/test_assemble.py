@@ -230,6 +230,32 @@ def test_who_wants_another_version_than_the_image_has() -> None:
     assert next(package for package in assembled(facts).packages if package.name == "six").required_by == ()
 
 
+def test_who_wants_a_package_in_the_place_of_one_of_nvidia_s() -> None:
+    """It has another name than the image's: whoever requires it at all is meant; without a list of what is in the image, too."""
+    rival = distribution("triton", "3.6.0")
+    asked = replace(distribution("fastsparse", "1.0"), requested=True, requires=("triton",))
+    facts = replace(
+        samples.facts(), distributions=(asked, rival, distribution("other", "2.0"), distribution("torch", "2.7.0a0+7c8ec84dab.nv25.3"))
+    )
+
+    def explained(**changes: Any) -> dict[str, tuple[str, ...]]:
+        lock = assembled(facts, **changes)
+        return {package.name: package.required_by for package in lock.packages if package.required_by}
+
+    wanted = {"triton": ("fastsparse 1.0: triton",)}
+    assert explained(rivals={"triton"}, base=(IN_IMAGE,), home=HOME) == wanted
+    assert explained(rivals={"triton"}, releases={"25.03": NGC}) == wanted
+    assert explained(rivals={"triton"}) == {} == explained(base=(IN_IMAGE,), home=HOME)
+
+
+def test_what_was_written_over_in_the_image_s_own_is_told() -> None:
+    url = {"url": "file:///tmp/pip/six.whl", "archive_info": {}}
+    installed = replace(distribution("six", "1.16.0", files=samples.digest("six")), direct_url=url, modified=("six.py",))
+    _, why = one(installed, base=(IN_IMAGE,), home=HOME)
+    assert why == "unproven: the image's own, and files of it were changed: six.py"
+    assert "no index is known to publish it" in one(installed)[1]
+
+
 def test_a_wheel_that_was_asked_for_is_kept_although_an_index_has_it() -> None:
     answer = WheelAnswer(file="x-1-py3-none-any.whl", sha256=samples.hex64("x"))
     installed = distribution("x", "1", files=samples.digest("files"))

@@ -141,6 +141,25 @@ def test_what_nvidia_built_stays_unless_it_is_allowed(lock: EnvLock, name: str, 
     assert planned(lock, allow_replace=frozenset({"all"})).strategy == "ngc-delta"
 
 
+def test_what_nvidia_built_comes_before_what_nothing_vouches_for() -> None:
+    """Else `--rescue torch` would be advised, for a torch that stops the plan next."""
+    unproven = replace(TORCH_OF_INDEX, origin=UnknownOrigin(reason="offline"), provenance="unproven", file=None, sha256=None)
+    with pytest.raises(PlanError, match="would not stay as NVIDIA built it"):
+        planned(lock_of(unproven))
+    with pytest.raises(PlanError, match=r"nothing vouches for torch 2\.6\.0"):
+        planned(lock_of(unproven), allow_replace=frozenset({"torch"}))
+
+
+def test_what_took_the_place_of_a_package_over_its_files_is_told() -> None:
+    overwritten = replace(own("pytorch-triton", OF_BASE[3].version), modified=("triton/__init__.py",), provenance="rebuilt")
+    overwritten = replace(overwritten, file="pytorch_triton-3.2.0-cp311-cp311-linux_x86_64.whl", blob=samples.digest("blob"))
+    rival = replace(samples.index_package("triton", "3.2.0"), required_by=("fastsparse 1.0: triton==3.2.0",))
+    with pytest.raises(PlanError) as caught:
+        planned(lock_of(overwritten, rival))
+    assert "files of pytorch-triton were changed (triton/__init__.py)" in caught.value.why
+    assert "triton 3.2.0 brings the same modules as pytorch-triton (fastsparse 1.0: triton==3.2.0)" in caught.value.why
+
+
 def test_opencv_of_an_index_hides_the_image_s_own() -> None:
     on = base(*OF_BASE, has("opencv", "4.7.0"))
     lock = lock_of(own("opencv", "4.7.0"), samples.index_package("opencv-python-headless", "4.11.0"))
@@ -192,10 +211,11 @@ def test_what_has_no_record_cannot_be_taken_away() -> None:
 def test_nvidia_s_own_build_that_was_edited_is_rebuilt_or_nothing_vouches_for_it() -> None:
     edited = own("torch", TORCH, modified=("torch/functional.py",), provenance="unproven")
     with pytest.raises(PlanError, match="nothing vouches for torch"):
-        planned(lock_of(edited))
+        planned(lock_of(edited), allow_replace=frozenset({"torch"}))
     wheel = {"file": f"torch-{TORCH}-cp311-cp311-linux_x86_64.whl", "blob": samples.digest("torch as it is"), "provenance": "rebuilt"}
-    with pytest.raises(PlanError, match="would not stay as NVIDIA built it"):
+    with pytest.raises(PlanError, match="would not stay as NVIDIA built it") as caught:
         planned(lock_of(replace(edited, **wheel)))
+    assert caught.value.why == "files of torch were changed (torch/functional.py)"
     assert planned(lock_of(replace(edited, **wheel)), allow_replace=frozenset({"torch"})).strategy == "ngc-delta"
 
 

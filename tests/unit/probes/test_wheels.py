@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -47,8 +46,7 @@ def fetching(place: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> Whee
     monkeypatch.setattr("envsnap.probes.wheels.time.sleep", lambda _: None)
     config = PipConfig(index_url="https://user:hunter2@index.example.com/simple")
     made = Wheels(BlobStore(place / "blobs"), lambda: config, also=BlobStore(place / "also"), cache=place, offline=False, ca_bundle=None)
-    pages: Any = index
-    made._pages = pages
+    monkeypatch.setattr(wheels, "Pages", lambda *_, **__: index)
     return made
 
 

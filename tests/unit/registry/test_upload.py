@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from envsnap.errors import EngineError, TargetError
 from envsnap.registry import upload as upload_module
 from envsnap.registry.client import Registry
 from envsnap.registry.upload import from_file
+from envsnap.registry.wire import FilePart
 from tests.fakes.fault_proxy import Fault, FaultProxy, Guard
 from tests.fakes.images import blob, noise
 from tests.fakes.registry import FakeRegistry
@@ -160,8 +162,37 @@ def test_other_bytes_than_the_digest_says_are_not_kept(server: FakeRegistry, cli
 def test_a_file(server: FakeRegistry, client: Registry, tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(DATA)
     assert client.upload(f"{server.address}/a/b:1", BLOB, from_file(tmp_path / "blob")) == len(DATA)
+    assert server.blobs["a/b", BLOB.digest] == DATA
     with pytest.raises(TargetError, match="cannot read"):
         client.upload(f"{server.address}/a/other:1", BLOB, from_file(tmp_path / "gone"))
+    (tmp_path / "short").write_bytes(DATA[:-1])
+    with pytest.raises(EngineError) as caught:
+        client.upload(f"{server.address}/a/other:1", BLOB, from_file(tmp_path / "short"))
+    assert caught.value.why == "a blob of 3500000 bytes has only 3499999"
+
+
+@pytest.mark.parametrize("at", [0, 1, 400_000])
+def test_a_file_goes_on_where_the_registry_got(proxy: FaultProxy, server: FakeRegistry, client: Registry, tmp_path: Path, at: int) -> None:
+    (tmp_path / "blob").write_bytes(DATA)
+    proxy.faults = [Fault("PATCH", "blobs/uploads", "cut-upload", at=at)]
+    client.upload(f"{proxy.address}/a/b:1", BLOB, from_file(tmp_path / "blob"))
+    assert server.blobs["a/b", BLOB.digest] == DATA
+    assert proxy.sent < len(DATA) + CHUNK
+
+
+def test_a_file_that_becomes_shorter_is_no_endless_wait(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(DATA)
+    one, other = socket.socketpair()
+    with (tmp_path / "blob").open("rb") as file, one, other:
+        part = FilePart(file, 0, len(DATA))[10:]
+        assert len(part) == len(DATA) - 10
+        assert b"".join(part.pieces()) == DATA[10:]
+        (tmp_path / "blob").write_bytes(DATA[:20])
+        with pytest.raises(OSError, match="became shorter"):
+            part.send(one)
+        assert other.recv(100) == DATA[10:20]
+        with pytest.raises(OSError, match="became shorter"):
+            list(part.pieces())
 
 
 @pytest.mark.parametrize("mounts", [True, False])

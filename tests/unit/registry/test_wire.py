@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +15,9 @@ import pytest
 from envsnap.errors import EngineError
 from envsnap.registry.client import Registry
 from envsnap.registry.patience import Attempts, Patience, Trouble, retry_after
+from envsnap.registry.upload import from_file
 from envsnap.registry.wire import _Lines
+from tests.fakes import tls
 from tests.fakes.http_server import Answer, serving
 from tests.fakes.images import blob, image
 from tests.fakes.registry import FakeRegistry
@@ -151,44 +151,24 @@ def test_plain_http_is_for_this_machine_and_for_what_is_named(monkeypatch: pytes
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key and a certificate for 127.0.0.1 that signs itself."""
-    place = tmp_path_factory.mktemp("tls")
-    pem = place / "both.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=test",
-    ]
-    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(pem), "-out", str(place / "certificate.pem")]
-    subprocess.run([*command, *more], check=True, capture_output=True)
-    pem.write_bytes(pem.read_bytes() + (place / "certificate.pem").read_bytes())
-    return pem
+    return tls.make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
 def encrypted(server: FakeRegistry, certificate: Path) -> Iterator[str]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with serving(server.answer, tls=context) as address:
+    with serving(server.answer, tls=tls.of_server(certificate)) as address:
         yield address
 
 
-def test_a_ca_bundle_of_the_environment(encrypted: str, certificate: Path) -> None:
-    env = {"DOCKER_CONFIG": "/nonexistent", "SSL_CERT_FILE": str(certificate.with_name("certificate.pem"))}
+def test_a_ca_bundle_of_the_environment(encrypted: str, certificate: Path, tmp_path: Path) -> None:
+    env = {"DOCKER_CONFIG": "/nonexistent", "SSL_CERT_FILE": str(certificate)}
     client = Registry(env, patience=FAST)
     assert client.manifest(f"{encrypted}/a/b:1").digest == BUNDLE.manifest.digest
     data = b"x" * 3_000_000
     assert client.upload(f"{encrypted}/a/b:1", blob(data), lambda offset: iter([data[offset:]])) == len(data)
     assert b"".join(client.open_blob(f"{encrypted}/a/b:1", blob(data))) == data
+    (tmp_path / "file").write_bytes(other := data + b"y")
+    assert client.upload(f"{encrypted}/a/b:1", blob(other), from_file(tmp_path / "file")) == len(other)
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(encrypted: str, server: FakeRegistry) -> None:

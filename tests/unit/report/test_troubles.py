@@ -101,6 +101,12 @@ def test_what_is_wrong_weighs_by_its_kind_wherever_it_was_said() -> None:
     assert "capture --smoke again" in advised["smoke"]
 
 
+def test_of_two_with_one_name_neither_is_advised_to_be_reinstalled() -> None:
+    hidden = Problem(where="/site/torch-2.7.0.dist-info", what="torch 2.7.0 is hidden by 2.11.0 in /opt/extra")
+    found = troubles.troubles(lock_with(hidden, packages=()))
+    assert found == [Trouble("torch 2.7.0 is hidden by 2.11.0 in /opt/extra", "uninstall the one that is not meant, and capture again")]
+
+
 def test_a_hint_of_the_problem_itself_comes_before_that_of_its_kind() -> None:
     (found,) = troubles.troubles(lock_with(Problem(where="smoke", what="failed", hint="do this"), packages=()))
     assert found == Trouble("smoke: failed", "do this")

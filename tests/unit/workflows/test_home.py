@@ -44,8 +44,11 @@ class Engine:
     def __init__(self, *images: EngineImage) -> None:
         self.images = images
 
-    def labelled(self, label: str, value: str) -> list[EngineImage]:
-        return [one for one in self.images if one.config.labels.get(label) == value]
+    def labelled(self, label: str, value: str) -> dict[str, tuple[str, ...]]:
+        return {one.image_id: one.diff_ids for one in self.images if one.config.labels.get(label) == value}
+
+    def image(self, reference: str) -> EngineImage | None:
+        return next((one for one in self.images if one.image_id == reference), None)
 
 
 def found(monkeypatch: pytest.MonkeyPatch, of: EngineImage | None, *there: EngineImage) -> tuple[home.Home | None, list[str]]:

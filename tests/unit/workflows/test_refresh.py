@@ -146,6 +146,73 @@ def test_a_family_a_release_and_words_that_are_none(server: FakeRegistry) -> Non
     client.close()
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catalogue of one release."""
+    monkeypatch.setattr(catalog, "load", lambda: replace(KNOWN, releases=(ROW,)))
+
+
+def test_releases_that_are_newer_or_missing_are_found(server: FakeRegistry, few: None) -> None:
+    put(server, "nvidia/pytorch:26.06-py3", ENV)
+    for release in ("31.01", "31.12", "19.05"):
+        put(server, f"nvidia/pytorch:{release}-py3", {**ENV, "NVIDIA_PYTORCH_VERSION": release})
+    put(server, "nvidia/pytorch:31.02-py3", {**ENV, "NVIDIA_PYTORCH_VERSION": "31.01"})
+    put(server, "nvidia/pytorch:31.03-py3", {"PYTHON_VERSION": "3.12"})
+    put(server, "nvidia/pytorch:31.04-py3", {"NVIDIA_TENSORFLOW_VERSION": "31.04-tf2"})
+    for tag in ("latest", "31.05-py3-igpu", "31.13-py3", "31.05", "x31.05-py3", "31.05-tf2-py3"):
+        put(server, f"nvidia/pytorch:{tag}", ENV)
+    server.page = 2
+    client = Registry({"DOCKER_CONFIG": "/nonexistent"}, mirrors={"nvcr.io": [server.address]}, patience=FAST)
+    found = refresh([], "pytorch", client, SILENT, day=DAY)
+    client.close()
+    at = "nvcr.io/nvidia/pytorch:"
+    assert [one.reference.removeprefix(at) for one in found.asked] == ["26.06-py3", "31.12-py3", "31.01-py3", "19.05-py3"]
+    assert {one.reference.removeprefix(at): one.why for one in found.skipped} == {
+        "31.02-py3": "it says that it is of another release: NVIDIA_PYTORCH_VERSION is 31.01",
+        "31.03-py3": "it does not say that it is one of NVIDIA's images for a framework",
+        "31.04-py3": "it says that it is of another release: NVIDIA_TENSORFLOW_VERSION is 31.04-tf2",
+    }
+    new = found.asked[1]
+    assert (new.row, new.proposed.release, new.proposed.cuda, new.proposed.python) == (None, "31.12", "13.3.0", None)
+    assert new.proposed.evidence_for("cuda") == f"image config of {at}31.12-py3@{new.digest}, {DAY}"
+    assert found.diff.count("+- reference: ") == 3 and f'+- reference: "{at}19.05-py3"' in found.diff
+
+
+def test_each_family_has_its_form_of_tags(server: FakeRegistry, few: None) -> None:
+    put(server, "nvidia/tensorflow:31.01-tf2-py3", {"NVIDIA_TENSORFLOW_VERSION": "31.01-tf2", "TENSORFLOW_VERSION": "2.30.0"})
+    put(server, "nvidia/tensorflow:31.01-py3", {"NVIDIA_TENSORFLOW_VERSION": "31.01"})
+    put(server, "nvidia/paddlepaddle:31.01-py3", {"CUDA_VERSION": "13.9.0.001"})  # says nowhere what it is
+    put(server, "nvidia/pytorch:26.06-py3", ENV)
+    client = Registry({"DOCKER_CONFIG": "/nonexistent"}, mirrors={"nvcr.io": [server.address]}, patience=FAST)
+    found = refresh([], None, client, SILENT, day=DAY)
+    client.close()
+    new = {one.proposed.reference.removeprefix("nvcr.io/nvidia/"): one.proposed for one in found.asked if one.row is None}
+    assert list(new) == ["tensorflow:31.01-tf2-py3", "paddlepaddle:31.01-py3"] and found.skipped == ()
+    assert (new["tensorflow:31.01-tf2-py3"].tensorflow, new["paddlepaddle:31.01-py3"].cuda) == ("2.30.0", "13.9.0")
+
+
+def test_where_the_list_is_denied_the_known_rows_are_asked_for(
+    server: FakeRegistry, client: Registry, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = put(server, "nvidia/pytorch:26.06-py3", ENV)
+    monkeypatch.setattr(catalog, "load", lambda: replace(KNOWN, releases=(replace(ROW, reference=name),)))
+    monkeypatch.setattr("envsnap.catalog.images.repository_of", lambda family: f"{server.address}/nvidia/{family}")
+    server.lists = False
+    found = refresh([], "pytorch", client, SILENT, day=DAY)
+    assert [one.reference for one in found.asked] == [name]
+    (skipped,) = found.skipped
+    assert skipped.reference == f"{server.address}/nvidia/pytorch"
+    assert skipped.why == f"new releases are not looked for: {server.address} denies access to nvidia/pytorch"
+
+
+def test_a_registry_that_lists_nothing_is_not_waited_for_again(client: Registry, few: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "load", lambda: replace(KNOWN, releases=(replace(ROW, reference="127.0.0.1:1/nvidia/pytorch:26.06-py3"),)))
+    monkeypatch.setattr("envsnap.catalog.images.repository_of", lambda family: f"127.0.0.1:1/nvidia/{family}")
+    monkeypatch.setattr(client, "resolve", lambda *_, **__: pytest.fail("it was asked again"))
+    with pytest.raises(EngineError, match=r"nothing was told of 127\.0\.0\.1:1/nvidia/pytorch:26\.06-py3"):
+        refresh([], None, client, SILENT, day=DAY)
+
+
 class Interrupting:
     """Progress that is interrupted at its first step."""
 

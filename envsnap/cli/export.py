@@ -1,0 +1,43 @@
+"""`envsnap export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from envsnap.cli import launching, main, moving
+from envsnap.cli.console import Console
+from envsnap.cli.registry_options import Registries, registry_options
+from envsnap.workflows.formats import FORMATS
+
+_HELP = "Write how an image is run in a format of others: {}.".format(", ".join(f"{row.what} ({name})" for name, row in FORMATS.items()))
+
+
+@click.command(
+    help=_HELP + "\n\nNo secret is in what is written: its place is named there.",
+    epilog="Example:  envsnap export lockfiles/yolo-train.yaml --format k8s --gpus 8 -o job.yaml -- python train.py",
+)
+@click.argument("image", metavar="LOCK|IMAGE")
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), required=True)
+@launching.launch_options
+@click.option("--gpus", metavar="all|none|N|device=0,2", help="As docker's.  [default: all, or one where a number is wanted]")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="[default: standard output]")
+@registry_options
+@main.shared_options
+def command(console: Console, image: str, form: str, output: Path | None, registries: Registries, **options: Any) -> None:
+    """See `_HELP`."""
+    from envsnap.report import launch as report
+    from envsnap.storage import write_file
+    from envsnap.workflows import export, runnable
+
+    wishes, caller = launching.wishes(**options), launching.caller()
+    with moving.places(registries) as places:
+        found = runnable.find(image, places)
+    asked = export.Asked(image=found, wishes=wishes, caller=caller, place=output, progress=console)
+    text = FORMATS[form].text(asked)
+    if output is not None:
+        write_file(output, text.encode())
+    screen = report.written(output) if output is not None else text.rstrip("\n")
+    console.answer(screen, report.exported(form, found.pinned, output, text, console.warnings))
