@@ -1,7 +1,7 @@
 """A training environment of an index's torch on Python 3.11, each way that it can be carried: planned with what it adds, built, verified.
 
-On NVIDIA's image with another Python, on Debian's own packages, and where there is no Python at all; `test_main_job` has it on NVIDIA's with
-the same Python.
+On NVIDIA's image with another Python, on Debian's own packages, and where there is no Python at all; `test_main_job` has it on NVIDIA's
+with the same Python.
 """
 
 from __future__ import annotations
