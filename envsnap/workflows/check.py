@@ -12,7 +12,7 @@ from typing import Protocol
 
 from envsnap import catalog
 from envsnap.compat import Host, judge, needs_of
-from envsnap.errors import UsageError
+from envsnap.errors import PlanError, UsageError
 from envsnap.model.image import CheckReason, ImageCheck
 from envsnap.model.layers import ShellSteps
 from envsnap.model.lock import EnvLock
@@ -30,6 +30,7 @@ from envsnap.workflows.unknown import Unknown
 
 _SHOWN, _TITLE = 3, 60
 _VERIFY = "envsnap verify judges what is in it"
+_FETCH = "--fetch reads what is in it"
 _INTERPRETERS = ("python3", "libpython3")
 _RUN = ("Env", "Labels", "WorkingDir", "User", "Entrypoint", "Cmd")
 
@@ -143,18 +144,21 @@ def _again(
         pyc=any(line.startswith("envsnap: byte code ") for line in made_by),
         project=project,
     )
-    made = plan.make_plan(
-        lock,
-        request,
-        engine=None,
-        registry=sources.registry,
-        packages=sources.packages,
-        cache=sources.cache,
-        pull=False,
-        offline=sources.offline,
-        look_inside=sources.fetch,
-        progress=progress,
-    )
+    try:
+        made = plan.make_plan(
+            lock,
+            request,
+            engine=None,
+            registry=sources.registry,
+            packages=sources.packages,
+            cache=sources.cache,
+            pull=False,
+            offline=sources.offline,
+            look_inside=sources.fetch,
+            progress=progress,
+        )
+    except PlanError as error:  # nothing is known of its base, or it is none that could carry the lock
+        return Unknown(because=f"{error.what}: {error.why}" if error.why else error.what, hint=error.hint if sources.fetch else _FETCH)
     ground = assembled.find_ground(made, lock, sources, progress)
     if isinstance(ground, Unknown):
         return ground

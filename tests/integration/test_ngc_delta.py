@@ -7,12 +7,13 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.fakes import wheels
-from tests.integration.ground import Machine
+from tests.integration.ground import NOWHERE, Machine
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 SITE = "/usr/local/lib/python3.12/dist-packages"
@@ -45,7 +46,7 @@ def machine(ngc_25_03: str, ca_bundle: str, tmp_path_factory: pytest.TempPathFac
         "-",
         stdin=DOCKERFILE.format(base=ngc_25_03).encode(),
     )
-    made = Machine(project=place / "project", cache=place / "cache")
+    made = Machine(project=place / "project", cache=place / "cache", timeout_s=900)
     answer = made.envsnap("capture", "--image", "envsnap-test/lived-in", "--name", "small")
     assert answer["provenance"]["unproven"] == 0 and answer["provenance"]["base"] > 40
     return made
@@ -99,6 +100,26 @@ def test_a_file_of_torch_that_was_changed_is_found(machine: Machine, built: dict
     assert "torch 2.7.0a0+7c8ec84dab.nv25.3: torch/functional.py was modified" in said and said.startswith("7\n")
 
 
+def test_check_proves_it_the_lock_s_from_the_registry_alone(machine: Machine, built: dict[str, str]) -> None:
+    """Also where nobody has seen the base: not known, and known once it was read."""
+    host = ("--driver", "570.86.15", "--gpu", "9.0")
+    stranger = replace(machine, cache=machine.cache / "stranger", env={"DOCKER_HOST": NOWHERE})
+    assert machine.envsnap("check", built["oci"], "--lock", machine.lock, *host)["verdict"] == "pass"
+    unsure = stranger.envsnap("check", built["oci"], "--lock", machine.lock, *host, code=7)
+    (reason,) = [one for one in unsure["reasons"] if one["id"] == "lock.layers"]
+    assert (unsure["verdict"], reason["status"]) == ("incomplete", "unknown") and "--fetch" in reason["hint"]
+    assert stranger.envsnap("check", built["oci"], "--lock", machine.lock, *host, "--fetch")["verdict"] == "pass"
+
+
+def test_check_finds_what_was_put_on_it(machine: Machine, built: dict[str, str]) -> None:
+    changed = f"{built['oci']}-changed"
+    run("docker", "build", "-t", changed, "-", stdin=f"FROM {built['oci']}\nRUN echo '# x' >> {SITE}/torch/functional.py\n".encode())
+    run("docker", "push", "--quiet", changed)
+    found = machine.envsnap("check", changed, "--lock", machine.lock, code=7)
+    assert found["verdict"] == "fail"
+    assert [one["id"] for one in found["reasons"] if one["status"] == "fail"] == ["lock.layers", "lock.config"]
+
+
 def test_both_have_the_same_files(built: dict[str, str]) -> None:
     trees = [run("docker", "run", "--rm", "--entrypoint", "bash", image, "-c", TREE) for image in built.values()]
     assert trees[0] == trees[1] and trees[0].count("\n") > 10_000
@@ -108,6 +129,17 @@ def test_what_it_starts_finds_the_difference(built: dict[str, str]) -> None:
     asked = "import PIL, torch, timm; print(PIL.__version__, torch.__version__)"
     said = run("docker", "run", "--rm", "--user", "1000:1000", built["oci"], "torchrun", "--no-python", "python", "-c", asked)
     assert "11.3.0 2.7.0a0+7c8ec84dab.nv25.03" in said and "== PyTorch ==" in said  # the entrypoint stays
+
+
+def test_an_extension_for_another_torch_stops_the_build(machine: Machine, ngc_25_03: str, ca_bundle: str) -> None:
+    """Torchaudio of an index, which pip installs there without a word and nothing can load."""
+    steps = DOCKERFILE.partition("pip install")[0] + "PIP_CONSTRAINT= pip install --no-deps torchaudio==2.5.1\n"
+    secret = f"id=ca,src={ca_bundle}"
+    run("docker", "build", "--secret", secret, "-t", "envsnap-test/other-torch", "-", stdin=steps.format(base=ngc_25_03).encode())
+    machine.envsnap("capture", "--image", "envsnap-test/other-torch", "--name", "other-torch")
+    lock = machine.project / "lockfiles/other-torch.yaml"
+    refused = machine.envsnap("build", lock, "--engine", "oci", "-t", "envsnap-test/other-torch:built", code=5)["error"]
+    assert refused["what"] == "torchaudio was built for another torch than the base's" and "symbol" in refused["why"]
 
 
 def test_torch_of_an_index_never_takes_the_place_of_the_image_s(machine: Machine, tmp_path: Path, ngc_25_03: str) -> None:

@@ -1,6 +1,7 @@
 """A training environment of an index's torch on Python 3.11, each way that it can be carried: planned with what it adds, built, verified.
 
-On NVIDIA's image with another Python and on one with the same, on Debian's own packages, and where there is no Python at all.
+On NVIDIA's image with another Python, on Debian's own packages, and where there is no Python at all; `test_main_job` has it on NVIDIA's
+with the same Python.
 """
 
 from __future__ import annotations
@@ -73,9 +74,7 @@ def test_the_plan_shows_all_three_with_sizes(machine: Machine, ngc_25_03: str) -
     ("base", "strategy", "carried"),
     [
         ("ngc_25_03", "ngc-venv", True),
-        ("ngc_base", "ngc-venv", False),
         ("debian:bookworm", "slim", False),
-        ("debian_base", "venv", False),
         ("bare", "venv", True),
     ],
 )

@@ -113,3 +113,13 @@ def test_the_c_library_of_a_release_is_that_of_its_distribution() -> None:
 
 def test_every_distribution_has_a_c_library() -> None:
     assert KNOWN.libraries.glibc.keys() == {*KNOWN.libraries.distributions}
+
+
+@pytest.mark.parametrize(
+    ("image", "family"),
+    [("nvcr.io/nvidia/tensorflow:24.01-tf2-py3", "ngc-tensorflow"), (NGC, "ngc-pytorch"), ("mirror.example.com/x:1", "ngc-pytorch")],
+)
+def test_the_image_that_it_was_made_in_is_of_its_own_family(image: str, family: str) -> None:
+    own = replace(samples.index_package("torch", "2.7.0"), origin=BaseOrigin(reference=image), provenance="base")
+    (base,) = candidate_references(seal(replace(lock("3.12.3"), packages=(own,))), KNOWN, None)
+    assert (base.reference, base.family) == (image, family)

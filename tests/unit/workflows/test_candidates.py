@@ -13,9 +13,11 @@ from envsnap.errors import EngineError
 from envsnap.model.base import Base, BaseInventory, ImageConfig
 from envsnap.model.plan import BuildPlan, Candidate
 from envsnap.registry.client import Registry, RegistryImage
-from envsnap.workflows import candidates, places, wheel_facts
+from envsnap.storage import BlobStore
+from envsnap.workflows import base_images, candidates, places, wheel_facts
 from envsnap.workflows.plan import PlanRequest
 from envsnap.workflows.system import Packages
+from envsnap.workflows.unknown import Unknown
 from tests import samples
 
 SLIM = "python:3.11-slim-bookworm"
@@ -112,3 +114,13 @@ def test_the_plan_itself_is_as_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
     made = told(tmp_path, monkeypatch, Answers({"PYTHON_VERSION": "3.11.9"}))
     before = plan.make_plan(LOCK, catalog.load(), [CHOSEN])
     assert replace(made, candidates=()) == replace(before, candidates=())
+
+
+def test_why_a_base_could_not_be_looked_up_is_why_its_image_is_not_known(tmp_path: Path) -> None:
+    """And not that an engine alone had it."""
+    store = BlobStore(tmp_path / "blobs")
+    lost = Base(reference=SLIM, family="slim", unknown_because="docker.io does not answer")
+    found = base_images.find(lost, "x86_64", None, store, tmp_path)
+    assert isinstance(found, Unknown) and found.because == "docker.io does not answer" and not found.for_good
+    engines = base_images.find(replace(lost, in_engine=True, unknown_because=""), "x86_64", None, store, tmp_path)
+    assert isinstance(engines, Unknown) and "only an engine has the base" in engines.because

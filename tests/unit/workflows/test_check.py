@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap import lockfile
+from envsnap.errors import PlanError
 from envsnap.inventory.remembered import remember
 from envsnap.model.base import BaseInventory
 from envsnap.model.debian import SystemPlan
@@ -213,3 +214,18 @@ def test_an_interpreter_that_docker_may_have_changed_is_not_guessed(world: World
     world.build(theirs(world), inventory=replace(INVENTORY, python="3.11.9"))
     found, reasons = world.check()
     assert found.verdict == "incomplete" and "libpython3.11-stdlib" in reasons["lock.layers"].found
+
+
+@pytest.mark.parametrize(("fetch", "way"), [(False, "--fetch reads what is in it"), (True, "another base")])
+def test_a_base_of_which_nothing_is_known_leaves_it_open(world: World, monkeypatch: pytest.MonkeyPatch, fetch: bool, way: str) -> None:
+    """As for an environment that is an image with a difference, on a machine that never looked into that image."""
+    world.build(theirs(world))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PlanError("what is in it is not known", why="nobody has looked inside it", hint="another base")
+
+    monkeypatch.setattr(plan, "make_plan", refuse)
+    monkeypatch.setattr(World, "sources", dataclasses.replace(world.sources, fetch=fetch))
+    found, reasons = world.check()
+    assert (found.verdict, reasons["lock.layers"].status, reasons["lock.layers"].hint) == ("incomplete", "unknown", way)
+    assert "nobody has looked inside it" in reasons["lock.layers"].found
