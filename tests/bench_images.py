@@ -11,6 +11,8 @@ changed     one small package changed (--change), after pyc-cold: seconds and by
 unchanged   nothing changed
 floor       CPU time that a cold build cannot avoid: inflate once, SHA-256 of what comes out once and of what goes in twice; on all cores
             at once as a build is, since two that share a core's units take longer than one
+proven      the same, and what comes out hashed a second time, file by file: that is what holds it against RECORD
+bare        CPU time of no more than writing such blobs and sending them, by the kernel, to the registry; and the registry's own for them
 size        layers against gzip -6 of the same tars
 pip         BuildKit, `RUN pip install --no-index --no-deps`, docker push
 uv          BuildKit on the containerd store, `RUN uv pip install`, zstd layers, pushed by BuildKit
@@ -43,6 +45,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -61,7 +64,7 @@ from envsnap.workflows import places
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = {"first": ("--no-pyc",), "pyc-cold": ("--pyc",), "pyc-warm": ("--pyc",), "no-pyc": ("--no-pyc",)}
-NAMES = (*OURS, "changed", "unchanged", "floor", "size", "pip", "uv", "buildah", "imports")
+NAMES = (*OURS, "changed", "unchanged", "floor", "proven", "bare", "size", "pip", "uv", "buildah", "imports")
 PLACE = "/opt/env"  # of the environment that the other tools make
 UNCHANGED_RUNS = 5
 IMPORT_RUNS = 7
@@ -88,9 +91,17 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from bench_images import inflate_and_hash
 wheels = sorted(Path(sys.argv[2]).iterdir(), key=lambda wheel: -wheel.stat().st_size)
-inflate_and_hash(wheels[int(sys.argv[4])::int(sys.argv[5])], sys.argv[3])
+inflate_and_hash(wheels[int(sys.argv[4])::int(sys.argv[5])], sys.argv[3], proven=sys.argv[6:] == ["proven"])
 print(time.process_time())
 """
+BARE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from bench_images import write_and_send
+print(*write_and_send(Path(sys.argv[2]), sys.argv[3], sys.argv[4].split(",")))
+"""
+BARE_CONNECTIONS = 3  # at a time, as many as ours
 
 
 class Missing(Exception):
@@ -399,8 +410,12 @@ def manifest_of(reference: str) -> Manifest:
 # What cannot be less
 
 
-def inflate_and_hash(wheels: Sequence[Path], engine: str) -> tuple[int, int]:
-    """Read wheels; SHA-256 of the packed bytes twice, inflate once, SHA-256 of what comes out. Returns (packed, unpacked) bytes."""
+def inflate_and_hash(wheels: Sequence[Path], engine: str, *, proven: bool = False) -> tuple[int, int]:
+    """Read wheels; SHA-256 of the packed bytes twice, inflate once, SHA-256 of what comes out. Returns (packed, unpacked) bytes.
+
+    Args:
+        proven: each file that comes out is hashed for itself, too.
+    """
     library: Any = isal_zlib if engine == "isal" else zlib
     packed = unpacked = 0
     for wheel in wheels:
@@ -410,7 +425,7 @@ def inflate_and_hash(wheels: Sequence[Path], engine: str) -> tuple[int, int]:
                 file.seek(member.header_offset)
                 lengths = struct.unpack("<HH", file.read(30)[26:])
                 file.seek(sum(lengths), os.SEEK_CUR)
-                stream, left = library.decompressobj(-15), member.compress_size
+                stream, left, itself = library.decompressobj(-15), member.compress_size, hashlib.sha256()
                 while left:
                     piece = file.read(min(left, PIECE))
                     left -= len(piece)
@@ -422,23 +437,72 @@ def inflate_and_hash(wheels: Sequence[Path], engine: str) -> tuple[int, int]:
                         piece = stream.unconsumed_tail if member.compress_type else b""
                         unpacked += len(data)
                         content.update(data)
+                        if proven:
+                            itself.update(data)
     return packed, unpacked
 
 
-def floor(bench: Bench) -> None:
+def floor(bench: Bench, name: str) -> None:
     for engine in ("isal", "zlib"):
 
         def work(engine: str = engine) -> Mapping[str, float]:
             count = os.cpu_count() or 1
 
             def share(number: int) -> float:
-                words = (sys.executable, "-c", FLOOR, ROOT / "tests", bench.wheels, engine, str(number), str(count))
+                words = (sys.executable, "-c", FLOOR, ROOT / "tests", bench.wheels, engine, str(number), str(count), name)
                 return float(run(*words, env={"PYTHONPATH": str(ROOT)}))
 
             with ThreadPoolExecutor(count) as pool:
                 return {"cpu": sum(pool.map(share, range(count)))}
 
-        bench.timed(f"floor {engine}", work)
+        bench.timed(f"{name} {engine}", work)
+
+
+def write_and_send(store: Path, address: str, hashes: Sequence[str]) -> tuple[float, float]:
+    """Write as many bytes as blobs of a store have, and have a registry take these blobs; CPU seconds of the one and of the other."""
+    started, piece = time.process_time(), memoryview(b"x" * PIECE)
+    with tempfile.TemporaryDirectory(dir=store) as folder:
+        for sha256 in hashes:
+            size = (store / sha256).stat().st_size
+            with Path(folder, sha256).open("wb") as copy:
+                for place in range(0, size, PIECE):
+                    copy.write(piece[: size - place])
+        written = time.process_time() - started
+    started = time.process_time()
+
+    def send(sha256: str) -> None:
+        connection = HTTPConnection(address)
+        connection.request("POST", "/v2/bare/blobs/uploads/", headers={"Content-Length": "0"})
+        with connection.getresponse() as answer:
+            place = answer.headers["Location"]
+            answer.read()
+        with (store / sha256).open("rb") as blob:
+            connection.putrequest("PUT", f"{place}&digest=sha256:{sha256}")
+            connection.putheader("Content-Length", str(os.fstat(blob.fileno()).st_size))
+            connection.putheader("Content-Type", "application/octet-stream")
+            connection.endheaders()
+            connection.sock.sendfile(blob)
+            with connection.getresponse() as answer:
+                if answer.status != 201:
+                    raise RuntimeError(f"the registry answers with {answer.status}")
+        connection.close()
+
+    with ThreadPoolExecutor(BARE_CONNECTIONS) as pool:
+        list(pool.map(send, hashes))
+    return written, time.process_time() - started
+
+
+def bare(bench: Bench) -> None:
+    bench.registry.fresh()
+    store = bench.kept / "blobs" / "sha256"
+    hashes = ",".join(package.sha256 for package in bench.lock.packages if package.sha256 is not None)
+
+    def work() -> Mapping[str, float]:
+        said = run(sys.executable, "-c", BARE, ROOT / "tests", store, bench.registry.address, hashes, env={"PYTHONPATH": str(ROOT)})
+        written, sent = map(float, said.split())
+        return {"cpu": written + sent, "written": written, "sent": sent}
+
+    bench.timed("bare", work)
 
 
 def size(bench: Bench) -> None:
@@ -651,10 +715,26 @@ def report(bench: Bench) -> None:
             if name in bench.samples and floors:
                 cpu = median(one.more["cpu"] for one in bench.samples[name])
                 print(f"CPU of {name}: {cpu:.1f} s against a floor of {median(floors):.1f} s ({engine}): {cpu / median(floors):.2f}")
+    if bound := least(bench):
+        print(bound)
     everything = {name: [{"seconds": one.seconds, "load": one.load, **one.more} for one in them] for name, them in bench.samples.items()}
     print(json.dumps(everything))
     for name, why in bench.skipped.items():
         print(f"left out: {name}: {why}")
+
+
+def least(bench: Bench) -> str:
+    """What a cold build that proves, keeps and sends its layers takes at least; "" where its parts were not measured."""
+    proven = [one.more["cpu"] for one in bench.samples.get("proven isal", ())]
+    sent = bench.samples.get("bare", ())
+    if not (proven and sent):
+        return ""
+    own = median(proven) + median(one.more["cpu"] for one in sent)
+    everything = own + median(one.more["registry"] for one in sent)
+    count = os.cpu_count() or 1
+    return (
+        f"at least {own:.1f} s of CPU (isal), with the registry's {everything:.1f} s: {everything / count:.1f} s of wall on {count} cores"
+    )
 
 
 def main(words: Sequence[str]) -> None:
@@ -720,8 +800,11 @@ def measure(asked: argparse.Namespace, only: Sequence[str], once: Sequence[str])
                     bench.skipped[name] = "no engine: DOCKER_HOST, and for the containerd store ENVSNAP_TEST_ENGINES"
             if "buildah" in chosen:
                 attempt("buildah", partial(by_buildah, bench))
-            if "floor" in chosen:
-                attempt("floor", partial(floor, bench))
+            for name in ("floor", "proven"):
+                if name in chosen:
+                    attempt(name, partial(floor, bench, name))
+            if "bare" in chosen:
+                attempt("bare", partial(bare, bench))
         if {"changed", "unchanged", "size", "imports"} & set(only):
             bench.registry.fresh()
             cache = copy_of(bench.kept, bench.scratch / "cache")
