@@ -118,7 +118,7 @@ def _difference(
     assert chosen.base.inventory is not None  # else it was refused
     found = delta.delta(lock, chosen.base.inventory.packages)
     # Before what nothing vouches for: whoever rescues a torch of an index would only be stopped by this next.
-    delta.require_allowed(tuple(delta.taken(found, catalog)), allow_replace, chosen.base.name)
+    delta.require_allowed(tuple(delta.taken(found, catalog)), allow_replace, chosen.base.name, catalog)
     refuse(lock, allow_unproven, {one.name for one in found.kept})
     return found
 
