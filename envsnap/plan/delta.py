@@ -144,19 +144,32 @@ def is_protected(distribution: InstalledDistribution, rule: Protected | None) ->
     return rule is not None or torch_version.read(distribution.version).ngc is not None
 
 
-def require_allowed(found: Sequence[Taken], allowed: Collection[str], reference: str) -> None:
+def require_allowed(found: Sequence[Taken], allowed: Collection[str], reference: str, catalog: Catalog) -> None:
     """Raises PlanError: a protected package would be touched, and nobody allowed it; each with what wants it so."""
     left = [one for one in found if one.was.name not in allowed and "all" not in allowed]
     if not left:
         return
     flags = "   ".join(f"--allow-replace {name}" for name in sorted({one.was.name for one in left})[:_FEW])
     more = f"; and {len(left) - _FEW} more" if len(left) > _FEW else ""
+    nearest = _nearest(left, catalog)
     isolated = "   or an environment with torch from an index, captured: it is isolated from the base's"
     raise PlanError(
         f"{_names(left)} of {reference} would not stay as NVIDIA built {'it' if len(left) == 1 else 'them'}",
         why="; ".join(_sentence(one) for one in left[:_FEW]) + more,
-        hint=f"undo that in the environment and capture again;   or   {flags};{isolated}",
+        hint=f"undo that in the environment and capture again;   or   {flags};{nearest}{isolated}",
     )
+
+
+def _nearest(found: Sequence[Taken], catalog: Catalog) -> str:
+    """Where torch of an index took the place of NVIDIA's: the newest of its images with that release of torch; "" for none."""
+    wanted = next((one.by.version for one in found if one.by is not None and one.by.name == one.was.name == "torch"), None)
+    if wanted is None:
+        return ""
+    release = torch_version.read(wanted).public.partition("a")[0]
+    for image in catalog.of_family("pytorch"):
+        if image.torch is not None and torch_version.read(image.torch).public.partition("a")[0] == release:
+            return f"   or make it in {image.reference}, whose own torch is {image.torch};"
+    return ""
 
 
 def notes(found: Delta) -> Iterator[str]:

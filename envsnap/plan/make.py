@@ -119,7 +119,8 @@ def _difference(
     assert chosen.base.inventory is not None  # else it was refused
     found = delta.delta(lock, chosen.base.inventory.packages)
     # Before what nothing vouches for: whoever rescues a torch of an index would only be stopped by this next.
-    delta.require_allowed(tuple(delta.taken(found, chosen.base.inventory.unowned, catalog)), allow_replace, chosen.base.name)
+    replaced = tuple(delta.taken(found, chosen.base.inventory.unowned, catalog))
+    delta.require_allowed(replaced, allow_replace, chosen.base.name, catalog)
     refuse(lock, allow_unproven, {one.name for one in found.kept})
     return found
 

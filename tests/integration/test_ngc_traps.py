@@ -139,5 +139,7 @@ def test_nvidia_s_build_is_never_replaced_silently(trap: tuple[Trap, str], tmp_p
     assert found.taken in refused["what"] and "would not stay as NVIDIA built" in refused["what"]
     assert found.why in refused["why"]
     assert f"--allow-replace {found.taken}" in refused["hint"] and "isolated" in refused["hint"]
+    if found.taken == "torch":
+        assert "make it in nvcr.io/nvidia/pytorch:26.03-py3" in refused["hint"]
     # Another build of the torch is no way out for who allows something else.
     machine.envsnap("plan", machine.lock, "--allow-replace", "numpy", "--allow-unproven", "all", code=5)

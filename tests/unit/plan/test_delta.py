@@ -150,6 +150,16 @@ def test_what_nvidia_built_comes_before_what_nothing_vouches_for() -> None:
         planned(lock_of(unproven), allow_replace=frozenset({"torch"}))
 
 
+def test_the_image_with_that_very_torch_is_a_way_out() -> None:
+    def hint(version: str) -> str:
+        with pytest.raises(PlanError) as caught:
+            planned(lock_of(samples.index_package("torch", version)))
+        return caught.value.hint
+
+    assert "or make it in nvcr.io/nvidia/pytorch:26.03-py3, whose own torch is 2.11.0a0+a6c236b;" in hint("2.11.0")
+    assert "make it in" not in hint("2.6.99")
+
+
 def test_what_took_the_place_of_a_package_over_its_files_is_told() -> None:
     overwritten = replace(own("pytorch-triton", OF_BASE[3].version), modified=("triton/__init__.py",), provenance="rebuilt")
     overwritten = replace(overwritten, file="pytorch_triton-3.2.0-cp311-cp311-linux_x86_64.whl", blob=samples.digest("blob"))
