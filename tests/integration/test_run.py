@@ -206,7 +206,7 @@ def test_a_host_that_cannot_run_it_is_told_before(project: Path, ngc_25_03: str,
 def test_an_environment_and_its_project(small: ground.Machine, engine: DockerEngine, debian_base: str, shared: Path) -> None:
     """By its lock. What is installed in place is what is worked on, and with --no-project the image's own copy."""
     here = small.again(shared / "small")
-    image = here.envsnap("build", here.lock, "--base", debian_base, "-t", "run-small:1")["image"]["config_digest"]
+    image = here.envsnap("build", here.lock, "--base", debian_base, "--no-pyc", "-t", "run-small:1")["image"]["config_digest"]
     try:
         (here.project / "src/yolotools/__init__.py").write_text('WHAT = "live"\n')
         ask = ("--", "python", "-c", "import yolotools; print(yolotools.WHAT, yolotools.__file__)")
