@@ -56,6 +56,11 @@ class Console:
             _write(json.dumps(document, indent=2) + "\n")
         self.show(screen)
 
+    def hand_over(self, text: str, document: Mapping[str, Any]) -> None:
+        """What was asked for is text itself: for another program, and so whole and as it is, however quiet."""
+        self.answered = True
+        _write(json.dumps(document, indent=2) + "\n" if self.json else text)
+
     def show(self, screen: str) -> None:
         """What a person can read of the answer before all of it is known."""
         if not self.json and self.verbosity >= 0:

@@ -38,7 +38,9 @@ def command(console: Console, image: str, form: str, output: Path | None, regist
         found = runnable.find(image, places)
     asked = export.Asked(image=found, wishes=wishes, caller=caller, place=output, progress=console)
     text = FORMATS[form].text(asked)
-    if output is not None:
+    document = report.exported(form, found.pinned, output, text, console.warnings)
+    if output is None:
+        console.hand_over(text, document)
+    else:
         write_file(output, text.encode())
-    screen = report.written(output) if output is not None else text.rstrip("\n")
-    console.answer(screen, report.exported(form, found.pinned, output, text, console.warnings))
+        console.answer(report.written(output), document)

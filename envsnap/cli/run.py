@@ -46,4 +46,4 @@ def command(console: Console, image: str, printed: bool, registries: Registries,
     tty = sys.stdin.isatty() and (printed or sys.stdout.isatty())
     if not printed:
         run.start(launch, caller, tty=tty)
-    console.answer(run.shown(launch, tty=tty), report.document(launch, run.argv(launch, tty=tty)))
+    console.hand_over(run.shown(launch, tty=tty) + "\n", report.document(launch, run.argv(launch, tty=tty)))
