@@ -71,7 +71,7 @@ def test_print_as_a_document(home: Path, capsys: pytest.CaptureFixture[str], mon
     assert "0123456789abcdef" not in out + err
 
 
-@pytest.mark.parametrize("words", [("run", NAME, "--print"), ("export", NAME, "--format", "slurm")])
+@pytest.mark.parametrize("words", [("run", NAME, "--print"), ("export", NAME, "--format", "compose")])
 def test_text_for_another_program_is_whole_however_quiet(home: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     _, loud, said = envsnap(capsys, *words)
     code, out, err = envsnap(capsys, *words, "-q")
