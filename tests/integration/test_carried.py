@@ -14,6 +14,7 @@ import pytest
 from envsnap import lockfile
 from envsnap.engines.docker import DockerEngine
 from tests.fakes import wheels
+from tests.integration.conftest import forget
 
 pytestmark = pytest.mark.engine
 TAG = "envsnap-test/carried:1"
@@ -72,7 +73,7 @@ def test_it_runs_in_an_image_whose_base_has_no_python(root: Path, lock: Path, ba
     try:
         done = subprocess.run(["docker", "run", "--rm", "-u", "1000", TAG, "python", "-c", CODE], capture_output=True, text=True)
     finally:
-        engine._client.remove_image(TAG, force=True)
+        forget(engine, TAG)
     version = ".".join(map(str, sys.version_info[:3]))
     said, identity, mapped = done.stdout.splitlines() or ["", "", done.stderr]
     assert (said, identity) == ("main", f"{version} /opt/envsnap/python /opt/envsnap/env"), done.stderr

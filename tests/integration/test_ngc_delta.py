@@ -7,15 +7,19 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from envsnap.engines.docker import DockerEngine
 from tests.fakes import wheels
+from tests.integration.conftest import forget
 from tests.integration.ground import NOWHERE, Machine
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]
+
 SITE = "/usr/local/lib/python3.12/dist-packages"
 DOCKERFILE = """\
 FROM {base}
@@ -29,6 +33,18 @@ def run(*command: str, stdin: bytes = b"", code: int = 0) -> str:
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=900)
     assert done.returncode == code, f"{command}: exit {done.returncode}\n{done.stdout!r}\n{done.stderr!r}"
     return done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tidy(engine: DockerEngine, registry: str) -> Iterator[None]:
+    """The images of these tests go when they are done: 2 GB each."""
+    yield
+    names = ("lived-in", "replaced", "other-torch", "delta:docker")
+    forget(
+        engine,
+        *(f"envsnap-test/{name}" for name in names),
+        *(f"{registry}/envsnap-test/delta:{tag}" for tag in ("layers", "layers-changed")),
+    )
 
 
 @pytest.fixture(scope="module")
