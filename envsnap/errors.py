@@ -57,6 +57,10 @@ class PlanError(EnvsnapError):
     exit_code = 5
 
 
+class NoBase(PlanError):
+    """The base that was asked for, or every release that the catalogue knows, cannot carry the lock; others may."""
+
+
 class InterruptedByUser(EnvsnapError):
     """Ctrl-C, or the signal that asks a program to end."""
 

@@ -11,6 +11,7 @@ from envsnap.cli import main, planning
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries
+from envsnap.errors import NoBase
 
 
 @click.command(epilog="Example:  envsnap plan lockfiles/yolo-train.yaml --base slim")
@@ -68,29 +69,33 @@ def command(
         refresh=refresh,
         progress=console,
     )
-    made = make_plan(
-        locked,
-        request,
-        engine=engine,
-        registry=registry,
-        packages=packages,
-        cache=cache,
-        pull=False,
-        offline=offline,
-        look_inside=fetch or fetch_base,
-        hold_driver=True,
-        progress=console,
-    )
-    made = candidates.told(
-        made,
-        locked,
-        lock,
-        request,
+    table = candidates.Table(
+        lock=locked,
+        lock_file=lock,
+        request=request,
         engine=engine,
         registry=None if offline else registries.hasty_client(),
         packages=packages,
         cache=cache,
     )
+    try:
+        made = make_plan(
+            locked,
+            request,
+            engine=engine,
+            registry=registry,
+            packages=packages,
+            cache=cache,
+            pull=False,
+            offline=offline,
+            look_inside=fetch or fetch_base,
+            hold_driver=True,
+            progress=console,
+        )
+    except NoBase:
+        console.show(report.ways_screen(table.ways(), console.width) + "\n")
+        raise
+    made = table.told(made)
     console.show(report.screen(made, console.width))
     sources = assembled.Sources(
         registry=registry,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from envsnap.errors import PlanError, UsageError
+from envsnap.errors import NoBase, PlanError, UsageError
 from envsnap.model import torch_version
 from envsnap.model.base import Base, Family, Release
 from envsnap.model.catalog import Catalog, family_of, numbers
@@ -29,7 +29,7 @@ def candidate_references(lock: EnvLock, catalog: Catalog, asked: str | None) -> 
             "slim", or an image reference.
 
     Raises:
-        PlanError: no NGC release in the catalogue fits.
+        NoBase: no NGC release in the catalogue fits.
         UsageError: `asked` is no image reference.
     """
     home = delta.base_of(lock)
@@ -352,7 +352,7 @@ def _way(base: Base, lock: EnvLock, catalog: Catalog) -> str:
     return f"envsnap bases inspect {base.reference} --deep" if carries(base, lock, catalog) and not libc_of(base, catalog) else ""
 
 
-def _no_release(lock: EnvLock, catalog: Catalog) -> PlanError:
+def _no_release(lock: EnvLock, catalog: Catalog) -> NoBase:
     python, driver = minor(lock.python.version), lock.observed.gpu.driver
     own = family(lock)
     known = sorted({minor(release.python) for release in catalog.of_family(own) if release.python}, key=numbers)
@@ -362,4 +362,4 @@ def _no_release(lock: EnvLock, catalog: Catalog) -> PlanError:
     else:
         cause = f"the environment's packages are built for Python {python}; the releases have {', '.join(known)}"
         hint = f"capture --rescue python keeps the interpreter, and a release carries it;   or   {hint}"
-    return PlanError(f"no NGC {_TITLES[own]} release in the catalogue fits", why=cause, hint=hint)
+    return NoBase(f"no NGC {_TITLES[own]} release in the catalogue fits", why=cause, hint=hint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from envsnap.errors import PlanError
+from envsnap.errors import NoBase, PlanError
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
 from envsnap.model.lock import EnvLock
@@ -180,12 +180,12 @@ def _choose(judged: Sequence[Candidate], lock: EnvLock, catalog: Catalog) -> Can
     if first.strategy == "ngc-delta" and (first.base.inventory is None or not first.base.inventory.packages):
         raise bases.unknown(first.base, "what is in it,")
     if delta.base_of(lock) is not None:
-        raise PlanError(
+        raise NoBase(
             f"{first.base.reference} cannot carry this environment", why=first.reason, hint=f"--base {delta.base_of(lock)}, or none at all"
         )
     if lock.python.conda is None and bases.python_of(first.base, catalog) is None and first.base.inventory is None:
         raise bases.unknown(first.base, "the Python")
-    raise PlanError(
+    raise NoBase(
         f"{first.base.reference} cannot carry this environment",
         why=first.reason,
         hint=f"{bases.other_bases(python, catalog)}; capture --rescue python keeps the interpreter",

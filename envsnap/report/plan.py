@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -31,28 +32,34 @@ _BELOW = "    "  # before what becomes of the environment on a base, which is la
 
 def screen(plan: BuildPlan, width: int = text.WIDTH) -> str:
     """All that is known at once. Args: width: columns of the screen."""
-    lines = [*_candidates(plan, width), ""]
+    lines = [*_candidates(plan.candidates, plan, width), ""]
     why = next((candidate.reason for candidate in plan.candidates if candidate.base == plan.base), plan.base_reason)
     facts = [("why", why), ("steps", " · ".join(steps(plan))), *(("note", note) for note in plan.notes), *_hint(plan)]
     return "\n".join([*lines, *text.labelled(facts, width)])
 
 
-def _candidates(plan: BuildPlan, width: int) -> list[str]:
+def ways_screen(candidates: Sequence[Candidate], width: int = text.WIDTH) -> str:
+    """What could carry an environment that has no plan. Args: width: as of `screen`."""
+    return "\n".join(_candidates(candidates, None, width))
+
+
+def _candidates(candidates: Sequence[Candidate], plan: BuildPlan | None, width: int) -> list[str]:
     """A row for each base, and below it what becomes of the environment there, where that is not as on the row above."""
-    rows = [("  base", "as", "pull", "adds", "Python", "CUDA", "driver ≥"), *(_row(candidate, plan) for candidate in plan.candidates)]
+    rows = [("  base", "as", "pull", "adds", "Python", "CUDA", "driver ≥"), *(_row(candidate, plan) for candidate in candidates)]
     head, *table = text.columns(rows, indent="", right=frozenset({2, 3}))
     lines, before = [head], list[str]()
-    for candidate, row in zip(plan.candidates, table, strict=True):
+    for candidate, row in zip(candidates, table, strict=True):
         below = text.labelled(_becomes(candidate), width - len(_BELOW))
         lines += [row, *(_BELOW + line for line in below if below != before)]
         before = below
     return lines
 
 
-def _row(candidate: Candidate, plan: BuildPlan) -> tuple[str, ...]:
+def _row(candidate: Candidate, plan: BuildPlan | None) -> tuple[str, ...]:
     base = candidate.base
+    chosen = plan is not None and (base, candidate.strategy) == (plan.base, plan.strategy)
     return (
-        ("> " if base == plan.base and candidate.strategy == plan.strategy else "  ") + base.name,
+        ("> " if chosen else "  ") + base.name,
         candidate.strategy,
         "here" if candidate.pull_bytes == 0 else text.size(candidate.pull_bytes),
         text.size(candidate.added_bytes) if candidate.possible else "-",

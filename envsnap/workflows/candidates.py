@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -27,40 +28,68 @@ from envsnap.workflows.system import Packages
 _AT_ONCE = 6
 
 
-def told(
-    made: BuildPlan,
-    lock: EnvLock,
-    lock_file: Path,
-    request: PlanRequest,
-    *,
-    engine: DockerEngine | None,
-    registry: Registry | None,
-    packages: Packages,
-    cache: Path,
-) -> BuildPlan:
-    """A plan whose candidates say what is to be pulled, what is added, and what becomes of the environment there.
-
-    Args:
-        registry: asked for the bases that nobody asked about yet, and given up soon where it does not answer; None to ask nobody.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Attributes:
+    lock_file: the lock's, for the blobs beside it.
+    registry: asked for the bases that nobody asked about yet, and given up soon where it does not answer; None to ask nobody.
     """
-    known = catalog.load()
-    sources = bases.Sources(
-        engine=engine,
-        registry=registry or Registry({}),
-        offline=True,
-        packages=packages,
-        pins=places.image_directory(lock.name),
-        cache=cache,
-        pinned={},
-        machine=lock.python.interpreter.machine,
-    )
-    found = _look_up([candidate.base for candidate in made.candidates if candidate.base != made.base], sources, registry)
-    rows = []
-    for candidate in made.candidates:
-        row = _judged(candidate, found.get(candidate.base.reference), lock, known)
-        size = _added(row, lock, lock_file, request, known, cache)
-        rows.append(replace(row, added_bytes=size.bytes, added_without=size.without))
-    return replace(made, candidates=tuple(rows))
+
+    lock: EnvLock
+    lock_file: Path
+    request: PlanRequest
+    engine: DockerEngine | None
+    registry: Registry | None
+    packages: Packages
+    cache: Path
+
+    def told(self, made: BuildPlan) -> BuildPlan:
+        """A plan whose candidates say what is to be pulled, what is added, and what becomes of the environment there."""
+        return replace(made, candidates=self._rows(made.candidates, made.base))
+
+    def ways(self) -> tuple[Candidate, ...]:
+        """The same where there is no plan: what could carry the environment, and why the rest cannot."""
+        return self._rows(alternatives.alternatives(self.lock, catalog.load(), ()))
+
+    def _rows(self, candidates: Sequence[Candidate], chosen: Base | None = None) -> tuple[Candidate, ...]:
+        known = catalog.load()
+        sources = bases.Sources(
+            engine=self.engine,
+            registry=self.registry or Registry({}),
+            offline=True,
+            packages=self.packages,
+            pins=places.image_directory(self.lock.name),
+            cache=self.cache,
+            pinned={},
+            machine=self.lock.python.interpreter.machine,
+        )
+        found = _look_up([candidate.base for candidate in candidates if candidate.base != chosen], sources, self.registry)
+        rows = []
+        for candidate in candidates:
+            row = _judged(candidate, found.get(candidate.base.reference), self.lock, known)
+            size = self._added(row, known)
+            rows.append(replace(row, added_bytes=size.bytes, added_without=size.without))
+        return tuple(rows)
+
+    def _added(self, candidate: Candidate, known: Catalog) -> Added:
+        """What the plan would put on a base if it were the chosen one."""
+        if not candidate.possible:
+            return Added(bytes=None)
+        request, directory = self.request, places.image_directory(self.lock.name)
+        try:
+            steps = plan.make_plan(
+                self.lock,
+                known,
+                [candidate.base],
+                env=request.env or {},
+                no_source=request.no_source,
+                allow_unproven=request.allow_unproven,
+                allow_replace=request.allow_replace,
+                pyc=request.pyc,
+            ).steps
+        except PlanError as error:
+            return Added(bytes=None, without=(error.what,))
+        return added(steps, candidate.base, blobs=places.blobs_of(self.lock_file), directory=directory, cache=self.cache)
 
 
 def _look_up(asked: Sequence[Base], sources: bases.Sources, registry: Registry | None) -> Mapping[str, Base]:
@@ -100,23 +129,3 @@ def _judged(candidate: Candidate, base: Base | None, lock: EnvLock, known: Catal
     if again.strategy != candidate.strategy or plan.base_of(lock) is not None:  # what it is not, it is not for what it holds
         return replace(candidate, base=base, pull_bytes=pull_bytes(base))
     return capture_host.held(again, lock, known)
-
-
-def _added(candidate: Candidate, lock: EnvLock, lock_file: Path, request: PlanRequest, known: Catalog, cache: Path) -> Added:
-    """What the plan would put on a base if it were the chosen one."""
-    if not candidate.possible:
-        return Added(bytes=None)
-    try:
-        steps = plan.make_plan(
-            lock,
-            known,
-            [candidate.base],
-            env=request.env or {},
-            no_source=request.no_source,
-            allow_unproven=request.allow_unproven,
-            allow_replace=request.allow_replace,
-            pyc=request.pyc,
-        ).steps
-    except PlanError as error:
-        return Added(bytes=None, without=(error.what,))
-    return added(steps, candidate.base, blobs=places.blobs_of(lock_file), directory=places.image_directory(lock.name), cache=cache)

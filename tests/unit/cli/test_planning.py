@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import click
 import pytest
 
+from envsnap import lockfile
 from envsnap.cli import build, main, plan, planning
+from tests import samples
 
 
 @pytest.mark.parametrize(
@@ -46,3 +51,21 @@ def test_build_takes_what_it_is_told() -> None:
         _, _, *words = planning.as_build().split()
     with build.command.make_context("build", words) as context:
         assert (context.params["no_source"], context.params["base"], context.params["pyc"]) == (True, "slim", False)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_where_no_base_fits_what_would_is_shown(
+    as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lock.yaml").write_bytes(lockfile.dumps(samples.lock()))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ENVSNAP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    with pytest.raises(SystemExit) as ended:
+        main.main(("plan", "lock.yaml", "--offline", *(["--json"] if as_json else [])))
+    said = capsys.readouterr()
+    assert ended.value.code == 5 and "no NGC PyTorch release in the catalogue fits" in said.err
+    if as_json:
+        assert json.loads(said.out)["error"]["code"] == 5
+    else:
+        assert "python:3.11-slim-bookworm" in said.out and "ngc-delta" in said.out

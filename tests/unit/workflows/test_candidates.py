@@ -9,10 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap import catalog, plan
-from envsnap.errors import EngineError
+from envsnap.errors import EngineError, NoBase
 from envsnap.model.base import Base, BaseInventory, ImageConfig
 from envsnap.model.plan import BuildPlan, Candidate
 from envsnap.registry.client import Registry, RegistryImage
+from envsnap.report import plan as report
 from envsnap.storage import BlobStore
 from envsnap.workflows import base_images, candidates, places, wheel_facts
 from envsnap.workflows.plan import PlanRequest
@@ -46,9 +47,8 @@ class Answers:
         return RegistryImage(reference=reference, config=config, layers=4, machines=(machine,), **digests)
 
 
-def told(place: Path, monkeypatch: pytest.MonkeyPatch, registry: Answers | None, *, seen: bool = True) -> BuildPlan:
+def table(place: Path, monkeypatch: pytest.MonkeyPatch, registry: Answers | None, *, seen: bool = True) -> candidates.Table:
     monkeypatch.chdir(place)
-    made = plan.make_plan(LOCK, catalog.load(), [CHOSEN])
     for package in LOCK.packages if seen else ():
         if package.sha256 is not None and package.blob is None:
             wheel_facts.remember(package.sha256, (1000, 10), place / "cache")
@@ -57,16 +57,19 @@ def told(place: Path, monkeypatch: pytest.MonkeyPatch, registry: Answers | None,
             path = places.blobs_of(place / "lock.yaml").path(package.blob)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"x")
-    return candidates.told(
-        made,
-        LOCK,
-        place / "lock.yaml",
-        PlanRequest(),
+    return candidates.Table(
+        lock=LOCK,
+        lock_file=place / "lock.yaml",
+        request=PlanRequest(),
         engine=None,
         registry=cast("Registry", registry),
         packages=cast("Packages", None),
         cache=place / "cache",
     )
+
+
+def told(place: Path, monkeypatch: pytest.MonkeyPatch, registry: Answers | None, *, seen: bool = True) -> BuildPlan:
+    return table(place, monkeypatch, registry, seen=seen).told(plan.make_plan(LOCK, catalog.load(), [CHOSEN]))
 
 
 def row(made: BuildPlan, strategy: str) -> Candidate:
@@ -124,3 +127,14 @@ def test_why_a_base_could_not_be_looked_up_is_why_its_image_is_not_known(tmp_pat
     assert isinstance(found, Unknown) and found.because == "docker.io does not answer" and not found.for_good
     engines = base_images.find(replace(lost, in_engine=True, unknown_because=""), "x86_64", None, store, tmp_path)
     assert isinstance(engines, Unknown) and "only an engine has the base" in engines.because
+
+
+def test_what_has_no_plan_is_told_its_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every strategy has its row; none of an index's torch on another Python is a release's."""
+    with pytest.raises(NoBase):
+        plan.candidate_references(LOCK, catalog.load(), None)
+    ways = {candidate.strategy: candidate for candidate in reversed(table(tmp_path, monkeypatch, None).ways())}
+    assert {name: way.possible for name, way in ways.items()} == {"ngc-venv": False, "slim": True, "ngc-delta": False}
+    assert "--rescue python" in ways["ngc-venv"].way and ways["slim"].added_bytes is not None
+    screen = report.ways_screen(tuple(ways.values()))
+    assert ">" not in screen.splitlines()[1] and "envsnap capture --rescue python" in screen
