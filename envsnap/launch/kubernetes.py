@@ -86,7 +86,7 @@ def _gpus(launch: Launch) -> int:
 
 def _user(user: str) -> Node:
     number, _, group = ("0" if user == "root" else user).partition(":")
-    if not (number.isdecimal() and (group or "0").isdecimal()):
+    if not all(re.fullmatch(r"[0-9]{1,10}", one) for one in (number, group or "0")):
         raise UsageError(f"--user {user}: Kubernetes knows users by number", hint="--user UID[:GID]")
     groups: dict[str, Node] = {"runAsGroup": int(group), "fsGroup": int(group)} if group else {}
     return {"runAsUser": int(number)} | groups

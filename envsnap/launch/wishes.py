@@ -13,9 +13,11 @@ from envsnap.model.launch import Mount, Passed, Port
 _TAKEN = ("/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/run", "/sbin", "/sys", "/usr", "/var")
 """Over these nothing is mounted: an image needs its own."""
 _PORT = re.compile(
-    r"(?:(?:(?P<address>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:]+\]):)?(?P<host>\d{0,5}):)?(?P<container>\d{1,5})(?:/(?P<protocol>tcp|udp))?"
+    r"(?:(?:(?P<address>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:]+\]):)?(?P<host>\d{0,5}):)?(?P<container>\d{1,5})(?:/(?P<protocol>tcp|udp))?",
+    re.ASCII,
 )
-_SIZE = re.compile(r"(?P<number>\d+)(?P<unit>[kmgt]?)(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(?P<number>[0-9]+)(?P<unit>[kmgt]?)(?:i?b)?", re.IGNORECASE)
+_MOST_DIGITS = 15  # of a size, in whatever unit
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -33,8 +35,9 @@ def mount(text: str, *, here: str, home: str) -> Mount:
     what = f"--data {text}"
     source, *rest = text.split(":")
     mode = rest.pop() if rest and rest[-1] in ("ro", "rw") else "ro"
-    if not source or len(rest) > 1 or _CONTROL.search(text):
-        raise UsageError(f"{what}: not understood", why="a path with a colon cannot be named so", hint="--data DIR[:TARGET][:rw]")
+    if not source or len(rest) > 1 or "" in rest or _CONTROL.search(text):
+        why = "it names a directory and, after a colon, where that lies inside; neither has a colon or a control character in its name"
+        raise UsageError(f"{what}: not understood", why=why, hint="--data DIR[:TARGET][:rw]")
     if source == "~" or source.startswith("~/"):
         source = home + source[1:]
     source = _normal(posixpath.join(here, source))
@@ -44,6 +47,12 @@ def mount(text: str, *, here: str, home: str) -> Mount:
     if target in _TAKEN or target.startswith(("/proc/", "/sys/", "/dev/", "/opt/envsnap")):
         raise UsageError(f"{what}: the image has its own {target}", hint=f"--data {source}:/data")
     return Mount(source=source, target=target, read_only=mode == "ro")
+
+
+def require_text(what: str, value: str) -> None:
+    """Raises UsageError: it is no UTF-8. Docker is told in JSON, and the files are UTF-8: neither can hold other bytes."""
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise UsageError(f"{what}: it has bytes that are no UTF-8", why="Docker and the formats of others know no other text")
 
 
 def _normal(path: str) -> str:
@@ -95,7 +104,7 @@ def variable(text: str) -> Passed:
 def size(text: str) -> int:
     """Read docker's `--shm-size` ("8g", "512MB"), in bytes. Raises UsageError."""
     match = _SIZE.fullmatch(text)
-    if match is None or int(match["number"]) == 0:
+    if match is None or len(match["number"]) > _MOST_DIGITS or int(match["number"]) == 0:
         raise UsageError(f"--shm-size {text}: not understood", hint="as docker's: 8g, 512m")
     return int(match["number"]) << _UNITS[match["unit"].lower()]
 

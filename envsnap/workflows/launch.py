@@ -60,6 +60,9 @@ def launch(image: Runnable, asked: Wishes, caller: Caller, gpus: GpuRequest | No
     Raises:
         UsageError: what was typed is not understood. TargetError: a directory is not there.
     """
+    for what, values in (("the command", asked.command), ("--data", asked.data), ("--env", asked.env)):
+        for value in values:
+            wishes.require_text(what, value)
     project, workdir = _project(image.config, asked.project, caller, progress) if asked.with_project else (None, "")
     user = wishes.user(asked.user) if asked.user is not None else f"{caller.uid}:{caller.gid}"
     env = {one.name: one for one in (*_of_nobody(user, image.config), *map(wishes.variable, asked.env))}

@@ -211,6 +211,7 @@ def test_kubernetes_tells_the_pitfalls() -> None:
     [
         ({"user": "somebody"}, "knows users by number"),
         ({"user": "1000:users"}, "knows users by number"),
+        ({"user": "9" * 5000}, "knows users by number"),
         ({"gpus": GpuRequest(devices=("0", "2"))}, "scheduler of Kubernetes"),
         ({"gpus": GpuRequest(count=-1)}, "a pod asks for a number"),
     ],

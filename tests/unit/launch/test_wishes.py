@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from envsnap.errors import UsageError
@@ -35,7 +37,8 @@ def test_data(text: str, mount: Mount) -> None:
         ("/a:/b:/c:rw", "not understood"),
         ("/a\n/b", "not understood"),
         ("/a:data", "no absolute path"),
-        ("/a:", "no absolute path"),
+        ("/a:", "not understood"),
+        ("/a::rw", "not understood"),
         ("/usr", "has its own /usr"),
         ("/", "has its own /"),
         ("//", "has its own /"),
@@ -70,7 +73,7 @@ def test_ports_as_docker_reads_them(text: str, port: Port) -> None:
     assert str(port) == text
 
 
-@pytest.mark.parametrize("text", ["", "0", "65536", "80:", "a:80", "80:80/sctp", "80:80 --privileged", "::1:80:80", "80\n"])
+@pytest.mark.parametrize("text", ["", "0", "65536", "80:", "a:80", "80:80/sctp", "80:80 --privileged", "::1:80:80", "80\n", "٣", "٣:80"])
 def test_ports_that_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not understood"):
         wishes.port(text)
@@ -102,7 +105,7 @@ def test_sizes(text: str, size: int) -> None:
     assert wishes.size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "g", "0", "-1g", "8 g", "8gg", "1e3"])
+@pytest.mark.parametrize("text", ["", "g", "0", "-1g", "8 g", "8gg", "1e3", "٣g", "9" * 5000])
 def test_sizes_that_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not understood"):
         wishes.size(text)
@@ -128,3 +131,9 @@ def test_users() -> None:
 )
 def test_names_of_jobs(text: str, name: str) -> None:
     assert wishes.name(text) == name
+
+
+def test_text_that_is_no_utf_8() -> None:
+    wishes.require_text("--data", "/mnt/ü→😀")
+    with pytest.raises(UsageError, match="--data: it has bytes that are no UTF-8"):
+        wishes.require_text("--data", os.fsdecode(b"/mnt/b\xff"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -248,6 +249,14 @@ def test_directories_that_are_not_there(project: Path, said: Said) -> None:
     (project / "a\nb").mkdir()
     with pytest.raises(TargetError, match="cannot be mounted"):
         launch.launch(image(), Wishes(project=Path("a\nb")), caller(project), None, said)
+
+
+def test_what_is_no_utf_8_is_refused_wherever_it_stands(project: Path, said: Said) -> None:
+    odd = os.fsdecode(b"b\xff")
+    (project / odd).mkdir()
+    for asked in (Wishes(data=(odd,)), Wishes(command=("python", odd)), Wishes(env=(f"A={odd}",))):
+        with pytest.raises(UsageError, match="no UTF-8"):
+            launch.launch(image(), asked, caller(project), None, said)
 
 
 def test_data_over_the_project(project: Path, said: Said) -> None:
