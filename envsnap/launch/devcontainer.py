@@ -37,11 +37,12 @@ def text(launch: Launch) -> str:
     if launch.ports:
         document["forwardPorts"] = [one.container for one in launch.ports]
     document["overrideCommand"] = False
-    for value in (launch.image, launch.user, *run, *(word for one in launch.mounts for word in (one.source, one.target))):
+    for value in (launch.image, launch.user, launch.workdir, *run, *(word for one in launch.mounts for word in (one.source, one.target))):
         if "${" in value:
             raise UsageError(
                 f"devcontainer.json cannot hold {value!r}", why='it reads "${" as the start of a variable, and has no way to quote it'
             )
+    by_name = any(one.value is None for one in launch.env)
     head = (
         *pitfalls.said(
             "overrideCommand: with true, the default for an image, a shell that waits takes the place of the image's entrypoint and"
@@ -49,6 +50,6 @@ def text(launch: Launch) -> str:
         ),
         *pitfalls.outside(launch, "docker exec"),
         *(pitfalls.said("Terminals and extensions start that way, too.") if launch.entrypoint else ()),
-        *(pitfalls.said("A name alone takes its value from the tool's environment: no secret is in this file.") if launch.env else ()),
+        *(pitfalls.said("A name alone takes its value from the tool's environment: no secret is in this file.") if by_name else ()),
     )
     return "".join(f"// {line}\n" for line in head) + json.dumps(document, indent=2) + "\n"

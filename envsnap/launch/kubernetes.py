@@ -24,8 +24,8 @@ def text(launch: Launch) -> str:
     """
     volumes: dict[str, Node] = {"shm": {"emptyDir": {"medium": "Memory"} | _limit(launch)}}
     mounts: list[Node] = [{"name": "shm", "mountPath": "/dev/shm"}]  # noqa: S108  # in the container
-    for number, one in enumerate(launch.data, 1):
-        volumes[f"data-{number}"] = {"persistentVolumeClaim": {"claimName": _claim(one)} | _read_only(one)}
+    for number, (one, claim) in enumerate(zip(launch.data, _claims(launch.data), strict=True), 1):
+        volumes[f"data-{number}"] = {"persistentVolumeClaim": {"claimName": claim} | _read_only(one)}
         mounts.append({"name": f"data-{number}", "mountPath": one.target} | _read_only(one))
     container: dict[str, Node] = {"name": launch.name, "image": launch.image, "imagePullPolicy": "IfNotPresent"}
     if launch.command:
@@ -70,9 +70,14 @@ def _read_only(one: Mount) -> dict[str, Node]:
     return {"readOnly": True} if one.read_only else {}
 
 
-def _claim(one: Mount) -> str:
-    """A claim's name (RFC 1123) from where it is mounted."""
-    return "-".join(re.findall(r"[a-z0-9]+", one.target.lower()))[:63].strip("-") or "data"
+def _claims(mounts: tuple[Mount, ...]) -> list[str]:
+    """A claim's name (RFC 1123) for each, from where it is mounted; two directories have two, and a number tells them apart."""
+    names: list[str] = []
+    for one in mounts:
+        name = "-".join(re.findall(r"[a-z0-9]+", one.target.lower()))[:57].strip("-") or "data"
+        numbered = (f"{name}-{number}" for number in range(2, len(mounts) + 2))
+        names.append(next(found for found in (name, *numbered) if found not in names))
+    return names
 
 
 def _gpus(launch: Launch) -> int:

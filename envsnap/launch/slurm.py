@@ -68,7 +68,10 @@ def _lines(launch: Launch, registry: str) -> Iterator[str]:
         options.append(f"--container-env={','.join(names)}")
     # Set for the command alone: srun and enroot have a PATH and a HOME of their own.
     values = [f"{one.name}={one.value}" for one in launch.env if one.value is not None]
-    yield " \\\n    ".join(["exec srun", *map(shlex.quote, options), shlex.join([*(["env", *values] if values else []), *launch.command])])
+    words = [*(["env", *values] if values else []), *launch.command]
+    if words[0].startswith("-"):  # an argument of the image's entrypoint, and no option of srun's
+        words.insert(0, "--")
+    yield " \\\n    ".join(["exec srun", *map(shlex.quote, options), shlex.join(words)])
 
 
 def _notes(launch: Launch) -> Iterator[str]:

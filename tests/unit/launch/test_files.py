@@ -221,6 +221,15 @@ def test_what_kubernetes_cannot_say(change: dict[str, Any], what: str) -> None:
         kubernetes.text(replace(FULL, **change))
 
 
+def test_two_directories_are_two_claims() -> None:
+    targets = ("/data/a_b", "/data/a-b", "/数据", "/資料", "/data-2", "/" + "x" * 99, "/" + "x" * 98)
+    data = tuple(Mount(source="/mnt", target=target) for target in targets)
+    pod = yaml.safe_load(kubernetes.text(replace(FULL, data=data)))["spec"]["template"]["spec"]
+    names = [one["persistentVolumeClaim"]["claimName"] for one in pod["volumes"] if "persistentVolumeClaim" in one]
+    assert names[:4] == ["data-a-b", "data-a-b-2", "data", "data-2"]
+    assert len(set(names)) == len(targets) and all(re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", one) and len(one) < 64 for one in names)
+
+
 def test_root_and_a_size_of_shared_memory_in_kubernetes() -> None:
     pod = yaml.safe_load(kubernetes.text(replace(FULL, user="root", shm_size=1 << 30)))["spec"]["template"]["spec"]
     assert pod["securityContext"] == {"runAsUser": 0}
@@ -254,11 +263,17 @@ def test_a_number_of_gpus_is_docker_s_own_option() -> None:
     [
         {"env": (Passed(name="A", value="${localEnv:WANDB_API_KEY}"),)},
         {"data": (Mount(source="/mnt/${env:HOME}", target="/data"),)},
+        {"workdir": "/workspace/yolo/${env:HOME}"},
     ],
 )
 def test_what_devcontainer_would_take_for_a_variable(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="cannot hold"):
         devcontainer.text(replace(FULL, **change))
+
+
+def test_devcontainer_speaks_of_names_where_there_are_some() -> None:
+    values = tuple(one for one in FULL.env if one.value is not None)
+    assert "A name alone" in devcontainer.text(FULL) and "A name alone" not in devcontainer.text(replace(FULL, env=values))
 
 
 # Slurm
@@ -294,6 +309,12 @@ def test_slurm(tmp_path: Path) -> None:
     values = [f"H{number}={value}" for number, value in enumerate(HOSTILE)]
     assert words[words.index("env") + 1 :] == [*values, "python", *HOSTILE]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["srun"]
+
+
+def test_arguments_of_an_entrypoint_are_none_of_srun_s(tmp_path: Path) -> None:
+    text = slurm.text(replace(BATCH, env=(), command=("--uid=root", "x")), registry="")
+    assert run_as_slurm(text, tmp_path)[-3:] == ["--", "--uid=root", "x"]
+    assert run_as_slurm(slurm.text(PLAIN, registry=""), tmp_path)[-2:] == ["python", "train.py"]
 
 
 def test_limits_are_asked_for_and_not_insisted_on(tmp_path: Path) -> None:
