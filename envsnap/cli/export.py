@@ -10,6 +10,7 @@ import click
 from envsnap.cli import launching, main, moving
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
+from envsnap.errors import UsageError
 from envsnap.workflows.formats import FORMATS
 
 _HELP = "Write how an image is run in a format of others: {}.".format(", ".join(f"{row.what} ({name})" for name, row in FORMATS.items()))
@@ -30,7 +31,6 @@ _HELP = "Write how an image is run in a format of others: {}.".format(", ".join(
 def command(console: Console, image: str, form: str, output: Path | None, registries: Registries, **options: Any) -> None:
     """See `_HELP`."""
     from envsnap.report import launch as report
-    from envsnap.storage import write_file
     from envsnap.workflows import export, runnable
 
     wishes, caller = launching.wishes(**options), launching.caller()
@@ -42,5 +42,19 @@ def command(console: Console, image: str, form: str, output: Path | None, regist
     if output is None:
         console.hand_over(text, document)
     else:
-        write_file(output, text.encode())
+        _put(output, text.encode(), console)
         console.answer(report.written(output), document)
+
+
+def _put(place: Path, data: bytes, console: Console) -> None:
+    """Raises UsageError: what is there is no file, as a device is none, and must not become one. TargetError: it cannot be written."""
+    from envsnap.storage import disk_errors, write_file
+
+    with disk_errors(f"write {place}", place):
+        file = place.resolve()
+        there = file.exists()
+        if there and not file.is_file():
+            raise UsageError(f"-o {place}: what is there is no file", hint="without -o it goes to standard output")
+        if there and file.read_bytes() != data:
+            console.note(f"{place} was there, and is replaced")
+    write_file(file, data)

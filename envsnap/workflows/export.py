@@ -10,7 +10,9 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from envsnap import redaction
 from envsnap.compat import needs_of
+from envsnap.errors import UsageError
 from envsnap.model.gpu_request import GpuRequest, parse_gpus
 from envsnap.model.launch import Launch, Passed
 from envsnap.progress import Progress
@@ -23,7 +25,7 @@ _KEY = "WANDB_API_KEY"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Attributes: place: of the file; None for standard output."""
+    """Attributes: place: of the file; None for standard output, which is taken for a file in the caller's directory."""
 
     image: Runnable
     wishes: Wishes
@@ -43,6 +45,12 @@ def launch(asked: Asked, *, project: Literal["relative", "absolute", "none"], co
         UsageError: what was typed is not understood. TargetError: a directory is not there.
     """
     image, wanted = asked.image, asked.wishes
+    if found := redaction.find_secrets(" ".join(wanted.command)):
+        raise UsageError(
+            f"the command has what looks like a secret ({found[0].kind})",
+            why="it would be in what is written, for whoever has that",
+            hint="--env NAME passes it by name; sh -c '… \"$NAME\"' has a command take it from there",
+        )
     if not image.has_address:
         asked.progress.warning(
             f"{image.reference} is known on this machine alone: envsnap push {image.reference} HOST/REPOSITORY:TAG first"
@@ -56,7 +64,7 @@ def launch(asked: Asked, *, project: Literal["relative", "absolute", "none"], co
     key = () if _KEY in names or "WANDB_MODE" in names else (Passed(name=_KEY),)
     made = replace(made, image=image.pinned, env=(*made.env, *key))
     if project == "relative" and made.project is not None:
-        source = os.path.relpath(made.project.source, asked.place.parent if asked.place is not None else made.project.source)
+        source = os.path.relpath(made.project.source, asked.place.parent if asked.place is not None else asked.caller.directory)
         made = replace(made, project=replace(made.project, source=source if source.startswith(".") else f"./{source}"))
     return made
 

@@ -21,6 +21,8 @@ def _devcontainer(asked: Asked) -> str:
     from envsnap.launch import devcontainer
     from envsnap.workflows import export
 
+    if asked.wishes.command:
+        asked.progress.warning("a development container runs no command but the image's own: the one that was given is left out")
     return devcontainer.text(export.launch(asked, project="absolute"))
 
 

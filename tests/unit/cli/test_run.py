@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,19 @@ def test_export_to_a_file(home: Path, capsys: pytest.CaptureFixture[str]) -> Non
     service = yaml.safe_load((home / "yolo/deploy/compose.yaml").read_text())["services"]["yolo"]
     assert service["image"].startswith(f"{NAME}@sha256:") and service["command"] == ["python", "train.py"]
     assert service["volumes"][0]["source"] in ("..", "./..")
+
+
+def test_what_was_there_before(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a file it is said that it goes; a link still leads to it; anything else is left alone."""
+    words = ("export", NAME, "--format", "k8s", "-o")
+    (home / "job.yaml").write_text("mine")
+    Path("link.yaml").symlink_to(home / "job.yaml")
+    assert "link.yaml was there, and is replaced" in envsnap(capsys, *words, "link.yaml")[2]
+    assert yaml.safe_load((home / "job.yaml").read_text())["kind"] == "Job" and Path("link.yaml").is_symlink()
+    assert "replaced" not in envsnap(capsys, *words, "link.yaml")[2] + envsnap(capsys, *words, "new.yaml")[2]
+    os.mkfifo("pipe")
+    code, _, err = envsnap(capsys, *words, "pipe")
+    assert (code, "what is there is no file" in err, Path("pipe").is_fifo()) == (2, True, True)
 
 
 def test_export_as_a_document(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

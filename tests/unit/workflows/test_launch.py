@@ -427,7 +427,8 @@ def test_each_format_names_the_image_by_digest_and_the_key_by_name(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     text = exported(form, project, said, command=("python",))
-    assert DIGEST in text and "WANDB_API_KEY" in text and KEY not in text and said.warnings == []
+    assert DIGEST in text and "WANDB_API_KEY" in text and KEY not in text
+    assert len(said.warnings) == (form == "devcontainer")
     assert "WANDB_API_KEY" not in exported(form, project, said, command=("python",), env=("WANDB_MODE=offline",))
 
 
@@ -443,6 +444,31 @@ def test_compose_finds_the_project_from_where_its_file_lies(project: Path, said:
     text = exported("compose", project, said, place=project / place if place else None)
     found = yaml.safe_load(text)["services"]["yolo-train"]["volumes"][0]["source"]
     assert Path(found) == Path(source) and found.startswith(".")
+
+
+def test_what_is_shown_is_a_file_where_one_stands(project: Path, said: Said) -> None:
+    """`export … > compose.yaml` in a directory of the project."""
+    asked = export.Asked(
+        image=image(), wishes=Wishes(), caller=dataclasses.replace(caller(project), directory=project / "src"), place=None, progress=said
+    )
+    service = yaml.safe_load(FORMATS["compose"].text(asked))["services"]["yolo-train"]
+    assert Path(service["volumes"][0]["source"]) == Path("..") and service["working_dir"] == "/workspace/yolo/src"
+
+
+@pytest.mark.parametrize("words", [("wandb", "login", KEY), ("train.py", "--token", "hf_" + "a" * 34), ("x", "https://me:s3cr3ts@host/")])
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_secret_in_the_command_is_not_written(form: str, words: tuple[str, ...], project: Path, said: Said) -> None:
+    with pytest.raises(UsageError, match="looks like a secret") as refused:
+        exported(form, project, said, command=words)
+    assert words[-1] not in f"{refused.value.what} {refused.value.why} {refused.value.hint}"
+    assert exported(form, project, said, command=("sh", "-c", 'wandb login "$WANDB_API_KEY"', "--max_tokens=1000000"))
+
+
+def test_a_command_that_nothing_runs_is_spoken_of(project: Path, said: Said) -> None:
+    exported("devcontainer", project, said)
+    assert said.warnings == []
+    exported("devcontainer", project, said, command=("python",))
+    assert len(said.warnings) == 1 and "left out" in said.warnings[0]
 
 
 def test_how_many_gpus(project: Path, said: Said) -> None:
