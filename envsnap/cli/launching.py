@@ -15,15 +15,32 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_SOURCES = click.core.ParameterSource
+_BY_STRENGTH = (_SOURCES.COMMANDLINE, _SOURCES.ENVIRONMENT, _SOURCES.DEFAULT_MAP)
+"""Where a setting comes from: a flag is stronger than a variable, and that than a file."""
+
+
 class WithCommand(click.Command):
     """One that takes another command, whose options are not its own."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        typed = list(args)
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             said = f"{error.format_message()} Options of the command that is to run follow after --"
             raise click.UsageError(said, ctx) from error
+        if not ctx.resilient_parsing:  # completion, of a line that is not whole yet
+            self._require_whole(ctx, typed)
+        return rest
+
+    def _require_whole(self, ctx: click.Context, typed: list[str]) -> None:
+        """Raises UsageError: an option that stands among the command's words was taken for one of envsnap's."""
+        words: tuple[str, ...] = ctx.params.get("command") or ()
+        end = typed.index("--") if "--" in typed else len(typed)
+        early = len(words) - len(typed[end + 1 :])
+        if early > 0 and tuple(typed[max(0, end - early) : end]) != words[:early]:
+            raise click.UsageError(f"There are options among the words of {words[0]!r}. The command that is to run follows after --", ctx)
 
 
 def launch_options(function: F) -> F:
@@ -71,6 +88,10 @@ def wishes(
     from envsnap.errors import UsageError
     from envsnap.workflows.launch import Wishes
 
+    if project is not None and no_project:
+        said = {name: click.get_current_context().get_parameter_source(name) for name in ("project", "no_project")}
+        strongest = next(source for source in _BY_STRENGTH if source in said.values())
+        project, no_project = (project if said["project"] is strongest else None), said["no_project"] is strongest
     if project is not None and no_project:
         raise UsageError("--project mounts a project, and --no-project none", hint="leave one of the two out")
     return Wishes(

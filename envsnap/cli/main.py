@@ -15,7 +15,7 @@ import click
 
 from envsnap import __version__, redaction, settings
 from envsnap.cli.console import Console
-from envsnap.errors import EXIT_NO, EXIT_OK, EnvsnapError, InterruptedByUser, UsageError
+from envsnap.errors import EXIT_NO, EXIT_OK, EnvsnapError, InputError, InterruptedByUser, UsageError
 
 COMMANDS = {  # each with its line in `envsnap --help`, which imports none of them
     "capture": "Write the facts of an environment that works into a lock.",
@@ -54,6 +54,9 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"envsnap.cli.{cmd_name.replace('-', '_')}").command
+        for option, name in ((option, _long(option)) for option in command.params if isinstance(option, click.Option)):
+            if option.name != name and option.envvar is None:  # click asks for the variable of its name in Python
+                option.envvar = f"ENVSNAP_{cmd_name}_{name}".upper().replace("-", "_")
         if command.epilog and not command.epilog.startswith(_AS_IT_IS):
             command.epilog = _AS_IT_IS + command.epilog
         return command
@@ -68,22 +71,46 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _long(option: click.Option) -> str:
+    """The option as it is spelt, as a name in Python."""
+    return next(word for word in option.opts if word.startswith("--"))[2:].replace("-", "_")
+
+
 def default_map(group: click.Group, ctx: click.Context, start: Path) -> dict[str, dict[str, Any]]:
     """What the settings file says, keyed as click wants it. Raises InputError."""
     known: dict[str, frozenset[str]] = {}
-    spelt: dict[str, dict[str, str]] = {}
+    spelt: dict[str, dict[str, click.Option]] = {}
     for name in group.list_commands(ctx):
         command = group.get_command(ctx, name)
         assert command is not None
         spelt[name] = {
-            word.lstrip("-"): parameter.name
+            word.lstrip("-"): parameter
             for parameter in command.params
             for word in (*parameter.opts, *parameter.secondary_opts)
             if isinstance(parameter, click.Option) and word.startswith("--") and parameter.name
         }
         known[name] = frozenset(spelt[name])
-    values = settings.read(start, known).values
-    return {name: {spelt[name][option]: value for option, value in options.items()} for name, options in values.items()}
+    found = settings.read(start, known)
+    map_: dict[str, dict[str, Any]] = {name: {} for name in found.values}
+    for name, options in found.values.items():
+        for word, value in options.items():
+            option = spelt[name][word]
+            map_[name][str(option.name)] = _setting(option, value, f"{found.path}: {name}.{word}", off=f"--{word}" in option.secondary_opts)
+    return map_
+
+
+def _setting(option: click.Option, value: Any, place: str, *, off: bool) -> Any:
+    """A value of a settings file as what would be typed. Args: off: the name is that of a flag's other side. Raises InputError."""
+    if off and not isinstance(value, bool):
+        raise InputError(f"{place} is true or false, not {value!r}")
+    if isinstance(value, bool) and (option.is_flag or option.count):
+        return value is not off
+    if option.multiple and not isinstance(value, list):
+        raise InputError(f"{place} may be given more than once, and so is a list", hint=f'{place.rpartition(".")[2]} = ["…"]')
+    values = value if option.multiple else [value]
+    if any(isinstance(one, bool) or not isinstance(one, str | int | float) for one in values):
+        raise InputError(f"{place} has a value that cannot be typed", why="it is a text or a number" + " of a list" * option.multiple)
+    return [str(one) for one in values] if option.multiple else str(value)
 
 
 @click.group(

@@ -180,6 +180,12 @@ def test_settings_come_from_file_variable_and_flag_in_that_order(tmp_path: Path)
         ("[biuld]\n", "no command is called 'biuld'", "did you mean 'build'?"),
         ("build = 1\n", "build must be a table", "write [build]"),
         ("[build\n", "is not valid TOML", ""),
+        ('[run]\ndata = "/mnt"\n', "run.data may be given more than once", 'data = ["…"]'),
+        ("[run]\ndata = [[1]]\n", "run.data has a value that cannot be typed", ""),
+        ("[run]\nproject = true\n", "run.project has a value that cannot be typed", ""),
+        ('[run]\nenv = {A = "1"}\n', "run.env may be given more than once", ""),
+        ('[plan]\nno-pyc = "yes"\n', "plan.no-pyc is true or false, not 'yes'", ""),
+        ("[run]\nprint = []\n", "run.print has a value that cannot be typed", ""),
     ],
 )
 def test_a_misspelt_setting_is_an_error_that_offers_the_nearest(text: str, what: str, hint: str, tmp_path: Path) -> None:
@@ -189,6 +195,20 @@ def test_a_misspelt_setting_is_an_error_that_offers_the_nearest(text: str, what:
     body = error(done)
     assert what in str(body["what"])
     assert hint in str(body["hint"])
+
+
+def test_a_number_is_what_would_be_typed(tmp_path: Path) -> None:
+    (tmp_path / "envsnap.toml").write_text("[capture]\npython = 3\n")
+    done = envsnap("capture", cwd=tmp_path)
+    assert (done.returncode, "bug" in done.stderr) == (3, False)
+
+
+@pytest.mark.parametrize(
+    ("setting", "pyc"), [("pyc = false", False), ("no-pyc = true", False), ("no-pyc = false", True), ("pyc = true", True)]
+)
+def test_either_side_of_a_flag_is_a_setting(setting: str, pyc: bool, tmp_path: Path) -> None:
+    (tmp_path / "envsnap.toml").write_text(f"[plan]\n{setting}\n")
+    assert main.default_map(main.group, click.Context(main.group), tmp_path) == {"plan": {"pyc": pyc}}
 
 
 def test_a_setting_reaches_its_command(tmp_path: Path) -> None:

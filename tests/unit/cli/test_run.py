@@ -88,6 +88,8 @@ def test_text_for_another_program_is_whole_however_quiet(home: Path, capsys: pyt
             2,
             "No such option '--epochs'. Options of the command that is to run follow after --",
         ),
+        (("run", NAME, "--print", "nvidia-smi", "-q"), 2, "There are options among the words of 'nvidia-smi'"),
+        (("run", NAME, "--print", "python", "-p", "80", "--", "x"), 2, "There are options among the words of 'python'"),
         (("run", NAME), 6, "cannot reach a Docker engine"),
         (("run", NAME, "--json"), 2, "--print --json"),
         (("run", "nowhere.yaml", "--print"), 4, "cannot read the lock"),
@@ -154,7 +156,36 @@ def test_export_as_a_document(home: Path, capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(out)["file"] == "job.yaml" and (home / "yolo/job.yaml").is_file()
 
 
-def test_directories_are_completed() -> None:
-    words = {"_ENVSNAP_COMPLETE": "bash_complete", "COMP_WORDS": "envsnap run x --data /m", "COMP_CWORD": "4"}
+@pytest.mark.parametrize(
+    "words",
+    [(NAME, "--", "bash", "-q"), (NAME, "bash", "x"), (NAME, "bash", "--", "-q"), ("--", NAME, "-q"), (NAME, "--gpus", "none", "--")],
+)
+def test_a_command_is_whole(home: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    code, out, _ = envsnap(capsys, "run", "--print", *words)
+    command = [word for word in words if word not in (NAME, "--", "--gpus", "none")]
+    assert (code, out.split()[out.split().index(NAME) + 1 :]) == (0, command)
+
+
+def test_the_variables_of_print_and_format(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the options are spelt."""
+    monkeypatch.setenv("ENVSNAP_RUN_PRINT", "1")
+    monkeypatch.setenv("ENVSNAP_EXPORT_FORMAT", "k8s")
+    assert envsnap(capsys, "run", NAME)[1].startswith("docker run")
+    assert "kind: Job" in envsnap(capsys, "export", NAME)[1]
+
+
+def test_a_flag_is_stronger_than_a_file(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("envsnap.toml").write_text('[run]\nproject = "."\n')
+    assert "--mount" in envsnap(capsys, "run", NAME, "--print")[1]
+    assert "--mount" not in envsnap(capsys, "run", NAME, "--print", "--no-project")[1]
+    monkeypatch.setenv("ENVSNAP_RUN_NO_PROJECT", "1")
+    assert "--mount" not in envsnap(capsys, "run", NAME, "--print")[1]
+    assert "--mount" in envsnap(capsys, "run", NAME, "--print", "--project", ".")[1]
+
+
+@pytest.mark.parametrize("before", ["run x", "run x bash"])
+def test_directories_are_completed(before: str) -> None:
+    words = {"_ENVSNAP_COMPLETE": "bash_complete", "COMP_WORDS": f"envsnap {before} --gpus 1 --data /m"}
+    words["COMP_CWORD"] = str(len(words["COMP_WORDS"].split()) - 1)
     done = CliRunner(env=words).invoke(main.group, prog_name="envsnap")
     assert done.output.strip() == "dir,/m"
