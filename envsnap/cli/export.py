@@ -55,6 +55,6 @@ def _put(place: Path, data: bytes, console: Console) -> None:
         there = file.exists()
         if there and not file.is_file():
             raise UsageError(f"-o {place}: what is there is no file", hint="without -o it goes to standard output")
-        if there and file.read_bytes() != data:
+        if there and (file.stat().st_size != len(data) or file.read_bytes() != data):
             console.note(f"{place} was there, and is replaced")
     write_file(file, data)

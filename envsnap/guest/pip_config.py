@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.util import find_spec
 from typing import Any, Iterable
 
@@ -10,6 +11,7 @@ from .text import Problems, described
 from .variables import without_secrets
 
 _CERTIFICATES_LIMIT_BYTES = 16 << 20
+_CERTIFICATE = re.compile(r"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----.+?-----END \1-----", re.DOTALL)
 
 
 def pip_config(problems: Problems) -> dict[str, Any] | None:
@@ -52,7 +54,7 @@ def effective_pip_options(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _certificates(place: str) -> str | None:
-    """What a file of certificates holds, or all files of a directory; None where it cannot be read."""
+    """The certificates of a file, or of all files of a directory, and no private key beside them; None where they cannot be read."""
     try:
         paths = {place} if os.path.isfile(place) else {os.path.realpath(os.path.join(place, name)) for name in os.listdir(place)}
         files = sorted(path for path in paths if os.path.isfile(path))
@@ -61,7 +63,7 @@ def _certificates(place: str) -> str | None:
         texts = []
         for path in files:
             with open(path, encoding="ascii", errors="replace") as file:
-                texts.append(file.read())
+                texts += [found[0] for found in _CERTIFICATE.finditer(file.read())]
     except OSError:
         return None
-    return "\n".join(texts)
+    return "".join(f"{text}\n" for text in texts)

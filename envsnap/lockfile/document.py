@@ -80,7 +80,7 @@ def parse(data: bytes, place: str) -> Any:
         InputError: not UTF-8, too long, not YAML (with line and column), or YAML that a lock may not use.
     """
     if len(data) > MAX_BYTES:
-        raise InputError(f"{place}: {len(data):,} bytes; a lock has {MAX_BYTES:,} at most")
+        raise InputError(f"{place}: more than {MAX_BYTES:,} bytes, and so no lock")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

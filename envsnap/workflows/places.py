@@ -7,6 +7,7 @@ from pathlib import Path
 
 from envsnap import lockfile, redaction
 from envsnap.errors import InputError, UsageError
+from envsnap.lockfile.document import MAX_BYTES
 from envsnap.model.lock import EnvLock, LockedSource, LockedSubmodule
 from envsnap.storage import BlobStore, write_file
 
@@ -57,7 +58,8 @@ def read_lock(path: Path) -> EnvLock:
         InputError: it is missing, or not a lock that can be trusted (the place in it is named).
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"cannot read the lock {path}", why=error.strerror or str(error), hint="envsnap capture writes one") from error
     return lockfile.loads(data, place=str(path))

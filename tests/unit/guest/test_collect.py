@@ -727,16 +727,19 @@ def test_effective_pip_options(items: list[tuple[str, Any]], expected: dict[str,
 
 def test_pip_says_which_certificates_it_trusts_and_what_is_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "company.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    one, other = (f"-----BEGIN {kind}-----\n{kind}\n-----END {kind}-----\n" for kind in ("CERTIFICATE", "TRUSTED CERTIFICATE"))
+    key = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"
+    (tmp_path / "company.pem").write_text(f"# of the company\n{one}{key}{other}")
     items = [("global.cert", "/etc/other.pem"), (":env:.cert", "~/company.pem")]
     options = pip_config.effective_pip_options(items)
-    assert (options["cert"], options["certificates"]) == (str(tmp_path / "company.pem"), "-----BEGIN CERTIFICATE-----\n")
+    assert (options["cert"], options["certificates"]) == (str(tmp_path / "company.pem"), one + other)
 
     hashed = tmp_path / "hashed"  # a directory as OpenSSL has it: a file, and a link by its hash
     (hashed / "java").mkdir(parents=True)
-    (hashed / "a.pem").write_text("A")
+    (hashed / "a.pem").write_text(one)
+    (hashed / "key.pem").write_text(key)
     (hashed / "0a.0").symlink_to("a.pem")
-    assert pip_config.effective_pip_options([("global.cert", str(hashed))])["certificates"] == "A"
+    assert pip_config.effective_pip_options([("global.cert", str(hashed))])["certificates"] == one
 
     gone = pip_config.effective_pip_options([("global.cert", str(tmp_path / "gone.pem"))])
     assert (gone["cert"], gone["certificates"]) == (str(tmp_path / "gone.pem"), None)

@@ -36,3 +36,10 @@ def test_an_ordinary_lock_is_written(tmp_path: Path) -> None:
     lock = samples.lock()
     places.write_lock(lock, tmp_path / "x.yaml")
     assert msgspec.to_builtins(places.read_lock(tmp_path / "x.yaml")) == msgspec.to_builtins(lock)
+
+
+def test_of_a_file_that_is_no_lock_no_more_is_read_than_a_lock_may_have(tmp_path: Path) -> None:
+    with (tmp_path / "x.yaml").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match="more than 67,108,864 bytes"):
+        places.read_lock(tmp_path / "x.yaml")
