@@ -9,9 +9,11 @@ from pathlib import PurePosixPath
 from envsnap import redaction
 from envsnap.errors import UsageError
 from envsnap.model.launch import Mount, Passed, Port
+from envsnap.model.plan import HOME_IN_IMAGE
 
 _TAKEN = ("/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/run", "/sbin", "/sys", "/usr", "/var")
 """Over these nothing is mounted: an image needs its own."""
+_OURS = "/opt/envsnap"
 _PORT = re.compile(
     r"(?:(?:(?P<address>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:]+\]):)?(?P<host>\d{0,5}):)?(?P<container>\d{1,5})(?:/(?P<protocol>tcp|udp))?",
     re.ASCII,
@@ -44,7 +46,8 @@ def mount(text: str, *, here: str, home: str) -> Mount:
     target = _normal(rest[0]) if rest else source
     if not target.startswith("/"):
         raise UsageError(f"{what}: {target} is no absolute path", hint=f"--data {source}:/{target}")
-    if target in _TAKEN or target.startswith(("/proc/", "/sys/", "/dev/", "/opt/envsnap")):
+    ours = target == _OURS or target.startswith(f"{_OURS}/")
+    if target in _TAKEN or target.startswith(("/proc/", "/sys/", "/dev/")) or (ours and not target.startswith(f"{HOME_IN_IMAGE}/")):
         raise UsageError(f"{what}: the image has its own {target}", hint=f"--data {source}:/data")
     return Mount(source=source, target=target, read_only=mode == "ro")
 

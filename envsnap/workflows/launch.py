@@ -110,7 +110,7 @@ def _project(config: ImageConfig, asked: Path | None, caller: Caller, progress: 
     if not str(here).isprintable():
         raise TargetError(f"{str(here)!r} cannot be mounted", why="its name has control characters", hint="--no-project, or another name")
     root = next((place for place in (here, *here.parents) if (place / ".git").exists()), here)
-    if asked is None and str(root) in (caller.home, "/"):
+    if asked is None and root in (Path(caller.home or "/").resolve(), Path("/")):
         progress.note(f"{root} is no project and is not mounted: --project DIR mounts one")
         return None, ""
     target = f"{WORKSPACE}/{places.lock_name(root)}"

@@ -21,6 +21,8 @@ from envsnap.model.launch import Mount, Passed, Port
         ("~", Mount(source="/home/me", target="/home/me", read_only=True)),
         ("/mnt/coco:rw", Mount(source="/mnt/coco", target="/mnt/coco")),
         ("/mnt/a,b c", Mount(source="/mnt/a,b c", target="/mnt/a,b c", read_only=True)),
+        ("/c:/opt/envsnap/home/.cache/torch:rw", Mount(source="/c", target="/opt/envsnap/home/.cache/torch")),  # docs/run.md
+        ("/c:/opt/envsnapper", Mount(source="/c", target="/opt/envsnapper", read_only=True)),
         ("/mnt/coco://data/./x", Mount(source="/mnt/coco", target="/data/x", read_only=True)),
     ],
 )
@@ -43,6 +45,9 @@ def test_data(text: str, mount: Mount) -> None:
         ("/", "has its own /"),
         ("//", "has its own /"),
         ("/mnt:/opt/envsnap/env", "has its own"),
+        ("/mnt:/opt/envsnap", "has its own"),
+        ("/mnt:/opt/envsnap/home", "has its own"),
+        ("/mnt:/opt/envsnap/home/../env", "has its own"),
         ("/mnt:/opt/../usr", "has its own /usr"),
         ("/proc/1", "has its own"),
     ],

@@ -240,6 +240,13 @@ def test_a_home_directory_is_no_project(project: Path, said: Said) -> None:
     assert launch.launch(image(), Wishes(project=Path()), me, None, said).project is not None  # unless that is what was asked for
 
 
+def test_a_home_directory_behind_a_link_is_none_either(project: Path, said: Said, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(project.parent)
+    me = dataclasses.replace(caller(project), directory=tmp_path / "link", env={"HOME": str(tmp_path / "link")})
+    assert launch.launch(image(), Wishes(), me, None, said).project is None
+    assert launch.launch(image(), Wishes(), dataclasses.replace(me, directory=project), None, said).project is not None
+
+
 def test_directories_that_are_not_there(project: Path, said: Said) -> None:
     with pytest.raises(TargetError, match=r"there is no .*/data/coco") as refused:
         launch.launch(image(), Wishes(data=("data/coco",)), caller(project), None, said)
