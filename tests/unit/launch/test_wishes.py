@@ -21,7 +21,7 @@ from envsnap.model.launch import Mount, Passed, Port
         ("~", Mount(source="/home/me", target="/home/me", read_only=True)),
         ("/mnt/coco:rw", Mount(source="/mnt/coco", target="/mnt/coco")),
         ("/mnt/a,b c", Mount(source="/mnt/a,b c", target="/mnt/a,b c", read_only=True)),
-        ("/c:/opt/envsnap/home/.cache/torch:rw", Mount(source="/c", target="/opt/envsnap/home/.cache/torch")),  # docs/run.md
+        ("~/.cache:/opt/envsnap/home/.cache:rw", Mount(source="/home/me/.cache", target="/opt/envsnap/home/.cache")),  # docs/run.md
         ("/c:/opt/envsnapper", Mount(source="/c", target="/opt/envsnapper", read_only=True)),
         ("/mnt/coco://data/./x", Mount(source="/mnt/coco", target="/data/x", read_only=True)),
     ],
