@@ -9,7 +9,7 @@ from envsnap.errors import UsageError
 from envsnap.launch import pitfalls
 from envsnap.model.launch import Launch, Mount
 
-_SEPARATORS = frozenset(",:+")  # beside white space: of the option for mounts and of the table that enroot makes of it
+_SEPARATORS = frozenset(",:+\\")  # beside white space: of the option for mounts and of the table that enroot makes of it
 _UNITS = {-1: "unlimited"}
 _ULIMIT = {"memlock": "l", "stack": "s"}
 
@@ -109,7 +109,7 @@ def _mount(one: Mount) -> str:
         if set(path) & _SEPARATORS or any(map(str.isspace, path)):
             raise UsageError(
                 f"pyxis cannot be told to mount {path!r}",
-                why="commas, colons, plus signs and spaces have a meaning there",
+                why="commas, colons, plus signs, backslashes and spaces have a meaning there",
                 hint="name it by a link",
             )
     return f"{one.source}:{one.target}{':ro' if one.read_only else ''}"

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from envsnap.errors import UsageError
 from envsnap.launch import compose, devcontainer, kubernetes, slurm
 from envsnap.model.gpu_request import GpuRequest
-from envsnap.model.launch import Launch, Mount, Passed
+from envsnap.model.launch import Launch, Mount, Passed, Port
 from tests.unit.launch.sample import DIGEST, FULL, HOSTILE, HOSTILE_ENTRYPOINT, PLAIN
 
 Shape = Mapping[str, Any]
@@ -271,6 +271,17 @@ def test_what_devcontainer_would_take_for_a_variable(change: dict[str, Any]) -> 
         devcontainer.text(replace(FULL, **change))
 
 
+@pytest.mark.parametrize("source", ["/home/me/a,b", '/home/me/a"b'])
+def test_a_folder_that_the_tool_would_not_name_as_it_is(source: str) -> None:
+    with pytest.raises(UsageError, match="cannot open"):
+        devcontainer.text(replace(FULL, project=Mount(source=source, target="/workspace/yolo")))
+
+
+def test_devcontainer_says_which_port_a_port_is_here() -> None:
+    same = (Port(container=8888), Port(container=80, host=80))
+    assert "forwardPorts:" in devcontainer.text(FULL) and "forwardPorts:" not in devcontainer.text(replace(FULL, ports=same))
+
+
 def test_devcontainer_speaks_of_names_where_there_are_some() -> None:
     values = tuple(one for one in FULL.env if one.value is not None)
     assert "A name alone" in devcontainer.text(FULL) and "A name alone" not in devcontainer.text(replace(FULL, env=values))
@@ -361,6 +372,7 @@ def test_images_as_enroot_names_them(reference: str, registry: str, name: str) -
         ({"data": (Mount(source="/mnt/a,b", target="/data"),)}, "cannot be told to mount"),
         ({"data": (Mount(source="/mnt", target="/da:ta"),)}, "cannot be told to mount"),
         ({"data": (Mount(source="/mnt/a b", target="/data"),)}, "cannot be told to mount"),
+        ({"data": (Mount(source="/mnt/a\\040b", target="/data"),)}, "cannot be told to mount"),
     ],
 )
 def test_what_slurm_cannot_say(change: dict[str, Any], what: str) -> None:
