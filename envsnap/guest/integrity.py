@@ -10,7 +10,7 @@ from typing import Iterable, Iterator, NamedTuple, Sequence
 
 from .distributions import Installed
 from .record import Entry, canonical_digest
-from .text import hash_or_none, is_below, say_progress, sha256_of
+from .text import hash_or_none, is_below, open_regular, say_progress, sha256_of
 
 
 class Meter:
@@ -92,16 +92,14 @@ def look_at(path: str, entry: Entry, meter: Meter) -> str | None:
             return ""
         if not 0 <= entry.size <= SMALL_BYTES:
             return sha256_of(path, meter.advance)
-        handle = os.open(path, os.O_RDONLY)
+        handle = open_regular(path)
         try:
             data = os.read(handle, entry.size + 1)  # one more than there should be: a longer file differs
-            while True:
-                more = os.read(handle, 1 << 20)
-                if not more:
-                    break
-                data += more
+            longer = len(data) > entry.size or os.read(handle, 1)
         finally:
             os.close(handle)
+        if longer:
+            return sha256_of(path, meter.advance)
     except OSError:
         return None
     meter.advance(len(data))

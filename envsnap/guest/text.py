@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import stat
 import sys
 from typing import Any, Callable, Mapping
 
@@ -100,10 +102,19 @@ def list_directory(path: str, problems: Problems) -> list[str]:
         return []
 
 
+def open_regular(path: str) -> int:
+    """A descriptor to read a file by. Raises OSError: also for what has no end or waits for somebody, as a device or a pipe."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "no regular file", path)
+    return handle
+
+
 def sha256_of(path: str, advance: Callable[[int], None] | None = None, algorithm: str = "sha256") -> str:
     digest = hashlib.new(algorithm)
     buffer = memoryview(bytearray(1 << 20))
-    with open(path, "rb", buffering=0) as file:
+    with open(open_regular(path), "rb", buffering=0) as file:
         while True:
             count = file.readinto(buffer)
             if not count:

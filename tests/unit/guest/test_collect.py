@@ -29,6 +29,7 @@ from envsnap import guest, redaction
 from envsnap.guest import (
     framework_probe,
     imports,
+    integrity,
     libraries,
     library_versions,
     metadata,
@@ -40,7 +41,7 @@ from envsnap.guest import (
 )
 from envsnap.guest.distributions import read_distributions
 from envsnap.guest.elf import ELF_FAULTS, parse_elf, read_elf
-from envsnap.guest.text import Problems, clean
+from envsnap.guest.text import Problems, clean, hash_or_none
 from envsnap.model.facts import CollectedFacts, DeviceCode, Distribution, Problem
 from envsnap.model.plan import Expected, ExpectedPackage
 from tests.fakes.fatbin import binary, extension
@@ -723,6 +724,22 @@ def test_urls_lose_their_credentials_as_in_redaction(url: str, public: str) -> N
 )
 def test_effective_pip_options(items: list[tuple[str, Any]], expected: dict[str, Any]) -> None:
     assert pip_config.effective_pip_options(items) == {"cert": None, "certificates": None, **expected}
+
+
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert [hash_or_none(str(place)) for place in (tmp_path / "pipe", "/dev/zero", tmp_path)] == [None] * 3
+    for place in (str(tmp_path / "pipe"), "/dev/zero"):
+        for size in (-1, 1):
+            assert integrity.look_at(place, record.Entry("x", "0" * 64, size), integrity.Meter(1)) is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 6, 1 << 18, (1 << 18) + 1])
+def test_a_file_is_hashed_whole_whatever_its_record_says(size: int, tmp_path: Path) -> None:
+    for content in (b"", b"x", b"x" * 6, b"x" * (1 << 19)):
+        (tmp_path / "file").write_bytes(content)
+        entry = record.Entry("file", "0" * 64, size)
+        assert integrity.look_at(str(tmp_path / "file"), entry, integrity.Meter(1)) == hashlib.sha256(content).hexdigest()
 
 
 def test_pip_says_which_certificates_it_trusts_and_what_is_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
