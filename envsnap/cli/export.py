@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,9 @@ def _put(place: Path, data: bytes, console: Console) -> None:
     from envsnap.storage import disk_errors, write_file
 
     with disk_errors(f"write {place}", place):
-        file = place.resolve()
-        there = file.exists()
-        if there and not file.is_file():
+        file = Path(os.path.realpath(place))
+        there = place.exists()
+        if there and not place.is_file():
             raise UsageError(f"-o {place}: what is there is no file", hint="without -o it goes to standard output")
         if there and (file.stat().st_size != len(data) or file.read_bytes() != data):
             console.note(f"{place} was there, and is replaced")

@@ -143,8 +143,13 @@ def test_what_was_there_before(home: Path, capsys: pytest.CaptureFixture[str]) -
     assert yaml.safe_load((home / "job.yaml").read_text())["kind"] == "Job" and Path("link.yaml").is_symlink()
     assert "replaced" not in envsnap(capsys, *words, "link.yaml")[2] + envsnap(capsys, *words, "new.yaml")[2]
     os.mkfifo("pipe")
-    code, _, err = envsnap(capsys, *words, "pipe")
-    assert (code, "what is there is no file" in err, Path("pipe").is_fifo()) == (2, True, True)
+    Path("to-pipe").symlink_to("pipe")
+    for name in ("pipe", "to-pipe"):
+        code, _, err = envsnap(capsys, *words, name)
+        assert (code, "what is there is no file" in err) == (2, True)
+    assert Path("pipe").is_fifo() and Path("to-pipe").is_symlink()
+    Path("round").symlink_to("round")
+    assert envsnap(capsys, *words, "round")[0] == 0 and Path("round").is_file()
 
 
 def test_export_as_a_document(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
