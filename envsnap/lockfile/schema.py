@@ -5,7 +5,9 @@ It says what types can say. Order, uniqueness, provenance and digests are `valid
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -30,8 +32,15 @@ def schema_text() -> str:
 
 def _portable(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
-            key: inner.replace(r"\Z", "$") if key == "pattern" and isinstance(inner, str) else _portable(inner)
-            for key, inner in value.items()
-        }
+        return {key: _TEXTS[key](inner) if key in _TEXTS and isinstance(inner, str) else _portable(inner) for key, inner in value.items()}
     return [_portable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _pattern(text: str) -> str:
+    return text.replace(r"\Z", "$")
+
+
+_TEXTS: Mapping[str, Callable[[str], str]] = {
+    "pattern": _pattern,
+    "description": inspect.cleandoc,  # since 3.13 the compiler takes the indentation of docstrings away
+}
