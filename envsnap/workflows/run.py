@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
 from msgspec.structs import replace
@@ -58,8 +58,8 @@ def prepare(image: Runnable, asked: Wishes, caller: Caller, host: ThisHost, prog
     made = replace(made, image=_for_engine(image, engine), env=(*_require_set(made, caller), *_wandb(made, caller, progress)))
     if rootless:
         progress.note("Docker is rootless here: root inside is you outside")
-    if engine is not None and not isinstance(image.found, InRegistry) and (rootless or not process.may_raise_limits()):
-        made = replace(made, ulimits=dict(_taken(made, engine, progress)))
+    if engine is not None and (rootless or not process.may_raise_limits()):
+        made = replace(made, ulimits=_taken(image, made, engine, progress, printed=printed))
     return made
 
 
@@ -133,13 +133,16 @@ def _for_engine(image: Runnable, engine: DockerEngine | None) -> str:
     return loaded.image_id
 
 
-def _taken(made: Launch, engine: DockerEngine, progress: Progress) -> Iterator[tuple[str, int]]:
-    """The limits that an engine may set which perhaps may not raise any."""
-    for name, value in made.ulimits.items():
-        if engine.takes(made.image, {name: value}):
-            yield name, value
-        else:
-            progress.note(f"the limit {name} stays as Docker has it, which may not raise it here")
+def _taken(image: Runnable, made: Launch, engine: DockerEngine, progress: Progress, *, printed: bool) -> Mapping[str, int]:
+    """The limits that an engine may set which perhaps may not raise any: a container of the image tries each."""
+    if isinstance(image.found, InRegistry) and engine.image(made.image) is None:
+        if printed:  # nothing is pulled to show a command
+            return made.ulimits
+        engine.pull(made.image, progress)
+    taken = {name: value for name, value in made.ulimits.items() if engine.takes(made.image, {name: value})}
+    for name in made.ulimits.keys() - taken:
+        progress.note(f"the limit {name} stays as Docker has it, which may not raise it here")
+    return taken
 
 
 def _require_set(made: Launch, caller: Caller) -> tuple[Passed, ...]:

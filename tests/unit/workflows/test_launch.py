@@ -279,6 +279,7 @@ class Engine:
 
     def __init__(self, *, answers: bool = True, here: bool = True, rootless: bool = False, refuses: tuple[str, ...] = ()) -> None:
         self.answers, self.here, self.rootless, self.refuses = answers, here, rootless, refuses
+        self.pulled: list[str] = []
 
     def require(self) -> None:
         if not self.answers:
@@ -289,6 +290,12 @@ class Engine:
 
     def is_rootless(self) -> bool:
         return self.rootless
+
+    def image(self, reference: str) -> str | None:
+        return reference if reference in self.pulled else None
+
+    def pull(self, reference: str, _: object) -> None:
+        self.pulled.append(reference)
 
     def takes(self, _: str, ulimits: Mapping[str, int]) -> bool:
         return not set(ulimits) & set(self.refuses)
@@ -393,6 +400,22 @@ def test_docker_without_root(project: Path, said: Said, monkeypatch: pytest.Monk
 def test_limits_that_docker_may_not_raise(project: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dict(prepare(project, said, monkeypatch, engine=Engine(refuses=("memlock", "stack"))).ulimits) == {}
     assert len(prepare(project, said, monkeypatch, engine=Engine()).ulimits) == 2
+
+
+@pytest.mark.parametrize("printed", [False, True])
+def test_they_are_tried_with_an_image_that_docker_has_yet_to_get(
+    printed: bool, project: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, _, _ = layered.make_image(project / "blobs")
+    assert plain.manifest is not None
+    far = dataclasses.replace(image(), found=InRegistry(manifest=plain.manifest, config=plain.config))
+    engine = Engine(refuses=("memlock",))
+    engine.layers_there = lambda _: 0  # type: ignore[attr-defined]
+    made = prepare(project, said, monkeypatch, engine=engine, of=far, printed=printed)
+    assert (engine.pulled, "memlock" in made.ulimits) == (([], True) if printed else ([far.pinned], False))
+    engine.pulled = [far.pinned]
+    assert "memlock" not in prepare(project, said, monkeypatch, engine=engine, of=far, printed=printed).ulimits
+    assert engine.pulled == [far.pinned]
 
 
 def test_no_docker_at_all(project: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
