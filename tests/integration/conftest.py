@@ -92,7 +92,9 @@ def ngc_base(engine: DockerEngine, registry: str) -> str:
 @pytest.fixture(scope="session")
 def ngc_25_03(engine: DockerEngine, registry: str) -> str:
     """NGC's release 25.03 as .ci/standin/README.md has it: Python 3.12, torch under NVIDIA's version, a constraint file; 2.3 GB."""
-    return make_base(registry, "ngc-25.03")
+    name = make_base(registry, "ngc-25.03")
+    subprocess.run(["docker", "pull", "--quiet", name], check=True, capture_output=True)  # BuildKit's FROM makes no image of it
+    return name
 
 
 def forget(engine: DockerEngine, *names: str) -> None:
