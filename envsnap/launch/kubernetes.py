@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from envsnap.errors import UsageError
-from envsnap.launch import pitfalls
+from envsnap.launch import counted, pitfalls
 from envsnap.launch.commented import Commented, Node, comment, dump
 from envsnap.model.launch import Launch, Mount, Passed
 
@@ -38,7 +38,7 @@ def text(launch: Launch) -> str:
     if launch.ports:
         container["ports"] = tuple({"containerPort": one.container, "protocol": one.protocol.upper()} for one in launch.ports)
     if launch.gpus is not None:
-        container["resources"] = {"limits": {"nvidia.com/gpu": _gpus(launch)}}
+        container["resources"] = {"limits": {"nvidia.com/gpu": counted.gpus(launch, scheduler="the scheduler of Kubernetes", unit="a pod")}}
     shm = pitfalls.said("In place of --ipc=host: a pod has 64 MB of shared memory. What is in it counts as memory of the container.")
     container["volumeMounts"] = Commented(shm, tuple(mounts))
     pod: dict[str, Node] = {"restartPolicy": "Never"}
@@ -78,15 +78,6 @@ def _claims(mounts: tuple[Mount, ...]) -> list[str]:
         numbered = (f"{name}-{number}" for number in range(2, len(mounts) + 2))
         names.append(next(found for found in (name, *numbered) if found not in names))
     return names
-
-
-def _gpus(launch: Launch) -> int:
-    assert launch.gpus is not None
-    if launch.gpus.devices:
-        raise UsageError(f"--gpus {launch.gpus}: the scheduler of Kubernetes says which ones", hint=f"--gpus {len(launch.gpus.devices)}")
-    if launch.gpus.count < 0:
-        raise UsageError("--gpus all: a pod asks for a number of GPUs", hint="--gpus 8, for all of a node that has 8")
-    return launch.gpus.count
 
 
 def _user(user: str) -> Node:

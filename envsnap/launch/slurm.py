@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from envsnap.errors import UsageError
-from envsnap.launch import pitfalls
+from envsnap.launch import counted, pitfalls
 from envsnap.model.launch import Launch, Mount
 
 _SEPARATORS = frozenset(",:+\\")  # beside white space: of the option for mounts and of the table that enroot makes of it
@@ -50,7 +50,7 @@ def _lines(launch: Launch, registry: str) -> Iterator[str]:
     yield "#SBATCH --nodes=1"
     yield "#SBATCH --ntasks=1"
     if launch.gpus is not None:
-        yield f"#SBATCH --gpus-per-node={_gpus(launch)}"
+        yield f"#SBATCH --gpus-per-node={counted.gpus(launch, scheduler='Slurm', unit='a job')}"
     yield f"#SBATCH --output={launch.name}-%j.log"
     yield from (f"# {line}" for line in _notes(launch))
     yield "set -euo pipefail"
@@ -93,15 +93,6 @@ def _notes(launch: Launch) -> Iterator[str]:
     yield from pitfalls.said("The user inside is the one who submits.")
     if launch.ports:
         yield from pitfalls.said("The network is the node's: what listens in the container listens there.")
-
-
-def _gpus(launch: Launch) -> int:
-    assert launch.gpus is not None
-    if launch.gpus.devices:
-        raise UsageError(f"--gpus {launch.gpus}: Slurm says which ones", hint=f"--gpus {len(launch.gpus.devices)}")
-    if launch.gpus.count < 0:
-        raise UsageError("--gpus all: a job asks for a number of GPUs", hint="--gpus 8, for all of a node that has 8")
-    return launch.gpus.count
 
 
 def _mount(one: Mount) -> str:

@@ -1,4 +1,4 @@
-"""A package that requires another torch than the stand-in for NGC's PyTorch 25.03 has, as a server for language models does: however it
+"""A package that requires another torch than the stand-in for NGC's PyTorch 25.03 has, as an inference server does: however it
 was installed there, the capture says whose place was taken, and the plan stops and names what wanted it so.
 """
 
