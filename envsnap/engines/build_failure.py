@@ -16,8 +16,8 @@ _WHY_LINES = 3
 
 _PLACE = re.compile(r"\A\[[^\]]*\] ")
 _MOUNT = re.compile(r"--mount=\S+ ")
-# What a shell line does before its own work: `set -e;`, `[ ! -e FILE ] || export A=b;`.
-_PREPARATION = re.compile(r"\ARUN (?:set -\w+; |\[ [^\]]*\] \|\| [^;]*; )+")
+# What a shell line does before its own work: `set -e;`, `[ ! -e FILE ] || export A=b;`, `for attempt in 1 2 3; do status=0;`.
+_PREPARATION = re.compile(r"\ARUN (?:set -\w+; |\[ [^\]]*\] \|\| [^;]*; |export [^;]*; |for attempt in [^;]*; do |status=0; )+")
 
 _ERROR = re.compile(r"\s*(?:ERROR|error|E): (?!Exception:\Z)|W: Failed to fetch ")
 _EXCEPTION = re.compile(r"(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Timeout)(?:: .*)?\Z")

@@ -15,6 +15,7 @@ from envsnap import redaction
 _LAST_CLASSIC = 20
 _FIRST_CLASSIC = (18, 9)
 _LINE_LIMIT = 500
+_STEP_LIMIT = 2000  # of a line that names a step: what it does comes after its mounts
 _KEPT_LINES = 60
 
 
@@ -149,6 +150,7 @@ class Failed:
 Event = Started | Printed | Finished | Failed
 
 _VERTEX = re.compile(r"#(\d+) (.*)\Z", re.DOTALL)
+_STEP = re.compile(r"#\d+ \[")
 _NAMED = re.compile(r"\[(?:(?P<stage>\S+) +)?(?P<at>\d+)/(?P<of>\d+)\] ")
 _OUTPUT = re.compile(r"\d+\.\d+ (.*)\Z", re.DOTALL)
 
@@ -197,9 +199,10 @@ class BuildLog:
 
     def read(self, line: str) -> Event | None:
         """Take in one line; returns what it meant."""
-        if len(line) > _LINE_LIMIT:
+        limit = _STEP_LIMIT if _STEP.match(line) else _LINE_LIMIT
+        if len(line) > limit:
             line = redaction.text(line)  # before the cut, which could leave half of a secret; the end may hold an exit code
-            line = f"{line[: _LINE_LIMIT // 2]}…{line[-_LINE_LIMIT // 2 :]}"
+            line = f"{line[: limit // 2]}…{line[-limit // 2 :]}"
         self.said.append(line)
         event = parse_line(line)
         match event:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import socket
 import ssl
+import struct
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -24,6 +27,7 @@ class IndexServer:
     login: "user:password" that is asked for; "" for none.
     ranges: serve pieces of a file to who asks for them.
     max_age: seconds for which a page need not be asked for again, 0 for none.
+    resets: of so many files to come, half is sent before the connection is reset.
     asked: (path, headers) of every request.
     """
 
@@ -33,6 +37,7 @@ class IndexServer:
     login: str = ""
     ranges: bool = True
     max_age: int = 0
+    resets: int = 0
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
 
@@ -95,6 +100,13 @@ def serving(*, tls: ssl.SSLContext | None = None) -> Iterator[IndexServer]:
             if index.etags:
                 self.send_header("ETag", etag)
             self.end_headers()
+            if kind == "wheel" and index.resets:
+                index.resets -= 1
+                self.wfile.write(body[: len(body) // 2])
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                os.close(self.connection.detach())  # at once: files made of a socket keep it open beyond its own close()
+                self.close_connection = True
+                return
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:

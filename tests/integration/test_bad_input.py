@@ -69,6 +69,7 @@ def test_a_full_disk_in_the_context_directory(place: Path, debian_base: str) -> 
         subprocess.run(["umount", str(images)], check=True)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("which", ["docker", "oci"])
 def test_an_interrupted_build_leaves_nothing_half_made(place: Path, engine: DockerEngine, debian_base: str, which: str) -> None:
     """Ctrl-C while the image is being built: exit 130, no container, no tag, no record; the rendered context is whole."""

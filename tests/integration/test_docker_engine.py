@@ -26,7 +26,7 @@ from envsnap.oci.reference import require_tag
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.alone]
 PLATFORM = "linux/amd64" if os.uname().machine == "x86_64" else "linux/arm64"
 Build = Callable[..., str]
 

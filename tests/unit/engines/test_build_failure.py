@@ -12,8 +12,11 @@ PIP = (
     "[builder 3/9] RUN --mount=type=cache,id=envsnap-pip,target=/var/cache/envsnap/pip --mount=type=secret,id=ca     "
     "--mount=type=bind,source=requirements.txt,target=/tmp/requirements.txt     "
     "set -e; [ ! -e /run/secrets/ca ] || export PIP_CERT=/run/secrets/ca;     "
-    "python3 -m pip --python /opt/envsnap/env/bin/python install --no-deps --require-hashes --only-binary :all:         "
-    "--no-input --disable-pip-version-check --cache-dir /var/cache/envsnap/pip --compile         --requirement /tmp/requirements.txt"
+    "export PIP_RESUME_RETRIES=10;     for attempt in 1 2 3; do         status=0; "
+    "python3 -m pip --python /opt/envsnap/env/bin/python install             "
+    "--no-deps --require-hashes --only-binary :all: --no-input --disable-pip-version-check --retries 10 --timeout 60             "
+    "--cache-dir /var/cache/envsnap/pip --compile             --requirement /tmp/requirements.txt || status=$?;         "
+    '[ "$status" = 2 ] || break;     done; exit "$status"'
 )
 CHECK = (
     "[stage-2 9/9] RUN --mount=type=tmpfs,target=/tmp     --mount=type=bind,source=guest,target=/tmp/guest     "

@@ -189,6 +189,12 @@ def test_of_a_long_line_both_ends_are_kept() -> None:
     assert len(log.error) < 600
 
 
+def test_of_a_step_with_many_mounts_what_it_does_is_kept() -> None:
+    mounts = "--mount=type=bind,source=requirements.txt,target=/tmp/requirements.txt     " * 9
+    log = read(f"#5 [2/3] RUN {mounts}python3 -m pip install\n#5 ERROR: exit code: 1")
+    assert log.failed_step == f"[2/3] RUN {mounts}python3 -m pip install"
+
+
 @pytest.mark.parametrize("before", [220, 240, 250, 480])
 def test_a_cut_leaves_no_half_of_a_secret(before: int) -> None:
     token = "ghp_" + "a" * 36

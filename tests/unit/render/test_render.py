@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,9 @@ from envsnap.model.plan import BuildPlan, Expected
 from envsnap.render.quoting import comment, image, one_line, quoted, user
 from tests import samples
 from tests.cases.regenerate import CASES, HERE
+from tests.fakes import index_server
 from tests.unit.render.dockerfile_text import assignments, instructions
+from tests.wheels import make_wheel
 
 KNOWN = catalog.load()
 MANIFEST = [("a.py", "100644", samples.hex64("a"))]
@@ -138,6 +142,38 @@ def test_a_captured_name_is_installed_only_where_the_distribution_has_it(tmp_pat
 
 def test_a_slow_index_is_waited_for() -> None:
     assert "--retries 10 --timeout 60" in dockerfile(samples.lock())
+
+
+@pytest.fixture(scope="module")
+def old_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the pip that this Python brings along: up to Python 3.13's early releases, one that takes up nothing."""
+    place = tmp_path_factory.mktemp("pip") / "env"
+    subprocess.run([sys.executable, "-m", "venv", place], check=True, capture_output=True)
+    return place / "bin/python"
+
+
+@pytest.mark.parametrize("resets", [0, 1, 2, 40])
+def test_a_connection_that_breaks_within_a_file_is_taken_up_again(resets: int, old_pip: Path, tmp_path: Path) -> None:
+    """The step's own words in a shell, with a real pip. More breaks than it has patience for are a failure."""
+    wheel = make_wheel({"pkg.py": os.urandom(1 << 20).hex().encode()})
+    with index_server.serving() as index:
+        digest = index.wheel("pkg-1.0-py3-none-any.whl", wheel)
+        index.html("pkg", index_server.link("pkg-1.0-py3-none-any.whl", sha256=digest))
+        tmp_path.joinpath("pip.conf").write_text(f"[global]\nindex-url = {index.url}\n")
+        tmp_path.joinpath("requirements.txt").write_text(f"pkg==1.0 --hash=sha256:{digest}\n")
+        index.resets = resets
+        (step,) = [text for keyword, text in instructions(dockerfile(samples.lock())) if keyword == "RUN" and "PIP_RESUME" in text]
+        script = step.rpartition("target=/tmp/requirements.txt ")[2]
+        for of_image, here in {
+            "python3 -m pip --python /opt/envsnap/env/bin/python install": f"{old_pip} -m pip install --target {tmp_path}/site",
+            "/tmp/requirements.txt": f"{tmp_path}/requirements.txt",
+            "/var/cache/envsnap/pip": f"{tmp_path}/cache",
+        }.items():
+            assert of_image in script
+            script = script.replace(of_image, here)
+        env = {"PATH": os.defpath, "PIP_CONFIG_FILE": f"{tmp_path}/pip.conf"}
+        done = subprocess.run(["/bin/sh", "-c", script], env=env, capture_output=True, text=True)
+    assert (done.returncode == 0) == tmp_path.joinpath("site/pkg.py").exists() == (resets < 40), done.stdout + done.stderr
 
 
 def test_an_editable_says_where_it_lies() -> None:
