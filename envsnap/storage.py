@@ -56,10 +56,9 @@ def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     """
     with disk_errors(f"write {path}", path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
+        temporary = _beside(path.parent, f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(temporary, "xb", opener=_private) as file:
                 file.write(data)
                 file.flush()
                 if durable:
@@ -110,14 +109,36 @@ def scratch_directory(parent: Path, prefix: str) -> Iterator[Path]:
                     shutil.rmtree(left, ignore_errors=True)
         with contextlib.ExitStack() as stack:
             while True:
-                place = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-                with contextlib.suppress(FileNotFoundError):  # another took it for one that was left before it was locked
-                    if _lock(stack.enter_context(_opened(place))) != "busy":
-                        break
-            try:
-                yield place
-            finally:
-                shutil.rmtree(place, ignore_errors=True)
+                place = _beside(parent, prefix)
+                try:
+                    place.mkdir(mode=0o700)
+                    if _own(place, stack):
+                        yield place
+                        return
+                finally:
+                    try:
+                        shutil.rmtree(place, ignore_errors=True)
+                    except OSError as error:  # it ignores all but one: of closing twice what it was closing when Ctrl-C came
+                        raise KeyboardInterrupt from error
+                    finally:  # which Ctrl-C may have broken off
+                        shutil.rmtree(place, ignore_errors=True)
+
+
+def _beside(parent: Path, prefix: str) -> Path:
+    """A name that nobody else has. It is known before there is anything under it, so that Ctrl-C at any instant leaves nothing behind."""
+    return parent / f"{prefix}{os.urandom(8).hex()}"
+
+
+def _own(directory: Path, stack: contextlib.ExitStack) -> bool:
+    """Lock a directory for as long as `stack` lives; False where another took it for one that was left, before it was locked."""
+    try:
+        return _lock(stack.enter_context(_opened(directory))) != "busy"
+    except FileNotFoundError:
+        return False
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @contextmanager
@@ -158,10 +179,9 @@ def new_file(path: Path) -> Iterator[Path]:
     """
     with disk_errors(f"write {path}", path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        fresh = Path(name)
+        fresh = _beside(path.parent, f".{path.name}.")
         try:
+            fresh.touch(mode=0o600, exist_ok=False)
             yield fresh
             fresh.chmod(0o644)
             fresh.replace(path)

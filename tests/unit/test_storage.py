@@ -6,8 +6,10 @@ import errno
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -338,3 +340,43 @@ def test_what_a_kill_left_of_a_blob_goes_when_it_is_written_again(tmp_path: Path
     with store.writer() as blob:
         blob.write(b"content")
     assert not left.exists() and store.read(digest) == b"content"
+
+
+INTERRUPTED = """
+import sys
+import time
+from pathlib import Path
+from envsnap.storage import new_directory, new_file, scratch_directory, write_file
+place = Path(sys.argv[1])
+print("ready", flush=True)
+try:
+    while True:
+        with scratch_directory(place, ".scratch.") as scratch:
+            (scratch / "a").mkdir()
+            write_file(scratch / "a/b", b"whole", durable=False)
+            write_file(place / "file", b"whole", durable=False)
+        with new_file(place / "other") as fresh:
+            fresh.write_bytes(b"whole")
+        with new_directory(place / "folder") as folder:
+            (folder / "c").touch()
+except KeyboardInterrupt:
+    pass
+"""
+
+
+@pytest.mark.parametrize("after_ms", [1, 3, 5, 7, 9, 11, 13, 15])
+def test_an_interrupt_at_any_instant_leaves_nothing_half_made(tmp_path: Path, after_ms: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", INTERRUPTED, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(after_ms / 1000)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate()
+    assert child.returncode == 0, said
+    assert {path.name for path in tmp_path.iterdir()} <= {"file", "other", "folder"}
+
+
+def test_what_is_not_found_within_a_scratch_directory_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="cannot write below"), scratch_directory(tmp_path, ".x."):
+        (tmp_path / "no-such-file").read_bytes()
+    assert list(tmp_path.iterdir()) == []
