@@ -37,20 +37,34 @@ def resolve(index: Index, wanted: Sequence[str], installed: Iterable[Package], a
     Raises:
         PlanError: a package cannot be had, or two exclude each other; the chain that led there is named.
     """
-    state = _State(index, arch)
-    for package in sorted(installed, key=lambda package: package.name):
-        if package.arch in (arch, "all"):
-            state.add(package)
+    state = _of(index, installed, arch)
     for name in wanted:
-        plain, equals, exact = name.partition("=")
-        relation = Relation(plain, "", "=" if equals else "", exact)
-        state.need((relation,), ())
+        state.need((_relation(name),), ())
     state.check_conflicts()
     chosen = sorted(state.chosen.values(), key=lambda package: package.name)
     return Resolution(
         packages=tuple(chosen),
         upgrades={package.name: state.replaced[package.name] for package in chosen if package.name in state.replaced},
     )
+
+
+def are_there(wanted: Iterable[str], installed: Iterable[Package], arch: str) -> bool:
+    """Whether packages are there already, so that no index need be asked. Args as of `resolve`."""
+    state = _of(Index(()), installed, arch)
+    return all(state.is_met(_relation(name)) for name in wanted)
+
+
+def _relation(wanted: str) -> Relation:
+    name, equals, exact = wanted.partition("=")
+    return Relation(name, "", "=" if equals else "", exact)
+
+
+def _of(index: Index, installed: Iterable[Package], arch: str) -> _State:
+    state = _State(index, arch)
+    for package in sorted(installed, key=lambda package: package.name):
+        if package.arch in (arch, "all"):
+            state.add(package)
+    return state
 
 
 @dataclass(slots=True)

@@ -8,18 +8,19 @@ from collections.abc import Iterator, Sequence
 from envsnap.debian import scripts
 from envsnap.debian.archive import Archive
 from envsnap.debian.deb import Deb
-from envsnap.debian.index import Index
 from envsnap.debian.package import Package, installed
-from envsnap.debian.resolve import Resolution, resolve
+from envsnap.debian.resolve import Resolution, are_there, resolve
 from envsnap.model.debian import NeedsShell, SystemPlan
 
 
-def plan(archive: Archive, index: Index, wanted: Sequence[str], status: bytes) -> SystemPlan:
+def plan(archive: Archive, wanted: Sequence[str], captured: Sequence[str], status: bytes) -> SystemPlan:
     """What has to be installed for packages to be there, and whether a layer can do it. The .debs are in the cache afterwards.
 
+    The archive is asked only for what the base lacks.
+
     Args:
-        index: of the archive.
         wanted: names, or "name=version".
+        captured: names that another distribution may not have; those that this one has are wanted, too.
         status: the base's /var/lib/dpkg/status.
 
     Raises:
@@ -28,7 +29,10 @@ def plan(archive: Archive, index: Index, wanted: Sequence[str], status: bytes) -
         InputError: a stanza, a .deb or `status` cannot be read; offline, something is not kept.
     """
     present = tuple(installed(status.decode("utf-8", "replace")))
-    resolution = resolve(index, wanted, present, archive.arch)
+    if are_there((*wanted, *captured), present, archive.arch):
+        return SystemPlan(distribution=archive.distribution.name, arch=archive.arch, packages=(), needs_shell=())
+    index = archive.index()
+    resolution = resolve(index, (*wanted, *(name for name in captured if index.candidates(name))), present, archive.arch)
     files = tuple(package.source_of for package in resolution.packages if package.source_of is not None)
     archive.fetch(files)
     return SystemPlan(

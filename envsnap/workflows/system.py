@@ -113,9 +113,7 @@ class Packages:
         if not self._fetch:
             return Unknown(because="what its system packages come down to was never looked up", hint="--fetch-base asks the distribution")
         archive = self._archive(inventory.distribution, machine)
-        index = archive.index()
-        wanted = (*step.packages, *(name for name in step.captured if index.candidates(name)))
-        plan = system.plan(archive, index, wanted, self._store.read(inventory.dpkg_status))
+        plan = system.plan(archive, step.packages, step.captured, self._store.read(inventory.dpkg_status))
         keep(directory, replace(kept(directory), wanted=step.packages, captured=step.captured, onto=inventory.dpkg_status, plan=plan))
         return plan
 

@@ -174,7 +174,7 @@ def built(engine: DockerEngine, context: Path, dockerfile: str, name: str) -> st
 
 def wanted(real: Real, inventory: BaseInventory, names: tuple[str, ...] = WANTED) -> SystemPlan:
     assert inventory.dpkg_status is not None
-    plan = system.plan(real.archive, real.archive.index(), names, real.blobs.read(inventory.dpkg_status))
+    plan = system.plan(real.archive, names, (), real.blobs.read(inventory.dpkg_status))
     assert plan.needs_shell == ()
     return plan
 

@@ -17,7 +17,7 @@ import pytest
 
 from envsnap.debian import layer, system
 from envsnap.debian.archive import Archive, Settings
-from envsnap.errors import InputError
+from envsnap.errors import EngineError, InputError
 from envsnap.layers.reader import LayerReader, Member, inflated
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import BaseInventory, Directory
@@ -168,7 +168,7 @@ def test_the_machine_says_nothing(tmp_path: Path) -> None:
 def planned(mirror: Mirror, cache: Path, *wanted: str, debs: Sequence[Made], status: str = STATUS) -> Mapping[str, Sequence[str]]:
     mirror.publish(*debs)
     archive = Archive("debian 12", "amd64", cache, Settings(mirror=mirror.root.as_uri(), keyring=mirror.keyring))
-    plan = system.plan(archive, archive.index(), wanted, status.encode())
+    plan = system.plan(archive, wanted, (), status.encode())
     assert (plan.distribution, plan.arch) == ("debian 12", "amd64")
     reasons: dict[str, list[str]] = {file.name: [] for file in plan.packages}
     for need in plan.needs_shell:
@@ -212,3 +212,13 @@ def test_a_plan_has_all_that_is_lacking_and_says_what_needs_a_shell(mirror: Mirr
 
 def test_what_is_there_needs_nothing(mirror: Mirror, tmp_path: Path) -> None:
     assert planned(mirror, tmp_path / "cache", "zlib1g", debs=[make("zlib1g", version="2.0")]) == {}
+
+
+def test_of_what_is_there_no_archive_is_asked(tmp_path: Path) -> None:
+    """And of anything else one is: here, where there is none, that fails."""
+    archive = Archive("debian 12", "amd64", tmp_path / "cache", Settings(mirror=(tmp_path / "none").as_uri()))
+    plan = system.plan(archive, ("zlib1g=1.2",), ("zlib1g",), STATUS.encode())
+    assert (plan.distribution, plan.arch, plan.packages, plan.needs_shell) == ("debian 12", "amd64", (), ())
+    for wanted, captured in ((("zlib1g=1.3",), ()), (("other",), ()), ((), ("other",))):
+        with pytest.raises(EngineError):
+            system.plan(archive, wanted, captured, STATUS.encode())

@@ -8,7 +8,7 @@ import pytest
 
 from envsnap.debian.index import Index
 from envsnap.debian.package import installed
-from envsnap.debian.resolve import Resolution, resolve
+from envsnap.debian.resolve import Resolution, are_there, resolve
 from envsnap.errors import InputError, PlanError
 
 BASE = "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36-9\nProvides: libc\n"
@@ -136,3 +136,13 @@ def test_an_index_that_is_none_is_refused() -> None:
     escaping = b"Package: a\nVersion: 1\nArchitecture: all\nFilename: ../../etc/x.deb\nSize: 1\nSHA256: " + b"0" * 64 + b"\n"
     with pytest.raises(InputError, match="cannot read an index"):
         solve(Index([(escaping, "main")]), "a")
+
+
+@pytest.mark.parametrize("wanted", ["libc6", "libc6=2.36-9", "libc6=2.36-8", "libc", "a", "libc6:i386"])
+def test_who_need_not_look_would_have_found_nothing_to_install(wanted: str) -> None:
+    index = packages({"Package": "a"}, {"Package": "libc6", "Version": "2.36-8"})
+    known = are_there([wanted], installed(BASE), "amd64")
+    assert known == (wanted in ("libc6", "libc6=2.36-9", "libc"))
+    if known:
+        assert solve(index, wanted) == []
+    assert not are_there([wanted], installed(BASE), "arm64")
