@@ -13,6 +13,8 @@ floor       CPU time that a cold build cannot avoid: inflate once, SHA-256 of wh
             at once as a build is, since two that share a core's units take longer than one
 proven      the same, and what comes out hashed a second time, file by file: that is what holds it against RECORD
 bare        CPU time of no more than writing such blobs and sending them, by the kernel, to the registry; and the registry's own for them
+least       proven (isal) and bare at once, neither waiting for the other: no build can have done these in less time on these cores
+least-pyc   the same, and every module compiled and marshalled, read from files
 size        layers against gzip -6 of the same tars
 pip         BuildKit, `RUN pip install --no-index --no-deps`, docker push
 uv          BuildKit on the containerd store, `RUN uv pip install`, zstd layers, pushed by BuildKit
@@ -64,7 +66,7 @@ from envsnap.workflows import places
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = {"first": ("--no-pyc",), "pyc-cold": ("--pyc",), "pyc-warm": ("--pyc",), "no-pyc": ("--no-pyc",)}
-NAMES = (*OURS, "changed", "unchanged", "floor", "proven", "bare", "size", "pip", "uv", "buildah", "imports")
+NAMES = (*OURS, "changed", "unchanged", "floor", "proven", "bare", "least", "least-pyc", "size", "pip", "uv", "buildah", "imports")
 PLACE = "/opt/env"  # of the environment that the other tools make
 UNCHANGED_RUNS = 5
 IMPORT_RUNS = 7
@@ -100,6 +102,17 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from bench_images import write_and_send
 print(*write_and_send(Path(sys.argv[2]), sys.argv[3], sys.argv[4].split(",")))
+"""
+COMPILED = """
+import marshal, sys, time, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+for path in sorted(Path(sys.argv[1]).iterdir())[int(sys.argv[2])::int(sys.argv[3])]:
+    try:
+        marshal.dumps(compile(path.read_bytes(), path.name, "exec", dont_inherit=True))
+    except (SyntaxError, ValueError):  # a template, or a test's
+        pass
+print(time.process_time())
 """
 BARE_CONNECTIONS = 3  # at a time, as many as ours
 
@@ -442,18 +455,26 @@ def inflate_and_hash(wheels: Sequence[Path], engine: str, *, proven: bool = Fals
     return packed, unpacked
 
 
+def shared(script: str, *words: str | Path, after: Sequence[str] = (), program: str = sys.executable) -> float:
+    """Run a script that does its share of some work, once for each core; CPU seconds that they print, all together."""
+    count = os.cpu_count() or 1
+
+    def share(number: int) -> float:
+        return float(run(program, "-c", script, *words, str(number), str(count), *after, env={"PYTHONPATH": str(ROOT)}))
+
+    with ThreadPoolExecutor(count) as pool:
+        return sum(pool.map(share, range(count)))
+
+
+def inflating(bench: Bench, engine: str, name: str) -> float:
+    return shared(FLOOR, ROOT / "tests", bench.wheels, engine, after=(name,))
+
+
 def floor(bench: Bench, name: str) -> None:
     for engine in ("isal", "zlib"):
 
         def work(engine: str = engine) -> Mapping[str, float]:
-            count = os.cpu_count() or 1
-
-            def share(number: int) -> float:
-                words = (sys.executable, "-c", FLOOR, ROOT / "tests", bench.wheels, engine, str(number), str(count), name)
-                return float(run(*words, env={"PYTHONPATH": str(ROOT)}))
-
-            with ThreadPoolExecutor(count) as pool:
-                return {"cpu": sum(pool.map(share, range(count)))}
+            return {"cpu": inflating(bench, engine, name)}
 
         bench.timed(f"{name} {engine}", work)
 
@@ -492,17 +513,46 @@ def write_and_send(store: Path, address: str, hashes: Sequence[str]) -> tuple[fl
     return written, time.process_time() - started
 
 
-def bare(bench: Bench) -> None:
-    bench.registry.fresh()
+def sending(bench: Bench) -> Mapping[str, float]:
     store = bench.kept / "blobs" / "sha256"
     hashes = ",".join(package.sha256 for package in bench.lock.packages if package.sha256 is not None)
+    said = run(sys.executable, "-c", BARE, ROOT / "tests", store, bench.registry.address, hashes, env={"PYTHONPATH": str(ROOT)})
+    written, sent = map(float, said.split())
+    return {"cpu": written + sent, "written": written, "sent": sent}
+
+
+def bare(bench: Bench) -> None:
+    bench.registry.fresh()
+    bench.timed("bare", partial(sending, bench))
+
+
+def least(bench: Bench, name: str) -> None:
+    bench.registry.fresh()
+    modules = sources(bench) if name == "least-pyc" else None
+    minor = f"python{bench.lock.python.version.rpartition('.')[0]}"
+    program = shutil.which(minor, path=os.defpath) or sys.executable  # the distribution's own, as the base has it: its builds are faster
 
     def work() -> Mapping[str, float]:
-        said = run(sys.executable, "-c", BARE, ROOT / "tests", store, bench.registry.address, hashes, env={"PYTHONPATH": str(ROOT)})
-        written, sent = map(float, said.split())
-        return {"cpu": written + sent, "written": written, "sent": sent}
+        with ThreadPoolExecutor() as pool:
+            proven, sent = pool.submit(inflating, bench, "isal", "proven"), pool.submit(sending, bench)
+            compiled = pool.submit(shared, COMPILED, modules, program=program) if modules is not None else None
+            parts = {"proven": proven.result(), "sent": sent.result()["cpu"]}
+            return {**parts, "compiled": compiled.result()} if compiled is not None else parts
 
-    bench.timed("bare", work)
+    bench.timed(name, work)
+
+
+def sources(bench: Bench) -> Path:
+    """A folder of all Python files of the wheels."""
+    folder = bench.scratch / "sources"
+    if not folder.is_dir():
+        folder.mkdir()
+        for wheel in bench.wheels.iterdir():
+            with zipfile.ZipFile(wheel) as archive:
+                for number, member in enumerate(archive.infolist()):
+                    if member.filename.endswith(".py"):
+                        (folder / f"{wheel.name}-{number}.py").write_bytes(archive.read(member))
+    return folder
 
 
 def size(bench: Bench) -> None:
@@ -715,26 +765,14 @@ def report(bench: Bench) -> None:
             if name in bench.samples and floors:
                 cpu = median(one.more["cpu"] for one in bench.samples[name])
                 print(f"CPU of {name}: {cpu:.1f} s against a floor of {median(floors):.1f} s ({engine}): {cpu / median(floors):.2f}")
-    if bound := least(bench):
-        print(bound)
+    for name, of in (("least", "no-pyc"), ("least-pyc", "pyc-cold")):
+        if name in middle:
+            goals = [f"{peer} takes {middle[peer] / middle[name]:.1f} times as long" for peer in ("pip", "uv") if peer in middle]
+            print(f"the parts of {of} that no build can do without take {middle[name]:.1f} s: {', '.join(goals)}")
     everything = {name: [{"seconds": one.seconds, "load": one.load, **one.more} for one in them] for name, them in bench.samples.items()}
     print(json.dumps(everything))
     for name, why in bench.skipped.items():
         print(f"left out: {name}: {why}")
-
-
-def least(bench: Bench) -> str:
-    """What a cold build that proves, keeps and sends its layers takes at least; "" where its parts were not measured."""
-    proven = [one.more["cpu"] for one in bench.samples.get("proven isal", ())]
-    sent = bench.samples.get("bare", ())
-    if not (proven and sent):
-        return ""
-    own = median(proven) + median(one.more["cpu"] for one in sent)
-    everything = own + median(one.more["registry"] for one in sent)
-    count = os.cpu_count() or 1
-    return (
-        f"at least {own:.1f} s of CPU (isal), with the registry's {everything:.1f} s: {everything / count:.1f} s of wall on {count} cores"
-    )
 
 
 def main(words: Sequence[str]) -> None:
@@ -805,6 +843,9 @@ def measure(asked: argparse.Namespace, only: Sequence[str], once: Sequence[str])
                     attempt(name, partial(floor, bench, name))
             if "bare" in chosen:
                 attempt("bare", partial(bare, bench))
+            for name in ("least", "least-pyc"):
+                if name in chosen:
+                    attempt(name, partial(least, bench, name))
         if {"changed", "unchanged", "size", "imports"} & set(only):
             bench.registry.fresh()
             cache = copy_of(bench.kept, bench.scratch / "cache")
