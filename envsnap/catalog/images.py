@@ -71,8 +71,12 @@ def called(config: ImageConfig) -> tuple[Family, str] | None:
 
 
 def drafted(family: Family, tag: str, *, day: str) -> Release | None:
-    """A row that says no more than the tag of an image does; None for one that is no release's: "latest", "26.07-py3-igpu"."""
-    if not re.fullmatch(rf"[0-9]{{2}}\.(?:0[1-9]|1[0-2]){_RELEASE_TAGS[family]}", tag):
+    """A row that says no more than the tag of an image does; None for one that is no release's: "latest", "26.07-py3-igpu".
+
+    Args:
+        day: today, "2026-11-20": a release of a month that is still to come is none, so that no list of tags is endless.
+    """
+    if not re.fullmatch(rf"[0-9]{{2}}\.(?:0[1-9]|1[0-2]){_RELEASE_TAGS[family]}", tag) or tag[:5] > f"{day[2:4]}.{day[5:7]}":
         return None
     return Release(family=family, reference=f"{repository_of(family)}:{tag}", release=tag.partition("-")[0], as_of=day)
 

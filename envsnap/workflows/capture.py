@@ -93,7 +93,7 @@ def _lock(
     facts = interpreter.collect(target, framework=True, imports=True, integrity=True, device_code=True, progress=progress)
     # A virtual environment, or conda's, lives in a directory of its own, whatever image that is in.
     owned = facts.interpreter.kind not in ("venv", "conda")
-    house = home.find(ground.image, engine=ground.engine, cache=cache, progress=progress) if owned else None
+    house = home.find(ground.image, engine=ground.engine, catalog=known_images, cache=cache, progress=progress) if owned else None
     base = {one.name: one for one in house.packages} if house is not None else {}
     recognised = lockfile.recognised(facts.distributions, known)
     settled = {one.name for one in facts.distributions if one.name in recognised or lockfile.of_base(one, base)}

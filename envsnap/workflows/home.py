@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from envsnap.catalog.images import row_of
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import EngineImage
-from envsnap.model.base import InstalledDistribution
+from envsnap.model.base import InstalledDistribution, Release
+from envsnap.model.catalog import Catalog
 from envsnap.progress import Progress
 from envsnap.workflows import inventories
 
@@ -24,8 +26,11 @@ class Home:
     packages: tuple[InstalledDistribution, ...]
 
 
-def find(image: EngineImage | None, *, engine: DockerEngine | None, cache: Path, progress: Progress) -> Home | None:
+def find(image: EngineImage | None, *, engine: DockerEngine | None, catalog: Catalog, cache: Path, progress: Progress) -> Home | None:
     """Of an image, or of what a container was made of: NVIDIA's image that it is, or was built on. None for any other.
+
+    Where the engine does not have what it was built on, for BuildKit leaves none of it there, the image is taken for its own home, and
+    that is said: what its Dockerfile installed is not told from what NVIDIA did.
 
     Raises:
         EngineError, TargetError: the engine fails, or its Python cannot be run.
@@ -37,6 +42,12 @@ def find(image: EngineImage | None, *, engine: DockerEngine | None, cache: Path,
     lowest_id = min(below, key=lambda name: (len(below[name]), name), default=image.image_id)
     lowest = (engine.image(lowest_id) if lowest_id != image.image_id else None) or image
     reference = _reference(lowest)
+    if lowest is image and (row := row_of(reference, image.config, catalog)) is not None and not _is_called(image, row):
+        name = reference.partition("@")[0]
+        progress.warning(
+            f"{name} says that it is NVIDIA's {row.family} {row.release}. If it was built on that, what its Dockerfile installed counts as "
+            f"NVIDIA's own: docker pull {row.reference}, whose layers are here, and capture again"
+        )
     progress.note(f"made in {reference.partition('@')[0]}: what that has unchanged is its own")
     return Home(reference=reference, packages=inventories.with_packages(lowest, engine=engine, cache=cache, progress=progress).packages)
 
@@ -48,6 +59,13 @@ def _reference(image: EngineImage) -> str:
         if digest := digests.get(_repository(tag)):
             return f"{tag}@{digest}"
     return next(iter((*_by_digest(digests.items()), *image.tags)), image.image_id)
+
+
+def _is_called(image: EngineImage, row: Release) -> bool:
+    """Whether it goes by the name of NVIDIA's, or by the tag of that, as a copy in a registry of one's own does."""
+    repository, _, tag = row.reference.rpartition(":")
+    known = {one.partition("@")[0] for one in image.repo_digests}
+    return repository in known or any(name.endswith(f":{tag}") for name in image.tags)
 
 
 def _by_digest(digests: Iterable[tuple[str, str]]) -> Iterable[str]:

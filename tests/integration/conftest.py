@@ -116,7 +116,8 @@ def made_once(name: str, packages: tuple[str, ...], size: str) -> Path:
     python = shutil.which("python3.11") or sys.executable  # the bases' Python
     shutil.rmtree(environment, ignore_errors=True)
     made = str(environment / "bin/python")
-    for command in ([python, "-m", "venv", str(environment)], [made, "-m", "pip", "install", "--quiet", *packages]):
+    pip = [sys.executable, "-m", "pip", "--python", made]  # its own may be one that a connection's end within a file ends, too
+    for command in ([python, "-m", "venv", str(environment)], [*pip, "install", "--quiet", *packages]):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             pytest.fail(f"the {name} environment cannot be made: {done.stderr[-2000:]}", pytrace=False)

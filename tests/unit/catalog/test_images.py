@@ -114,3 +114,10 @@ def test_whose_row_an_image_is_held_against() -> None:
     assert row.reference == "nvcr.io/nvidia/tensorflow:23.01-tf2-py3"
     assert standings(tensorflow, row) == {"release": ("23.01", "as catalogued"), "tensorflow": ("2.11.0", "fills")}
     assert images.row_of("python:3.12", ImageConfig(architecture="amd64"), KNOWN) is None
+
+
+@pytest.mark.parametrize("tag", ["26.08-py3", "26.11-py3", "26.12-py3", "27.01-py3", "99.12-py3", "26.13-py3", "26.08-py3-igpu", "latest"])
+def test_a_tag_is_a_release_s_that_is_out(tag: str) -> None:
+    """However many tags a registry lists, no more are asked for than there were months."""
+    row = images.drafted("pytorch", tag, day="2026-11-20")
+    assert (row.release if row is not None else None) == (tag[:5] if tag in ("26.08-py3", "26.11-py3") else None)

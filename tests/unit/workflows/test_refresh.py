@@ -26,7 +26,7 @@ from tests.fakes import images, registry
 from tests.fakes.registry import FakeRegistry
 
 KNOWN = catalog.load()
-DAY = "2026-11-29"
+DAY = "2031-12-31"  # when the releases that are made up here are out
 FAST = Patience(attempts=2, first_attempts=1, pause_s=0.01, connect_s=1, read_s=1)
 ROW = KNOWN.named("nvcr.io/nvidia/pytorch:26.06-py3")[0]
 ENV = {"NVIDIA_PYTORCH_VERSION": "26.06", "CUDA_VERSION": "13.3.0.035", "NCCL_VERSION": "2.30.4", "PYTORCH_VERSION": "2.13.0a0+8145d63"}
@@ -159,7 +159,7 @@ def test_releases_that_are_newer_or_missing_are_found(server: FakeRegistry, few:
     put(server, "nvidia/pytorch:31.02-py3", {**ENV, "NVIDIA_PYTORCH_VERSION": "31.01"})
     put(server, "nvidia/pytorch:31.03-py3", {"PYTHON_VERSION": "3.12"})
     put(server, "nvidia/pytorch:31.04-py3", {"NVIDIA_TENSORFLOW_VERSION": "31.04-tf2"})
-    for tag in ("latest", "31.05-py3-igpu", "31.13-py3", "31.05", "x31.05-py3", "31.05-tf2-py3"):
+    for tag in ("latest", "31.05-py3-igpu", "32.01-py3", "31.13-py3", "31.05", "x31.05-py3", "31.05-tf2-py3"):
         put(server, f"nvidia/pytorch:{tag}", ENV)
     server.page = 2
     client = Registry({"DOCKER_CONFIG": "/nonexistent"}, mirrors={"nvcr.io": [server.address]}, patience=FAST)
