@@ -4,13 +4,14 @@
                                 torchvision, ultralytics, wandb); captured with a smoke-train, planned, built, verified
     python3 bootstrap.py test   the development environment, then lint, types and all tests
 
-Everything lies in .envsnap/ of this checkout; deleting that folder undoes it.
+All that is kept lies in .envsnap/ of this checkout; deleting that folder undoes it.
 
-No engine and no registry are needed: the image is assembled on a base of Debian's own packages, from the mirror that this host's apt
-uses or ENVSNAP_APT_MIRROR names. Where Docker answers it lands there; else bubblewrap, crun, runc or podman runs what verifies it.
+No engine and no registry are needed with Python 3.11 or 3.13: the image is assembled on a base of Debian's own packages, from the mirror
+that this host's apt uses or ENVSNAP_APT_MIRROR names. With another Python its base is python:3.12-slim and its like, of a registry. Where
+Docker answers the image lands there, as yolo-train:demo; else bubblewrap, crun, runc or podman runs what verifies it.
 
 Variables: ENVSNAP_DEMO_BASE names another base image for the demonstration; ENVSNAP_CA_BUNDLE a file of CA certificates that
-builds need behind a company's proxy.
+builds need behind a company's proxy; ENVSNAP_CACHE and ENVSNAP_TEST_CACHE other places for what is kept.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 HOME = HERE / ".envsnap"
 NO_GPUS, NO_PLAN, NO_ENGINE = 3, 5, 6  # exit codes of envsnap
-ASSEMBLED = {(3, 9): "debian:bullseye", (3, 11): "debian:bookworm", (3, 13): "debian:trixie"}  # bases of packages alone, by their Python
+ASSEMBLED = {(3, 11): "debian:bookworm", (3, 13): "debian:trixie"}  # bases of packages alone, by their Python
 TRAINING = ["torch==2.12.1", "torchvision==0.27.1", "ultralytics", "wandb"]
 TRAIN_PY = '''"""The project of the demonstration: train a YOLO on your own data."""
 
@@ -36,6 +37,8 @@ if __name__ == "__main__":
 
 
 def main(words: list[str]) -> int:
+    os.environ.setdefault("ENVSNAP_CACHE", str(HOME / "cache"))
+    os.environ.setdefault("ENVSNAP_TEST_CACHE", str(HOME / "tests"))
     if words == ["demo"]:
         return demo()
     if words[:1] == ["test"]:
@@ -89,7 +92,10 @@ def environment(name: str, requirements: list[str]) -> Path:
         return place
     print(f"making {place.relative_to(HERE)}: {' '.join(requirements)}", flush=True)
     if not (place / "bin" / "python").exists():
-        venv.create(place, with_pip=True)
+        try:
+            venv.create(place, with_pip=True)
+        except (subprocess.CalledProcessError, ImportError):
+            sys.exit(f"{sys.executable} cannot make a virtual environment: it lacks ensurepip\n  try   apt install python3-venv")
     pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)
     subprocess.run([*pip, *requirements], check=True, cwd=HERE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from envsnap.cli import main, moving
+from envsnap.cli import completion, main, moving
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
@@ -42,7 +42,7 @@ _OPTIONS = {"deep": ("inspect",), "family": ("list", "show", "refresh"), "output
 
 @click.command(help=_HELP, epilog="Example:  envsnap bases inspect python:3.11-slim-bookworm --deep")
 @click.argument("action", type=click.Choice(list(_WORDS)), default="list")
-@click.argument("words", metavar="[REF] [FILE]…", nargs=-1)
+@click.argument("words", metavar="[REF] [FILE]…", nargs=-1, shell_complete=completion.files)
 @click.option("--deep", is_flag=True, help="inspect: read all that is in the image, once, unless that was done before.")
 @click.option("--family", type=click.Choice(_FAMILIES), help="list, show, refresh: of one framework alone.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="refresh: write the diff to a file.")
@@ -104,8 +104,10 @@ def _refresh(console: Console, words: tuple[str, ...], family: Family | None, ou
     file = str(output) if output is not None else None
     if output is not None:
         write_file(output, found.diff.encode())
-    if found.diff or file is not None or console.json:
+    if file is not None:
         console.answer(report.refreshed_screen(found, file), report.refreshed_document(found, file))
+    elif found.diff or console.json:
+        console.hand_over(f"{report.refreshed_screen(found, file)}\n", report.refreshed_document(found, file))
 
 
 def _require(action: str, words: tuple[str, ...]) -> None:

@@ -60,7 +60,11 @@ def _given(name: str) -> bool:
 def _size(context: click.Context, _: click.Parameter, value: str) -> int | None:
     """Of `prune`, which frees by size only where that was typed: the setting is what builds hold the cache to."""
     limit = _bytes(value, hint="--max-size")
-    return limit if context.get_parameter_source("max_size") is click.core.ParameterSource.COMMANDLINE else None
+    if context.get_parameter_source("max_size") is not click.core.ParameterSource.COMMANDLINE:
+        return None
+    if limit is None:
+        raise click.BadParameter("none is for builds, as a setting: how much is prune to leave?", param_hint="--max-size")
+    return limit
 
 
 def _bytes(text: str, *, hint: str) -> int | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from envsnap.cli import main
+from envsnap.cli import completion, main
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
 
@@ -15,6 +15,7 @@ from envsnap.cli.console import Console
 @click.command(epilog="Example:  envsnap capture --python .venv --smoke")
 @click.option(
     "--python",
+    shell_complete=completion.files,
     metavar="P",
     help="Interpreter, or directory of an environment; a path there, with another place.  [default: the active one, else python3]",
 )

@@ -12,6 +12,7 @@ from envsnap.cli import main, planning
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
+from envsnap.errors import UsageError
 
 
 @click.command(epilog="Example:  envsnap check registry.example.com/vision/yolo-train:2026-q4 --lock lockfiles/yolo-train.yaml")
@@ -34,6 +35,7 @@ from envsnap.cli.registry_options import Registries, registry_options
     help="… and with this GPU, by its name or compute capability: A100, 'RTX 3090', 8.6. May be given more than once.",
 )
 @click.option("--pip-conf", type=planning.FILE, metavar="F", help="pip configuration (indexes, credentials).")
+@planning.apt_options
 @registry_options
 @main.shared_options
 def command(
@@ -45,9 +47,13 @@ def command(
     driver: str | None,
     gpus: tuple[str, ...],
     pip_conf: Path | None,
+    apt_mirror: str | None,
+    apt_keyring: Path | None,
     registries: Registries,
 ) -> None:
     """Will an image run on this host, and is it its lock's? Asked of its registry, before anything is pulled; exit code 7 is a no."""
+    if lock is None and click.get_current_context().get_parameter_source("fetch") is click.core.ParameterSource.COMMANDLINE:
+        raise UsageError("--fetch is for --lock", hint=f"envsnap check {image} --lock LOCK --fetch")
     from envsnap.engines.docker import DockerEngine
     from envsnap.report import check as report
     from envsnap.workflows import check as workflow
@@ -66,7 +72,7 @@ def command(
         env=registries.environment(),
         cache=cache,
         packages=planning.packages(
-            lock, cache, None, None, registries.ca_bundle, offline=False, fetch=fetch, refresh=False, progress=console
+            lock, cache, apt_mirror, apt_keyring, registries.ca_bundle, offline=False, fetch=fetch, refresh=False, progress=console
         ),
         fetch=fetch,
         pip_conf=pip_conf,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from envsnap.cli import main
+from envsnap.cli import completion, main
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
 
@@ -18,7 +18,12 @@ GRADES = ("breaking", "numeric", "cosmetic")
 @click.command(epilog="Example:  envsnap diff lockfiles/yolo-train.yaml   (against the live environment)")
 @click.argument("left", metavar="A", type=LOCK)
 @click.argument("right", metavar="[B]", type=LOCK, required=False)
-@click.option("--python", metavar="P", help="Without B: the live interpreter to compare with.  [default: as for capture]")
+@click.option(
+    "--python",
+    metavar="P",
+    shell_complete=completion.files,
+    help="Without B: the live interpreter to compare with.  [default: as for capture]",
+)
 @click.option("--container", metavar="C", help="Without B: compare with what is inside a running container.")
 @click.option("--image", metavar="REF", help="Without B: compare with an image that the local engine has.")
 @click.option("--ssh", "host", metavar="HOST", help="Without B: compare with the environment of another host.")

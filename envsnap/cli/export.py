@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from envsnap.cli import launching, main, moving
+from envsnap.cli import completion, launching, main, moving
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
 from envsnap.errors import UsageError
@@ -22,7 +22,7 @@ _HELP = "Write how an image is run in a format of others: {}.".format(", ".join(
     help=_HELP + "\n\nNo secret is in what is written: its place is named there.",
     epilog="Example:  envsnap export lockfiles/yolo-train.yaml --format k8s --gpus 8 -o job.yaml -- python train.py",
 )
-@click.argument("image", metavar="LOCK|IMAGE")
+@click.argument("image", metavar="LOCK|IMAGE", shell_complete=completion.files)
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), required=True)
 @launching.launch_options
 @click.option("--gpus", metavar="all|none|N|device=0,2", help="As docker's.  [default: all, or one where a number is wanted]")

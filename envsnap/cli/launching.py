@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from envsnap.cli import completion
+
 if TYPE_CHECKING:
     from envsnap.workflows.launch import Caller, Wishes
 
@@ -51,14 +53,14 @@ def launch_options(function: F) -> F:
             "--data",
             multiple=True,
             metavar="DIR[:TARGET][:rw]",
-            shell_complete=_directories,
+            shell_complete=completion.directories,
             help="Mount a directory, read-only and at the same path unless it says otherwise. May be given more than once.",
         ),
         click.option(
             "--project",
             type=click.Path(path_type=Path),
             metavar="DIR",
-            shell_complete=_directories,
+            shell_complete=completion.directories,
             help="The project that is worked in; mounted below /workspace.  [default: the one around this directory]",
         ),
         click.option("--no-project", is_flag=True, help="Mount no project: the image's own copy is what runs."),
@@ -111,9 +113,3 @@ def caller() -> Caller:
     from envsnap.workflows.launch import Caller
 
     return Caller(uid=os.getuid(), gid=os.getgid(), directory=Path.cwd(), env=os.environ)
-
-
-def _directories(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[click.shell_completion.CompletionItem]:  # noqa: ARG001  # click's signature
-    from click.shell_completion import CompletionItem
-
-    return [CompletionItem(incomplete, type="dir")]

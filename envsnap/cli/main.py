@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -66,7 +67,8 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if not {"-h", "--help"} & set(args):  # help must not fail for a typo in a settings file
+        own = takewhile(lambda word: word != "--", args)  # what follows is somebody else's command
+        if not {"-h", "--help"} & set(own):  # help must not fail for a typo in a settings file
             ctx.default_map = default_map(self, ctx, Path.cwd())
         return super().resolve_command(ctx, args)
 
@@ -137,7 +139,7 @@ def shared_options(function: Callable[..., None]) -> Callable[..., None]:
     invoke.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     options = (
         click.option("--json", is_flag=True, help="Print one JSON document on stdout and nothing else there."),
-        click.option("-q", "--quiet", is_flag=True, help="Only errors."),
+        click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors."),
         click.option("-v", "--verbose", count=True, help="Show foreign programs' logs; twice: tracebacks."),
     )
     for option in reversed(options):

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from envsnap.cli import main, planning
+from envsnap.cli import completion, main, planning
 from envsnap.cli.cache import cache_directory
-from envsnap.cli.console import Console
+from envsnap.cli.console import Console, error_body
 from envsnap.cli.registry_options import Registries
 from envsnap.errors import NoBase
 
@@ -27,6 +27,7 @@ from envsnap.errors import NoBase
 )
 @click.option(
     "--python",
+    shell_complete=completion.files,
     type=click.Path(path_type=Path, exists=True),
     metavar="P",
     help="Another environment with the same files: its directory or its interpreter, which is not run.  [default: the lock's, on its host]",
@@ -92,8 +93,9 @@ def command(
             hold_driver=True,
             progress=console,
         )
-    except NoBase:
-        console.show(report.ways_screen(table.ways(), console.width) + "\n")
+    except NoBase as error:
+        ways = table.ways()
+        console.answer(report.ways_screen(ways, console.width) + "\n", {**report.ways_document(ways), "error": error_body(error)})
         raise
     made = table.told(made)
     console.show(report.screen(made, console.width))

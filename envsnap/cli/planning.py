@@ -27,30 +27,9 @@ _TYPED = ParameterSource.COMMANDLINE
 _SET = (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 
 
-def plan_options(function: F) -> F:
-    """`--base` and what else changes a plan, collected by `request`; and how registries and mirrors are asked."""
+def apt_options(function: F) -> F:
+    """Where a distribution's packages are fetched."""
     options = (
-        click.argument("lock", type=click.Path(path_type=Path)),
-        click.option(
-            "--base",
-            metavar="REF|ngc|slim",
-            help="Base image; debian:bookworm is made here of Debian's own packages.  [default: the last plan's, else ngc]",
-        ),
-        click.option("--refresh-base", is_flag=True, help="Resolve the base's tag anew; without it the digest of the last plan stays."),
-        click.option("--env", multiple=True, metavar="K=V", help="Set a variable in the image."),
-        click.option("--no-source", is_flag=True, help="Leave the project's files out of the image."),
-        click.option("--allow-unproven", multiple=True, metavar="NAME", help="Let a package in although nothing vouches for it."),
-        click.option("--allow-replace", multiple=True, metavar="NAME", help="Let one of NVIDIA's own builds be replaced in its image."),
-        click.option("--pyc/--no-pyc", default=True, show_default=True, help="Compile modules at build time: imports are faster."),
-        click.option(
-            "--project",
-            type=click.Path(path_type=Path, exists=True, file_okay=False),
-            default=Path(),
-            metavar="DIR",
-            help="Where the project's repository lies.  [default: this directory]",
-        ),
-        registry_options,
-        click.option("--offline", is_flag=True, help="Ask nobody: what is kept from earlier times must suffice."),
         click.option(
             "--apt-mirror",
             envvar="ENVSNAP_APT_MIRROR",
@@ -64,6 +43,37 @@ def plan_options(function: F) -> F:
             metavar="F",
             help="OpenPGP keys of a mirror that signs with its own.  [default: the distribution's]",
         ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def plan_options(function: F) -> F:
+    """`--base` and what else changes a plan, collected by `request`; and how registries and mirrors are asked."""
+    options = (
+        click.argument("lock", type=click.Path(path_type=Path)),
+        click.option(
+            "--base",
+            metavar="REF|ngc|slim",
+            help="Base image; debian:bookworm is made here of Debian's own packages.  [default: the last plan's, else ngc]",
+        ),
+        click.option("--refresh-base", is_flag=True, help="Resolve the base's tag anew; without it the digest of the last plan stays."),
+        click.option("--env", multiple=True, metavar="K=V", help="Set a variable in the image."),
+        click.option("--no-source", is_flag=True, help="Leave the project's files out of the image."),
+        click.option("--allow-unproven", multiple=True, metavar="NAME|all", help="Let a package in although nothing vouches for it."),
+        click.option("--allow-replace", multiple=True, metavar="NAME", help="Let one of NVIDIA's own builds be replaced in its image."),
+        click.option("--pyc/--no-pyc", default=True, show_default=True, help="Compile modules at build time: imports are faster."),
+        click.option(
+            "--project",
+            type=click.Path(path_type=Path, exists=True, file_okay=False),
+            default=Path(),
+            metavar="DIR",
+            help="Where the project's repository lies.  [default: this directory]",
+        ),
+        registry_options,
+        click.option("--offline", is_flag=True, help="Ask nobody: what is kept from earlier times must suffice."),
+        apt_options,
     )
     for option in reversed(options):
         function = option(function)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from envsnap.cli import main, moving
+from envsnap.cli import completion, main, moving
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
 
 
 @click.command(epilog="Example:  envsnap push lockfiles/yolo-train.yaml registry.example.com/vision/yolo-train:2026-q4")
-@click.argument("image")
+@click.argument("image", shell_complete=completion.files)
 @click.argument("references", nargs=-1, metavar="[REF]...")
 @registry_options
 @main.shared_options

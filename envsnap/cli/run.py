@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from envsnap.cli import launching, main, moving
+from envsnap.cli import completion, launching, main, moving
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
@@ -20,7 +20,7 @@ from envsnap.errors import UsageError
 @click.command(
     cls=launching.WithCommand, epilog="Example:  envsnap run yolo-train:2026-q4 --data /mnt/coco -- python train.py --epochs 100"
 )
-@click.argument("image", metavar="IMAGE|LOCK")
+@click.argument("image", metavar="IMAGE|LOCK", shell_complete=completion.files)
 @launching.launch_options
 @click.option("--gpus", metavar="all|none|N|device=0,2", help="As docker's.  [default: all that this host has]")
 @click.option("--print", "printed", is_flag=True, help="Show the docker command instead, for a shell.")

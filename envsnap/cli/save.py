@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from envsnap.cli import main, moving
+from envsnap.cli import completion, main, moving
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example:  envsnap save lockfiles/yolo-train.yaml yolo-train.tar   then, there:   envsnap load yolo-train.tar")
-@click.argument("image", metavar="IMAGE|LOCK")
+@click.argument("image", metavar="IMAGE|LOCK", shell_complete=completion.files)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--format",

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from envsnap.cli import keys, main, moving, planning
+from envsnap.cli import completion, keys, main, moving, planning
 from envsnap.cli.cache import bounded_cache
 from envsnap.cli.console import Console, error_body
 from envsnap.cli.registry_options import Registries, registry_options
@@ -20,11 +20,16 @@ LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
 
 
 @click.command(epilog="Example:  envsnap verify yolo-train:2026-q4 --gpus all")
-@click.argument("image_or_lock", metavar="IMAGE|LOCK")
+@click.argument("image_or_lock", metavar="IMAGE|LOCK", shell_complete=completion.files)
 @click.option("--gpus", metavar="all|none|N|device=0,2", help="As docker's.  [default: all that the reference used]")
 @click.option("--require", metavar="L0,…", help="Layers that suffice for a pass.  [default: all that the reference has]")
 @click.option("--against", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The lock.  [default: the image's own]")
-@click.option("--python", metavar="P", help="Judge this interpreter of the host against LOCK instead of an image; needs no engine.")
+@click.option(
+    "--python",
+    metavar="P",
+    shell_complete=completion.files,
+    help="Judge this interpreter of the host against LOCK instead of an image; needs no engine.",
+)
 @click.option("--user", metavar="UID[:GID]", help="Run in the image as this user, as docker's --user.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="Write the verdict as a page.")
 @click.option(

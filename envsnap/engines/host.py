@@ -101,7 +101,8 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _cache(env: Mapping[str, str]) -> Path:
-    return Path(env.get("XDG_CACHE_HOME") or Path(env.get("HOME", "/"), ".cache"))
+    """As the command line finds it."""
+    return Path(env.get("ENVSNAP_CACHE") or env.get("XDG_CACHE_HOME") or Path(env.get("HOME", "/"), ".cache"))
 
 
 def _disk(name: str, place: Path) -> Ability:
@@ -120,7 +121,7 @@ def _disk(name: str, place: Path) -> Ability:
 
 def _certificates(env: Mapping[str, str], root: Path) -> Ability:
     name = "CA bundle"
-    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):  # in the order of `registry.wire`
         if value := env.get(variable):
             found = f"{variable}={value}"
             if _is_bundle(Path(value)):

@@ -139,13 +139,18 @@ class Answer(contextlib.AbstractContextManager["Answer"]):
             return ""
 
 
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+"""Variables that name the CA bundle."""
+
+
 class Wire:
     """Sends requests; usable from many threads."""
 
     def __init__(self, env: Mapping[str, str], patience: Patience) -> None:
         self.patience = patience
-        bundle = env.get("REQUESTS_CA_BUNDLE") or env.get("CURL_CA_BUNDLE") or env.get("SSL_CERT_FILE")
-        self._verify: str | bool = bundle or True
+        # The first of them counts; --ca-bundle is the first.
+        self._named_by = next((name for name in _BUNDLES if env.get(name)), _BUNDLES[-1])
+        self._verify: str | bool = env.get(self._named_by) or True
         self._lines = _Lines(patience)
         self._cut = threading.Event()
         self._session = requests.Session()
@@ -174,7 +179,8 @@ class Wire:
         # Which proxy, says the environment; what is on this machine is never asked of one, as with docker.
         proxies = {} if is_loopback(urlsplit(url).netloc) else get_environ_proxies(url)
         if isinstance(self._verify, str) and not Path(self._verify).exists():
-            raise Trouble(f"is not asked: there is no CA bundle at {self._verify}", passing=False, hint="SSL_CERT_FILE names it")
+            hint = f"{self._named_by} or --ca-bundle names it"
+            raise Trouble(f"is not asked: there is no CA bundle at {self._verify}", passing=False, hint=hint)
         try:
             response = self._session.request(
                 method,
@@ -211,12 +217,12 @@ class Wire:
 def _trouble(error: BaseException) -> Trouble:
     cause = redaction.text(innermost(error))
     if any(isinstance(one, ssl.SSLCertVerificationError) for one in causes(error)):
-        hint = "name the CA bundle that it is signed by: SSL_CERT_FILE"
+        hint = "name the CA bundle that it is signed by: --ca-bundle FILE"
         return Trouble(f"is not trusted: {cause}", passing=False, hint=hint)
     passing = not isinstance(error, requests.RequestException) or isinstance(
         error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError
     )
-    return Trouble(f"does not answer: {cause}", passing=passing, hint="check the network, the proxy and the CA bundle (SSL_CERT_FILE)")
+    return Trouble(f"does not answer: {cause}", passing=passing, hint="check the network, the proxy and the CA bundle (--ca-bundle)")
 
 
 class _Lines:

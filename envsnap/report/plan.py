@@ -146,7 +146,7 @@ def document(plan: BuildPlan, image: Foretold) -> dict[str, Any]:
     return {
         "base": {**_base(plan.base), "reason": plan.base_reason},
         "strategy": plan.strategy,
-        "candidates": [_candidate(candidate) for candidate in plan.candidates],
+        **ways_document(plan.candidates),
         "steps": [{"kind": type(step).__struct_config__.tag, **msgspec.to_builtins(step)} for step in plan.steps],
         "rescued": sorted(p.name for step in plan.steps if isinstance(step, InstallPacked) for p in step.packages),
         "estimated_bytes": image.added_bytes,
@@ -159,6 +159,11 @@ def document(plan: BuildPlan, image: Foretold) -> dict[str, Any]:
         "by_docker": [{"kind": step.kind, "because": step.because} for step in image.by_docker],
         "notes": list(plan.notes),
     }
+
+
+def ways_document(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Of the ways alone, where none of them can be gone."""
+    return {"candidates": [_candidate(candidate) for candidate in candidates]}
 
 
 def _base(base: Base) -> dict[str, Any]:

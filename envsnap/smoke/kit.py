@@ -56,13 +56,16 @@ class NoKit:
     reason: str
 
 
-def resolve(python: Path | None, framework: Framework, facts: CollectedFacts, cache: Path, progress: Progress) -> Kit | NoKit:
+def resolve(
+    python: Path | None, framework: Framework, facts: CollectedFacts, cache: Path, progress: Progress, *, offline: bool = False
+) -> Kit | NoKit:
     """Find and unpack what the environment of `python` lacks for the smoke-train of its framework.
 
     Args:
         python: None for one that is not on this host, which can be lent nothing.
         facts: of that environment; every installed version is a constraint.
         cache: its `kits/` keeps what was unpacked.
+        offline: no index is to be asked.
 
     Raises:
         TargetError: no pip can be had, or what it resolved cannot be fetched.
@@ -73,6 +76,8 @@ def resolve(python: Path | None, framework: Framework, facts: CollectedFacts, ca
         return Kit(directory=None, packages=())
     if python is None:
         return NoKit(reason=f"{' and '.join(missing)} not installed, and what is not on this host can be lent nothing")
+    if offline:
+        return NoKit(reason=f"{' and '.join(missing)} not installed, and to lend them an index would have to be asked")
     pip = _pip_for(python)
     with progress.task(f"kit for the smoke-train: {' and '.join(missing)}", unit="packages") as task:
         task.status("resolving")

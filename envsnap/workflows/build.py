@@ -248,13 +248,16 @@ def _assemble(
             gathered, context.directory, lock_file, sources, wanted=delivery.wants, on_layer=on_layer, progress=progress
         )
     delivered = delivery.finish(image, progress)
-    if request.push and (delivered.uploaded_bytes or request.sbom or request.sign is not None):
+    if request.push:
         assert image.manifest is not None  # it was pushed
-        if request.sbom and sources.fetch:
-            gathered.wheels.fetch(gathered.pinned, progress)  # they name their licences
-        steps = gathered.ground.shell
-        kinds = [step.kind for step in steps.steps] if steps is not None else []
-        publish(image.manifest, "oci", context, lock, request, sources.registry, sources.store, progress, by_docker=kinds)
+        asked = request.sbom or request.sign is not None
+        # Where nothing was sent, the one that sent it may have been broken off before it said anything of it.
+        if delivered.uploaded_bytes or asked or not sources.registry.referrers(tags[0], image.manifest.digest):
+            if request.sbom and sources.fetch:
+                gathered.wheels.fetch(gathered.pinned, progress)  # they name their licences
+            steps = gathered.ground.shell
+            kinds = [step.kind for step in steps.steps] if steps is not None else []
+            publish(image.manifest, "oci", context, lock, request, sources.registry, sources.store, progress, by_docker=kinds)
     if request.vendor:
         number = sources.packages.vendor(context.plan, context.directory, gathered.ground.machine)
         progress.note(f"{number} packages of the distribution are kept beside the lock")

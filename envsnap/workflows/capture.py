@@ -109,7 +109,9 @@ def _lock(
     kept, interpreter_problems = _interpreter(target, facts, request.rescue, known, blobs, progress)
     smoke = reference.Finding(reference=None)
     if request.smoke:
-        smoke = reference.make(target, ground.python, facts, seed=request.seed, blobs=blobs, cache=cache, progress=progress)
+        smoke = reference.make(
+            target, ground.python, facts, seed=request.seed, offline=request.offline, blobs=blobs, cache=cache, progress=progress
+        )
     return lockfile.assemble(
         name=name,
         facts=facts,

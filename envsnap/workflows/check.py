@@ -160,8 +160,8 @@ def _again(
     except PlanError as error:  # nothing is known of its base, or it is none that could carry the lock
         return Unknown(because=f"{error.what}: {error.why}" if error.why else error.what, hint=error.hint if sources.fetch else _FETCH)
     ground = assembled.find_ground(made, lock, sources, progress)
-    if isinstance(ground, Unknown):
-        return ground
+    if isinstance(ground, Unknown):  # whose hint speaks of plan's options
+        return dataclasses.replace(ground, hint=_FETCH) if "--fetch" in ground.hint and not sources.fetch else ground
     known = ground.done
     if ground.shell is not None:
         found = _taken_as_given(ground, ground.shell, manifest, config, lock)

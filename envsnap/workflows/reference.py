@@ -33,9 +33,20 @@ class Finding:
 
 
 def make(
-    target: Target, python: Path | None, facts: CollectedFacts, *, seed: int, blobs: BlobStore, cache: Path, progress: Progress
+    target: Target,
+    python: Path | None,
+    facts: CollectedFacts,
+    *,
+    seed: int,
+    offline: bool,
+    blobs: BlobStore,
+    cache: Path,
+    progress: Progress,
 ) -> Finding:
     """Train twice in the same environment: the first run is the reference, the second tells whether it repeats bit for bit.
+
+    Args:
+        offline: nothing that the environment lacks can be lent, since an index would have to be asked for it.
 
     Raises:
         TargetError: the environment has a framework but cannot train.
@@ -49,7 +60,7 @@ def make(
         progress.note(f"{' and '.join(TITLES[one] for one in frameworks)} are here: the smoke-train is {TITLES[framework]}'s")
     if missing := [name for name in BESIDE.get(framework, ()) if name not in installed]:
         return _none(f"{' and '.join(missing)} not installed: only what is installed can be judged later, not what it computes")
-    lent = kit.resolve(python, framework, facts, cache, progress)
+    lent = kit.resolve(python, framework, facts, cache, progress, offline=offline)
     if isinstance(lent, kit.NoKit):
         return _none(lent.reason)
     device = "cuda" if facts.framework is not None and facts.framework.cuda_available else "cpu"

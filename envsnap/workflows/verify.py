@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -85,6 +87,7 @@ def of_image(
     held = _by_engine(places_.engine, reference, assembled, user)
     if held is None and assembled is not None:
         held = _by_cache(assembled, reference, places_, user, env, progress)
+        held = dataclasses.replace(held, target=_unless_the_engine_could(held.target, places_.engine, reference))
     if held is None:
         hint = f"envsnap build {lock_file or 'LOCK'} makes it" + ("" if lock_file else f"; docker pull {reference} fetches it")
         raise TargetError(f"the engine has no image {reference}", hint=hint)
@@ -101,6 +104,25 @@ def of_image(
         source="left out" if held.labels.get(SOURCE_LABEL) == NO_SOURCE else "image",
         manifest=held.read(MANIFEST_IN_IMAGE),
     )
+
+
+def _unless_the_engine_could(target: Callable[[str], Target], engine: Engine, reference: str) -> Callable[[str], Target]:
+    """What gives an image that the engine does not have to another runtime; which GPUs cannot be given to, where the engine's could."""
+
+    def given(gpus: str) -> Target:
+        try:
+            return target(gpus)
+        except TargetError as error:
+            with suppress(EngineError):
+                engine.require()
+                raise TargetError(
+                    error.what,
+                    why=f"the engine does not have {reference}, and only an engine gives GPUs",
+                    hint=f"envsnap pull {reference}   or envsnap build LOCK --load   gives it to the engine;   or --gpus none",
+                ) from error
+            raise
+
+    return given
 
 
 def _by_engine(engine: Engine, reference: str, assembled: Image | None, user: str | None) -> _Held | None:

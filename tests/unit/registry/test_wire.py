@@ -175,7 +175,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(encrypted: str
     with pytest.raises(EngineError) as caught:
         Registry({"DOCKER_CONFIG": "/nonexistent"}, patience=FAST).manifest(f"{encrypted}/a/b:1")
     assert f"{encrypted} is not trusted: " in caught.value.why
-    assert "SSL_CERT_FILE" in caught.value.hint
+    assert "--ca-bundle FILE" in caught.value.hint
     assert not server.asked
 
 

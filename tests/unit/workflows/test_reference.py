@@ -19,14 +19,14 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *installed: str) -> t
     """The frameworks that a kit was looked for, and why there is no reference."""
     looked: list[Framework] = []
 
-    def resolve(_: Any, framework: Framework, *__: Any) -> kit.NoKit:
+    def resolve(_: Any, framework: Framework, *__: Any, offline: bool) -> kit.NoKit:  # noqa: ARG001
         looked.append(framework)
         return kit.NoKit(reason="no kit here")
 
     monkeypatch.setattr(kit, "resolve", resolve)
     facts = samples.facts(distributions=tuple(samples.distribution(name, "1") for name in installed))
     target: Any = None
-    made = reference.make(target, None, facts, seed=0, blobs=BlobStore(tmp_path), cache=tmp_path, progress=SILENT)
+    made = reference.make(target, None, facts, seed=0, offline=False, blobs=BlobStore(tmp_path), cache=tmp_path, progress=SILENT)
     assert made.reference is None and made.problem is not None and made.problem.where == "smoke"
     return looked, made.problem.what
 
