@@ -135,7 +135,7 @@ def test_the_setting_is_no_word_about_show_and_prune(
 
 
 def test_prune_is_not_told_to_leave_everything(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """ "none" is a setting, and would read as no limit to what goes."""
+    """The word none is a setting, and would read as no limit to what goes."""
     code, answer = run(capsys, "cache", "prune", "--max-size", "none")
     assert (code, "as a setting" in str(answer["error"])) == (2, True)
     assert run(capsys, "cache", "show")[1]["bytes"] > 0
