@@ -9,6 +9,7 @@ from typing import NamedTuple, NoReturn
 from envsnap import process
 from envsnap.bytecode.interpreters import FLAGS, Interpreter
 from envsnap.errors import EngineError
+from envsnap.guest.compile import NOT_ENOUGH_MEMORY
 from envsnap.oci.image import EPOCH
 from envsnap.target import GUEST_DIRECTORY
 
@@ -51,16 +52,21 @@ class Process:
             what: names them in an error.
 
         Raises:
-            EngineError: the interpreter failed, or what it wrote is no byte code of these modules.
+            EngineError: the interpreter failed, for want of memory, say, or what it wrote is no byte code of these modules.
         """
         self.source_bytes += sum(len(module.source) for module in modules)
         asked = b"".join(part for module in modules for part in _asked(module))
+        whole = _Whole(len(modules))
         try:
-            data = self._coprocess().ask(asked, _Whole(len(modules)), timeout_s=_TIMEOUT_S)
+            data = self._coprocess().ask(asked, whole, timeout_s=_TIMEOUT_S)
         except process.NotStarted as error:
             _failed(self._interpreter, what, str(error))
         except process.Ended as ended:
             done = ended.completed
+            if done.returncode == NOT_ENOUGH_MEMORY and not whole(bytearray(done.stdout)):
+                module = modules[-whole.missing]
+                why = f"not enough memory to compile {module.path}, which has {len(module.source):,} bytes"
+                _failed(self._interpreter, what, why, hint="raise the limit of memory (ulimit -v); --no-pyc leaves byte code out")
             why = f"it took more than {_TIMEOUT_S:.0f} s" if done.timed_out else f"it ended early, with exit code {done.returncode}"
             _failed(self._interpreter, what, why, done.tail() if done.stderr else "")
         answers = list(_answers(data, self._interpreter, what))
@@ -80,20 +86,20 @@ class Process:
 
 
 class _Whole:
-    """Whether there is an answer for each module."""
+    """Whether there is an answer for each module. Attributes: missing: how many have none."""
 
     def __init__(self, modules: int) -> None:
-        self._missing = modules
+        self.missing = modules
         self._place = 0
 
     def __call__(self, data: bytearray) -> bool:
-        while self._missing and self._place + _ANSWER.size <= len(data):
+        while self.missing and self._place + _ANSWER.size <= len(data):
             end = self._place + _ANSWER.size + _ANSWER.unpack_from(data, self._place)[0]
             if end > len(data):
                 return False
             self._place = end
-            self._missing -= 1
-        return not self._missing
+            self.missing -= 1
+        return not self.missing
 
 
 def _asked(module: Module) -> tuple[bytes, bytes, bytes]:
@@ -119,7 +125,5 @@ def _checked(module: Module, data: bytes, interpreter: Interpreter, what: str) -
     return Compiled(f"{folder}/__pycache__/{name.removesuffix('.py')}.{interpreter.cache_tag}.pyc", data)
 
 
-def _failed(interpreter: Interpreter, what: str, why: str, log: str = "") -> NoReturn:
-    raise EngineError(
-        f"byte code of {what} cannot be made", why=f"Python {interpreter.version}: {why}", hint="--no-pyc leaves it out", log=log
-    )
+def _failed(interpreter: Interpreter, what: str, why: str, log: str = "", hint: str = "--no-pyc leaves it out") -> NoReturn:
+    raise EngineError(f"byte code of {what} cannot be made", why=f"Python {interpreter.version}: {why}", hint=hint, log=log)

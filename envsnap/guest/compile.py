@@ -14,9 +14,13 @@ short string is told off whether something else in the process has interned it. 
 interned, so that neither order nor company matters. A module has no .pyc when it does not compile, when its text is in an encoding
 that not every installation has, and when its constants lie in an order that hangs on addresses in memory.
 
+Whether a module compiles must not hang on the machine either. Memory that does not suffice ends the script. How deeply a module may be
+nested is counted up to Python 3.13, from numbers that are built in; from 3.14 on it is measured on the stack, and the stack is made here.
+
 Needs PYTHONHASHSEED=0, and so flags that let variables through.
 
-Exit codes: 0 fine, also where modules do not compile; 2 wrong arguments, input that ends early, or another hash seed.
+Exit codes: 0 fine, also where modules do not compile; 2 wrong arguments, input that ends early, or another hash seed; 4 not enough memory
+for the module that comes after those whose answers were written.
 """
 
 from __future__ import annotations
@@ -28,9 +32,10 @@ import re
 import struct
 import sys
 import warnings
+from functools import partial
 from importlib.util import MAGIC_NUMBER
 from types import CodeType
-from typing import IO, Any, FrozenSet, Iterable, List, Optional, Sequence, Set
+from typing import IO, Any, Callable, FrozenSet, Iterable, List, Optional, Sequence, Set
 
 MTIME = 315532800  # of every file in a layer: `envsnap.oci.image.EPOCH`
 REQUEST = struct.Struct(">II")
@@ -41,6 +46,12 @@ CODING = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")  # PEP 263
 EVERYWHERE = frozenset(("ascii", "us-ascii", "utf-8", "utf8", "utf-8-sig", "latin-1", "latin1", "iso-8859-1", "iso8859-1"))
 ALWAYS_TWICE = sys.version_info >= (3, 14)  # what else hangs on known strings there, nobody has looked up
 HASHES_ARE_FIXED = not sys.flags.hash_randomization
+NOT_ENOUGH_MEMORY = 4
+# More than compiling takes: up to 750 bytes for one of the source ("a\n" and "a;" again and again), with what is doubled when it grows.
+ROOM_BYTES = 16 << 20
+ROOM_FOR_A_BYTE = 2048
+STACK_IS_MEASURED = sys.version_info >= (3, 14)
+STACK_BYTES = 8 << 20  # what most machines give a process (ulimit -s)
 SETS_ARE_SORTED = sys.version_info >= (3, 11)  # by marshal itself
 
 # One-character strings are kept by the interpreter, whoever made them: once interned, they are in every module.
@@ -48,7 +59,7 @@ INTERNED = [sys.intern(chr(number)) for number in range(256)]
 
 
 def byte_code(path: str, source: bytes) -> Optional[bytes]:
-    """The .pyc of a module; None when it has none."""
+    """The .pyc of a module; None when it has none. Raises MemoryError: there is not enough to tell."""
     if not encoded_as_everywhere(source):
         return None
     try:
@@ -57,13 +68,26 @@ def byte_code(path: str, source: bytes) -> Optional[bytes]:
         if ALWAYS_TWICE or constants.depend_on_company():
             code = compile(source, path, "exec", dont_inherit=True, optimize=0)
             constants = Constants(code)  # only now the first ones go
-    except Exception:  # SyntaxError, ValueError, RecursionError, MemoryError: whoever imports it is told
+    except MemoryError:  # also the parser's word for what is nested too deeply, however much memory there is
+        if not has_room(ROOM_BYTES + ROOM_FOR_A_BYTE * len(source)):
+            raise
+        return None
+    except Exception:  # SyntaxError, ValueError, RecursionError: whoever imports it is told
         return None
     if not (SETS_ARE_SORTED or all(len(one) < 2 or hashed_by_value(one) for one in constants.sets)):
         return None
     data = marshal.dumps(code)
     del constants  # it held them until here
     return b"".join((MAGIC_NUMBER, HEADER.pack(0, MTIME, len(source) & 0xFFFFFFFF), data))
+
+
+def has_room(size: int) -> bool:
+    """Whether the process may have as much memory; none of it is used."""
+    try:
+        bytes(size)
+    except MemoryError:
+        return False
+    return True
 
 
 def encoded_as_everywhere(source: bytes) -> bool:
@@ -154,10 +178,26 @@ def serve(stdin: IO[bytes], stdout: IO[bytes]) -> int:
         except (EOFError, struct.error, UnicodeDecodeError):
             sys.stderr.write("the modules to compile are cut off\n")
             return 2
-        answer = byte_code(path, source) or b""
+        try:
+            answer = byte_code(path, source) or b""
+        except MemoryError:
+            sys.stderr.write("not enough memory to compile %s (%d bytes)\n" % (path, len(source)))
+            return NOT_ENOUGH_MEMORY
         stdout.write(ANSWER.pack(len(answer)))
         stdout.write(answer)
         stdout.flush()  # who asks may wait for it before asking again
+
+
+def on_a_stack_of_its_own(work: Callable[[], int]) -> int:
+    """What `work` returns, when it has as much of a stack on every machine."""
+    import threading
+
+    codes: List[int] = []
+    threading.stack_size(STACK_BYTES)
+    thread = threading.Thread(target=lambda: codes.append(work()))
+    thread.start()
+    thread.join()
+    return codes[0] if codes else 1  # what went wrong was written to stderr
 
 
 def main(argv: Sequence[str]) -> int:
@@ -170,6 +210,7 @@ def main(argv: Sequence[str]) -> int:
     warnings.simplefilter("ignore")
     gc.disable()  # code refers to nothing that refers to it
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    code = serve(sys.stdin.buffer, answers)
+    work = partial(serve, sys.stdin.buffer, answers)
+    code = on_a_stack_of_its_own(work) if STACK_IS_MEASURED else work()
     answers.close()
     return code

@@ -28,6 +28,7 @@ _DIRECTORY_BYTES = 128 << 20  # memory
 _NAME_BYTES, _PART_BYTES = 2048, 255  # names that no file system can have
 _CONTENT_BYTES = 256 << 30  # disk: zip bombs
 _RATIO = 1040  # deflate gives at most 1032 bytes for one: a size that lies is told before anything is inflated
+_PACKED_SLACK = 64 << 10  # memory: a member that is read at once takes as much of it as it is packed
 
 _END = struct.Struct("<4s4H2LH")
 _END64_LOCATOR = struct.Struct("<4sLQL")
@@ -188,6 +189,16 @@ def read_sequentially(source: HashedFile, archive: Archive) -> Iterator[tuple[Me
         _refuse(archive, "it changed while it was read")
 
 
+def _most_packed(size: int) -> int:
+    """Bytes beyond which nobody packs a file of `size` bytes.
+
+    A deflate stream may have any number of empty blocks. Of compressors, none that has the choice comes out above stored blocks (5 bytes
+    for each of at most 65,535); one that only has the format's fixed codes needs 9 bits for a byte, and zlib's own bound for its worst
+    settings (`compressBound`) adds 1/8 and 1/64 to the size. A quarter has room for one that flushes every 50 bytes, too.
+    """
+    return size + size // 4 + _PACKED_SLACK
+
+
 def _whole(archive: Archive, member: Member, packed: bytes) -> bytes:
     stream = zlib.decompressobj(-15)
     try:
@@ -316,6 +327,8 @@ class _DirectoryReader:
                 self._refuse(f"it says to have more than {_CONTENT_BYTES >> 30} GiB of content")
             if member.offset + _LOCAL.size + member.packed_size > end:
                 self._refuse(f"{name} reaches into its directory")
+            if member.packed_size > _most_packed(member.size):
+                self._refuse(f"{name} is packed into {member.packed_size:,} bytes, more than its {member.size:,} can need")
             members.append(member)
         if len(members) != count:
             self._refuse(f"it says to have {count:,} members and has {len(members):,}")

@@ -7,9 +7,11 @@ import importlib.util
 import marshal
 import os
 import py_compile
+import shutil
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -132,6 +134,8 @@ def test_python_uses_it_until_the_module_is_edited(tmp_path: Path) -> None:
         b"# -*- coding: big5 -*-\nx = 1\n",
         b"#!/usr/bin/python\n# vim: set fileencoding=koi8-r :\nx = 1\n",
         b"(" * 5000 + b")" * 5000,
+        b"-" * 20_000 + b"1",  # MemoryError, with any amount of it
+        b"a" + b".b" * 20_000,  # RecursionError
     ],
 )
 def test_what_has_no_byte_code(source: bytes) -> None:
@@ -169,3 +173,63 @@ def test_it_says_what_it_cannot_do(stdin: bytes, seed: str, arguments: list[str]
     done = subprocess.run(command, input=stdin, capture_output=True, env={"PYTHONHASHSEED": seed})
     assert done.returncode == 2
     assert said in done.stderr.decode()
+
+
+LARGE = "".join(f"def f{number}(a, b={number}):\n    return {{a: b, 'k{number}': [a, b, {number}]}}\n" for number in range(2000)).encode()
+SPARE = 8 << 20
+
+
+def answer(python: str, source: bytes, *, spare: int | None = None, directory: Path = GUEST_DIRECTORY) -> tuple[int, bytes, str]:
+    """Exit code, answer and complaint. Args: spare: bytes of memory that the process may have beyond those that it starts with."""
+    limit = (
+        "import resource\npages = int(open('/proc/self/statm').read().split()[0])\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + {spare},) * 2)\n"
+        if spare is not None
+        else ""
+    )
+    program = f"import runpy, sys\n{limit}sys.argv = ['guest', 'compile']\nrunpy.run_path({str(directory)!r}, run_name='__main__')"
+    asked = struct.pack(">II", 5, len(source)) + b"/x.py" + source
+    words = [python, "-s", "-S", "-B", "-c", program]
+    done = subprocess.run(words, input=asked, capture_output=True, env={"PYTHONHASHSEED": "0"})
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def changed(directory: Path, before: str, after: str) -> Path:
+    """The guest scripts with another line in this one."""
+    shutil.copytree(GUEST_DIRECTORY, directory, ignore=shutil.ignore_patterns("__pycache__"))
+    script = directory / "compile.py"
+    assert script.read_text().count(before) == 1
+    script.write_text(script.read_text().replace(before, after))
+    return directory
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_a_limit_of_memory_decides_no_byte_code(python: str, tmp_path: Path) -> None:
+    code, whole, _ = answer(python, LARGE)
+    assert code == 0 and len(whole) > len(LARGE)
+    code, nothing, said = answer(python, LARGE, spare=SPARE)
+    assert (code, nothing) == (guest.NOT_ENOUGH_MEMORY, b"") and f"not enough memory to compile /x.py ({len(LARGE)} bytes)" in said
+    assert answer(python, LARGE, spare=1 << 30) == (0, whole, "")
+    careless = changed(tmp_path / "guest", "            raise\n", "            pass\n")
+    assert answer(python, LARGE, spare=SPARE, directory=careless)[:2] == (0, bytes(4)), "and this is what the care is for"
+
+
+def test_too_little_memory_is_told_from_too_deep_a_nesting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(guest, "compile", fails, raising=False)
+    assert guest.byte_code("/x.py", b"x = 1\n") is None
+    monkeypatch.setattr(guest, "ROOM_BYTES", 1 << 60)
+    with pytest.raises(MemoryError):
+        guest.byte_code("/x.py", b"x = 1\n")
+
+
+def test_where_the_stack_is_measured_it_is_as_large_everywhere(tmp_path: Path) -> None:
+    try:
+        assert guest.on_a_stack_of_its_own(threading.stack_size) == guest.STACK_BYTES
+    finally:
+        threading.stack_size(0)
+    always = changed(tmp_path / "guest", "STACK_IS_MEASURED = sys.version_info >= (3, 14)", "STACK_IS_MEASURED = True")
+    assert answer(sys.executable, LARGE, directory=always) == answer(sys.executable, LARGE)
+    assert answer(sys.executable, LARGE, spare=2 * SPARE, directory=always)[0] == guest.NOT_ENOUGH_MEMORY

@@ -211,6 +211,23 @@ def test_an_interpreter_that_fails_or_lies_leaves_nothing(tmp_path: Path, progra
     assert not (tmp_path / "cache/bytecode").exists()
 
 
+@pytest.mark.parametrize("answered", [0, 1])
+def test_too_little_memory_names_the_module_and_leaves_nothing(tmp_path: Path, answered: int) -> None:
+    python = tmp_path / "python"
+    answers = "\\0" * 4 * answered
+    python.write_text(f"#!/bin/sh\nhead -c 1 >/dev/null; printf '{answers}'; exit 4\n")
+    python.chmod(0o755)
+    small = Interpreter(command=Command(argv=(str(python),)), version=VERSION, cache_tag=str(TAG), magic=importlib.util.MAGIC_NUMBER)
+    for one in (wheel(), Sources(name="one 1", sha256=None, read=wheel().read)):
+        with pytest.raises(EngineError, match="byte code of one 1 cannot be made") as raised:
+            layer(tmp_path / "cache", one, find=lambda: small)
+        module = f"{SITE}/pkg/" + ("__init__.py, which has 0 bytes", "part.py, which has 10 bytes")[answered]
+        assert f"not enough memory to compile {module}" in raised.value.why
+        assert "ulimit -v" in raised.value.hint and "--no-pyc" in raised.value.hint
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert layer(tmp_path / "cache", wheel()) == layer(tmp_path / "other", wheel())
+
+
 def test_an_interpreter_that_is_gone_is_an_error(tmp_path: Path) -> None:
     gone = Interpreter(command=Command(argv=(str(tmp_path / "gone"),)), version=VERSION, cache_tag="x", magic=b"")
     with pytest.raises(EngineError, match="cannot be made"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import random
 import stat
 import struct
+import tracemalloc
 import warnings
 import zipfile
 import zlib
@@ -148,6 +151,21 @@ def overlapping() -> bytes:
     return GOOD[:directory] + entries + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 4, 4, len(entries), directory, 0)
 
 
+def padded(blocks: int) -> bytes:
+    """A file of 2 bytes behind empty stored blocks of 5 bytes each."""
+    packer = zlib.compressobj(wbits=-15)
+    return deflated(b"\0\0\0\xff\xff" * blocks + packer.compress(b"ok") + packer.flush(), b"ok")
+
+
+def deflated(packed: bytes, content: bytes) -> bytes:
+    """An archive of a file with this deflate stream."""
+    data = make_zip({"a": File(packed, method=0)})
+    sizes = struct.pack("<3L", zlib.crc32(content), len(packed), len(content))
+    for method, rest in ((local(8), local(14)), (central(10), central(16))):
+        data = changed(rest, sizes, changed(method, b"\x08\0", data))
+    return data
+
+
 REFUSED = {
     "empty": (b"", "no zip archive"),
     "no zip": (b"not a zip" * 10, "no zip archive"),
@@ -192,6 +210,7 @@ REFUSED = {
     "gap": (with_gap(), "b/ has bytes before it that belong to no member"),
     "overlap": (overlapping(), "overlaps what is before it"),
     "bomb": (changed(central(24), struct.pack("<L", 0xFFFFFFF0)), "a.txt lies about its size"),
+    "packed into more than it needs": (padded(14_000), "a is packed into 70,004 bytes, more than its 2 can need"),
     "stored of another size": (changed(lambda data: data.rindex(b"PK\1\2") + 24, b"\4"), "b/c.txt lies about its size"),
     "folder with content": (named("a/", attributes=stat.S_IFDIR | 0o755, method=0), "a/ lies about its size"),
     "beyond the end": (changed(central(20), struct.pack("<L", 1 << 30)), "reaches into its directory"),
@@ -233,6 +252,36 @@ def test_a_file_that_changes_between_two_looks() -> None:
     with pytest.raises(InputError) as caught:
         list(read_sequentially(HashedFile(io.BytesIO(other)), archive))
     assert caught.value.why == "it changed while it was read"
+
+
+def test_what_any_compressor_makes_is_read() -> None:
+    """The worst of them: stored blocks, codes that are never better than the bytes, small buffers, a flush after each 50 bytes."""
+    noise = random.Random(1).randbytes(100_000)
+    packers = [zlib.compressobj(level, zlib.DEFLATED, -15, memory, how) for level in (0, 1, 9) for memory in (1, 9) for how in range(5)]
+    streams = [packer.compress(noise) + packer.flush() for packer in packers]
+    packer = zlib.compressobj(0, zlib.DEFLATED, -15)
+    pieces = [packer.compress(noise[at : at + 50]) + packer.flush(zlib.Z_SYNC_FLUSH) for at in range(0, len(noise), 50)]
+    streams.append(b"".join(pieces) + packer.flush())
+    assert max(map(len, streams)) > 1.1 * len(noise)
+    for packed in streams:
+        assert contents(deflated(packed, noise)) == {"a": noise}
+    assert contents(padded(13_000)) == {"a": b"ok"}
+
+
+@pytest.mark.parametrize("bound", [True, False], ids=["bound", "without it"])
+def test_memory_is_bound_by_what_is_read(monkeypatch: pytest.MonkeyPatch, bound: bool) -> None:
+    if not bound:
+        monkeypatch.setattr("envsnap.layers.zip._PACKED_SLACK", 1 << 40)
+    file = io.BytesIO(padded(1 << 20))
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(InputError):
+            archive = read_archive(file, FILE)
+            assert read_member(file, archive, archive.members[0], 100) == b"ok"
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20 if bound else peak > 5 << 20
 
 
 WHEEL = make_wheel({path: file for path, file in SCHEMES.items() if "large" not in path})
