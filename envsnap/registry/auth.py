@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -133,7 +133,7 @@ class Authorizer:
             challenge = parse_challenge(header)
             if challenge is None:
                 return False
-            self._challenge = challenge
+            self._challenge = replace(challenge, scope="")  # its scope is of this request: others may be refused for it
             self._tokens.pop(scopes, None)
             fetched = self._fetch(challenge, scopes, what)
             return bool(fetched) and (fetched != refused or bool(challenge.realm))
@@ -151,7 +151,7 @@ class Authorizer:
         return token.header
 
     def _token(self, challenge: Challenge, scopes: Scopes, known: Credentials, what: str) -> _Token:
-        wanted = sorted(scopes | ({challenge.scope} if challenge.scope and not _covered(challenge.scope, scopes) else set()))
+        wanted = sorted({*scopes, *(scope for scope in challenge.scope.split() if not _covered(scope, scopes))})
         asked = time.monotonic()
         raw = self._answer(challenge, wanted, known)
         document = parse_object(raw, what=what) if raw is not None else {}

@@ -27,6 +27,7 @@ _BINARY = "application/octet-stream"
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)\Z")
 _ANY = frozenset(range(200, 600)) - {401, 403} - LATER  # answers that mean something to an upload
 _REFUSED = frozenset({400, 405, 411, 415, 416, 501})  # of a first chunk: this registry takes none
+_NOT_MOUNTED = frozenset({400, 401, 403, 404, 405, 501})  # no right to read the other repository, no such blob in it, or no such request
 
 
 def from_file(path: Path) -> OpenAt:
@@ -47,12 +48,15 @@ def exists(place: Place, digest: str, *, what: str) -> bool:
 
 
 def mount(place: Place, descriptor: Descriptor, source: str, *, what: str) -> bool:
-    """Have a blob that another repository of the same registry has. False: the registry would rather have its bytes."""
+    """Have a blob that another repository of the same registry has. False: it has to be looked for here, and sent where it is not.
+
+    A refusal says nothing of the repository that is written to: whoever may not write there is told so when they upload.
+    """
     path = f"blobs/uploads/?mount={quote(descriptor.digest)}&from={quote(source, safe='')}"
     scopes = place.push | {f"repository:{source}:pull"}
-    with place.ask("POST", path, what=what, good={201, 202}, scopes=scopes) as answer:
-        if answer.status == 201:
-            return True
+    with place.ask("POST", path, what=what, good={201, 202} | _NOT_MOUNTED, scopes=scopes) as answer:
+        if answer.status != 202:
+            return answer.status == 201
         session = urljoin(answer.url, answer.headers.get("Location", ""))
     try:  # it began an upload instead, which nobody will end
         place.host.once(place.request("DELETE", session, what=what, good=_ANY, scopes=place.push)).close()
