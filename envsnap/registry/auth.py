@@ -26,6 +26,8 @@ Scopes = frozenset[str]
 _CLIENT_ID = "envsnap"  # what a token server is told when it trades an identity token
 _LIMIT_BYTES = 1 << 20
 _LIFETIME_S = 60  # of a token that does not say
+_LONGEST_S = 24 * 3600  # whatever it says
+_TOKEN = re.compile(r"[!-~]+\Z")  # what a header can hold
 _SCHEME = re.compile(r"(?:^|,)\s*(bearer|basic)(?=\s|,|$)", re.IGNORECASE)
 _PARAMETER = re.compile(r'([a-z_]+)\s*=\s*"([^"]*)"', re.IGNORECASE)
 
@@ -157,8 +159,8 @@ class Authorizer:
         document = parse_object(raw, what=what) if raw is not None else {}
         value = document.get("token") or document.get("access_token")
         lifetime = document.get("expires_in")
-        seconds = float(lifetime) if isinstance(lifetime, int) and lifetime > 0 else _LIFETIME_S
-        return _Token(header=f"Bearer {value}" if isinstance(value, str) and value else "", until=asked + 0.9 * seconds)
+        seconds = min(lifetime, _LONGEST_S) if isinstance(lifetime, int) and lifetime > 0 else _LIFETIME_S
+        return _Token(header=f"Bearer {value}" if isinstance(value, str) and _TOKEN.match(value) else "", until=asked + 0.9 * seconds)
 
     def _answer(self, challenge: Challenge, scopes: list[str], known: Credentials) -> bytes | None:
         """What the token server says; None when it says no."""
