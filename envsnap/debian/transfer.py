@@ -95,8 +95,8 @@ class Transfer:
                     kind = Unsteady if response.status_code == 429 or response.status_code >= 500 else EngineError
                     raise kind(what, why=f"{redaction.url(url)} answers {response.status_code}", hint=_HINT)
                 yield from response.iter_content(_PIECE)
-        except requests.RequestException as error:
-            trusted = not isinstance(error, requests.exceptions.SSLError)
-            raise (Unsteady if trusted else EngineError)(
+        except (requests.RequestException, ValueError) as error:  # requests lets some of what comes of nonsense through
+            lasting = isinstance(error, requests.exceptions.SSLError | ValueError)
+            raise (EngineError if lasting else Unsteady)(
                 what, why=f"{redaction.url(url)}: {redaction.text(innermost(error))}", hint=_HINT
             ) from error

@@ -125,6 +125,12 @@ class Config(Document):
         return dict(entry.split("=", 1) for entry in map(str, entries if isinstance(entries, list) else ()) if "=" in entry)
 
     @property
+    def on_build(self) -> tuple[str, ...]:
+        """Instructions that a build upon it carries out before its own (Dockerfile's ONBUILD)."""
+        found = self.run.get("OnBuild")
+        return tuple(map(str, found)) if isinstance(found, list) else ()
+
+    @property
     def labels(self) -> Mapping[str, str]:
         return _texts(self.run.get("Labels"))
 

@@ -99,7 +99,8 @@ def timestamp(seconds: int) -> str:
 def config_of(onto: BaseImage, layers: Sequence[tuple[str, str]], change: RunConfig) -> Config:
     """The config of an image, which no layer's compressed bytes decide. Args: layers: diff_id and `Layer.made_by` of the new ones."""
     base, created = onto.config, timestamp(EPOCH)
-    run = {name: value for name, value in base.run.items() if value is not None}
+    # ONBUILD is for the first build upon an image, and ends there.
+    run = {name: value for name, value in base.run.items() if value is not None and name != "OnBuild"}
     run["Env"] = [f"{name}={value}" for name, value in {**base.env, **change.env}.items()]
     run["Labels"] = {**base.labels, **change.labels}
     run["WorkingDir"] = change.workdir

@@ -110,7 +110,10 @@ def api_host(registry: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether "localhost:5000" or its like is this machine, which docker, too, trusts without encryption."""
-    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # brackets around what is no address
+        return False
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:

@@ -217,10 +217,10 @@ class Pages:
             raise Unanswered(f"offline, and the RECORD of {file.name} was never read")
         url = _with_login(file.url, location.url)
         with self._piece(location, url, f"bytes=-{TAIL_BYTES}") as response:
-            total = response.headers.get("content-range", "").rpartition("/")[2]
-            if response.status_code == 206 and total.isdigit():
+            total = _number(response.headers.get("content-range", "").rpartition("/")[2])
+            if response.status_code == 206 and total is not None:
                 tail = self._body(location, response)
-                yield PiecewiseFile(tail, int(total), lambda start, end: self._between(location, url, start, end))
+                yield PiecewiseFile(tail, total, lambda start, end: self._between(location, url, start, end))
             elif response.status_code == 200:  # it serves no pieces
                 with self._whole(location, response, file) as whole:
                     yield whole
@@ -247,7 +247,7 @@ class Pages:
                     if skip < len(piece):
                         yield piece[skip:]
                     skip = max(0, skip - len(piece))
-            except requests.RequestException as error:
+            except (requests.RequestException, ValueError) as error:
                 raise Unanswered(f"{location.shown} breaks off in the middle of {file.name}") from error
 
     def _piece(self, location: Location, url: str, range_: str) -> requests.Response:
@@ -269,7 +269,7 @@ class Pages:
                 for chunk in response.iter_content(1 << 20):
                     digest.update(chunk)
                     whole.write(chunk)
-            except requests.RequestException as error:
+            except (requests.RequestException, ValueError) as error:
                 raise Unanswered(f"{location.shown} breaks off in the middle of {file.name}") from error
             if file.sha256 not in (None, digest.hexdigest()):
                 raise Unanswered(f"{location.shown} sends other bytes for {file.name} than the hash that it publishes")
@@ -294,7 +294,7 @@ class Pages:
             raise self._silent(location, url, f"does not answer within {TIMEOUT_S[1]:g} s") from error
         except requests.ConnectionError as error:
             raise self._silent(location, url, "cannot be reached") from error
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:  # requests lets some of what comes of nonsense through
             raise Unanswered(f"{location.shown} cannot be asked ({type(error).__name__})") from error
         except OSError as error:  # the file of certificates is looked for when it is needed
             raise InputError("the certificates to trust are not there", why=str(error), hint=_TRUST) from error
@@ -313,7 +313,7 @@ class Pages:
                 body += chunk
                 if len(body) > PAGE_LIMIT_BYTES:
                     raise Unanswered(f"{location.shown} answers more than {PAGE_LIMIT_BYTES >> 20} MiB")
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:
             raise Unanswered(f"{location.shown} breaks off in the middle of an answer") from error
         return bytes(body)
 
@@ -391,11 +391,16 @@ def _listed(package: DistributionPackage) -> ListedFile:
 def _fresh_until(headers: Mapping[str, str]) -> float:
     """RFC 9111, the part that matters here: `Cache-Control: max-age`, less the time that the answer already lay in a cache."""
     control = headers.get("cache-control", "").lower()
-    age = headers.get("age", "0")
-    match = re.search(r"(?:^|[\s,])max-age=(\d{1,9})", control)
-    if match is None or "no-cache" in control or "no-store" in control or not age.isdigit():
+    age = _number(headers.get("age", "0"))
+    match = re.search(r"(?:^|[\s,])max-age=([0-9]{1,9})", control)
+    if match is None or "no-cache" in control or "no-store" in control or age is None:
         return 0.0
-    return time.time() + int(match[1]) - int(age)
+    return time.time() + int(match[1]) - age
+
+
+def _number(text: str) -> int | None:
+    """What a header counts; None where it is no number of a size that anything has."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _with_login(url: str, index: str) -> str:

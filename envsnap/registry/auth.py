@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -26,6 +26,8 @@ Scopes = frozenset[str]
 _CLIENT_ID = "envsnap"  # what a token server is told when it trades an identity token
 _LIMIT_BYTES = 1 << 20
 _LIFETIME_S = 60  # of a token that does not say
+_LONGEST_S = 24 * 3600  # whatever it says
+_TOKEN = re.compile(r"[!-~]+\Z")  # what a header can hold
 _SCHEME = re.compile(r"(?:^|,)\s*(bearer|basic)(?=\s|,|$)", re.IGNORECASE)
 _PARAMETER = re.compile(r'([a-z_]+)\s*=\s*"([^"]*)"', re.IGNORECASE)
 
@@ -133,7 +135,7 @@ class Authorizer:
             challenge = parse_challenge(header)
             if challenge is None:
                 return False
-            self._challenge = challenge
+            self._challenge = replace(challenge, scope="")  # its scope is of this request: others may be refused for it
             self._tokens.pop(scopes, None)
             fetched = self._fetch(challenge, scopes, what)
             return bool(fetched) and (fetched != refused or bool(challenge.realm))
@@ -151,14 +153,14 @@ class Authorizer:
         return token.header
 
     def _token(self, challenge: Challenge, scopes: Scopes, known: Credentials, what: str) -> _Token:
-        wanted = sorted(scopes | ({challenge.scope} if challenge.scope and not _covered(challenge.scope, scopes) else set()))
+        wanted = sorted({*scopes, *(scope for scope in challenge.scope.split() if not _covered(scope, scopes))})
         asked = time.monotonic()
         raw = self._answer(challenge, wanted, known)
         document = parse_object(raw, what=what) if raw is not None else {}
         value = document.get("token") or document.get("access_token")
         lifetime = document.get("expires_in")
-        seconds = float(lifetime) if isinstance(lifetime, int) and lifetime > 0 else _LIFETIME_S
-        return _Token(header=f"Bearer {value}" if isinstance(value, str) and value else "", until=asked + 0.9 * seconds)
+        seconds = min(lifetime, _LONGEST_S) if isinstance(lifetime, int) and lifetime > 0 else _LIFETIME_S
+        return _Token(header=f"Bearer {value}" if isinstance(value, str) and _TOKEN.match(value) else "", until=asked + 0.9 * seconds)
 
     def _answer(self, challenge: Challenge, scopes: list[str], known: Credentials) -> bytes | None:
         """What the token server says; None when it says no."""

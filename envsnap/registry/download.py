@@ -15,7 +15,7 @@ from envsnap.registry.wire import Answer
 from envsnap.storage import BlobStore
 
 _WORTH_IT = 1 << 20  # bytes that make an attempt one that got somewhere
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)\Z")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/(?:[0-9]+|\*)\Z")
 
 
 class Download:
@@ -111,9 +111,9 @@ def _bounded(answer: Answer, at: int, size: int) -> Iterator[bytes]:
         if match is None or int(match[1]) > at:
             raise Trouble("answered with another part than was asked for", passing=False)
         skip = at - int(match[1])
-    length = answer.headers.get("Content-Length", "")
-    if length.isdigit() and int(length) != size - at + skip:
-        raise Trouble(f"answered with {at - skip + int(length)} bytes where {size} are due", passing=False)
+    length = answer.number("Content-Length")
+    if length is not None and length != size - at + skip:
+        raise Trouble(f"answered with {at - skip + length} bytes where {size} are due", passing=False)
     left = size - at
     for whole in answer.pieces():
         piece = whole[skip:] if skip else whole

@@ -20,6 +20,7 @@ T = TypeVar("T")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _HANDSHAKE_S = 2.0
+_SHOWN = 200  # characters of what is no address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,16 @@ class Host:
         """Of something below /v2/."""
         return f"{self._scheme}://{api_host(self.registry)}/v2/{path}"
 
+    def address(self, target: str, what: str, *, base: str = "") -> str:
+        """Where an answer leads. Args: base: that was asked, where `target` may be relative to it. Raises EngineError: it is no address."""
+        try:
+            url = urljoin(base, target)
+            _ = urlsplit(url).port  # the last that is looked at, and may be none
+        except ValueError as error:
+            shown = repr(redaction.text(target)[:_SHOWN])
+            raise EngineError(what, why=f"{self.registry} leads to {shown}, which is no address") from error
+        return url
+
     def attempts(self) -> Attempts:
         return Attempts(self.patience, self._wire.pause)
 
@@ -122,7 +133,7 @@ class Host:
             if request.method not in ("GET", "HEAD") or answer.status not in _REDIRECTS or not target:
                 return answer
             answer.close()
-            request = replace(request, url=urljoin(request.url, target))
+            request = replace(request, url=self.address(target, request.what, base=request.url))
         raise EngineError(request.what, why=f"{self.registry} leads from one place to another without end")
 
     def _authorized(self, request: Request) -> Answer:
@@ -161,7 +172,7 @@ class Host:
 
     def _require_safe(self, url: str, what: str) -> None:
         """Plain HTTP is for a registry on this machine, while it stays there, and for one that was named for it."""
-        parts = urlsplit(url)
+        parts = urlsplit(self.address(url, what))
         allowed = (self._loopback and is_loopback(parts.netloc)) or (self._plain and parts.netloc == api_host(self.registry))
         if parts.scheme != "https" and not (parts.scheme == "http" and allowed):
             raise EngineError(what, why=f"{self.registry} leads to {redaction.url(url)}, which is not encrypted")

@@ -41,14 +41,14 @@ def head(place: Place, name: str, *, what: str) -> Descriptor | None:
     with place.ask("HEAD", f"manifests/{name}", what=what, good={200, 404}, headers=_ACCEPT) as answer:
         if answer.status == 404:
             return None
-        digest, size = answer.headers.get("Docker-Content-Digest", ""), answer.headers.get("Content-Length", "")
+        digest, size = answer.headers.get("Docker-Content-Digest", ""), answer.number("Content-Length")
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-    if not DIGEST.match(digest) or not size.isdigit():  # it need not say; then its bytes do
+    if not DIGEST.match(digest) or size is None:  # it need not say; then its bytes do
         found = get(place, name, what=what)
         return Descriptor(media_type=found.media_type, digest=found.digest, size=len(found.raw))
     if DIGEST.match(name) and digest != name:
         raise wrong_bytes(place, digest, name, what=what)
-    return Descriptor(media_type=media_type, digest=digest, size=int(size))
+    return Descriptor(media_type=media_type, digest=digest, size=size)
 
 
 def put(place: Place, name: str, manifest: Manifest | Index, *, what: str) -> bool:

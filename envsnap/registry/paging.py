@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from envsnap.errors import EngineError
 from envsnap.registry import manifests
@@ -31,7 +31,7 @@ def pages(
         following = _NEXT.search(answer.headers.get("Link", ""))
         if following is None:
             return
-        path = urljoin(answer.url, following[1])
+        path = place.host.address(following[1], what, base=answer.url)
         if urlsplit(path).netloc != urlsplit(answer.url).netloc:
             raise EngineError(what, why=f"{place.host.registry} leads to another place for more {of}")
     raise EngineError(what, why=f"{place.host.registry} lists {of} without end")

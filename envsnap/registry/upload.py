@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from envsnap.errors import EngineError
 from envsnap.oci.documents import Descriptor
@@ -24,9 +25,10 @@ CHUNK = 32 << 20
 _LEAST_CHUNK = 1 << 20
 _AT_ONCE = 1 << 20  # bytes between two looks at what is sent
 _BINARY = "application/octet-stream"
-_RANGE = re.compile(r"(?:bytes=)?0-(\d+)\Z")
+_RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})\Z")
 _ANY = frozenset(range(200, 600)) - {401, 403} - LATER  # answers that mean something to an upload
 _REFUSED = frozenset({400, 405, 411, 415, 416, 501})  # of a first chunk: this registry takes none
+_NOT_MOUNTED = frozenset({400, 401, 403, 404, 405, 501})  # no right to read the other repository, no such blob in it, or no such request
 
 
 def from_file(path: Path) -> OpenAt:
@@ -47,17 +49,19 @@ def exists(place: Place, digest: str, *, what: str) -> bool:
 
 
 def mount(place: Place, descriptor: Descriptor, source: str, *, what: str) -> bool:
-    """Have a blob that another repository of the same registry has. False: the registry would rather have its bytes."""
+    """Have a blob that another repository of the same registry has. False: it has to be looked for here, and sent where it is not.
+
+    A refusal says nothing of the repository that is written to: whoever may not write there is told so when they upload.
+    """
     path = f"blobs/uploads/?mount={quote(descriptor.digest)}&from={quote(source, safe='')}"
     scopes = place.push | {f"repository:{source}:pull"}
-    with place.ask("POST", path, what=what, good={201, 202}, scopes=scopes) as answer:
-        if answer.status == 201:
-            return True
-        session = urljoin(answer.url, answer.headers.get("Location", ""))
-    try:  # it began an upload instead, which nobody will end
+    with place.ask("POST", path, what=what, good={201, 202} | _NOT_MOUNTED, scopes=scopes) as answer:
+        if answer.status != 202:
+            return answer.status == 201
+        location = answer.headers.get("Location", "")
+    with contextlib.suppress(EngineError, Trouble):  # it began an upload instead, which nobody will end
+        session = place.host.address(location, what, base=answer.url)
         place.host.once(place.request("DELETE", session, what=what, good=_ANY, scopes=place.push)).close()
-    except (EngineError, Trouble):
-        return False
     return False
 
 
@@ -121,11 +125,9 @@ class _Upload:
 
     def _begin(self) -> _Session:
         with self._place.ask("POST", "blobs/uploads/", what=self._what, good={202}, scopes=self._place.push) as answer:
-            least = answer.headers.get("OCI-Chunk-Min-Length", "")
-            if least.isdigit():
-                self._least = int(least[:12])
-                self._chunk = max(self._chunk, self._least)
-                self._whole = self._whole or self._descriptor.size <= self._chunk
+            self._least = answer.number("OCI-Chunk-Min-Length") or self._least
+            self._chunk = max(self._chunk, self._least)
+            self._whole = self._whole or self._descriptor.size <= self._chunk
             return _Session(self._location(answer))
 
     def _send_chunk(self, session: _Session) -> _Session | None:
@@ -194,7 +196,7 @@ class _Upload:
         location = answer.headers.get("Location", otherwise)
         if not location:
             raise EngineError(self._what, why=f"{self._place.host.registry} begins an upload and does not say where")
-        return urljoin(answer.url, location)
+        return self._place.host.address(location, self._what, base=answer.url)
 
 
 class _Source:

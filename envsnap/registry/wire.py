@@ -12,6 +12,7 @@ import http.client
 import io
 import json
 import os
+import re
 import socket
 import ssl
 import threading
@@ -38,8 +39,10 @@ PIECE = 1 << 18
 """Bytes that are read or sent at once: large enough that Python's share of the work is small, small enough that each is soon done."""
 _SAID_BYTES = 1 << 14
 _SAID_CHARACTERS = 300
+_NUMBER = re.compile(r"[0-9]{1,18}\Z")
 _CONNECTIONS = 32
-_BROKEN = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
+_BROKEN = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
+"""What urllib3, below requests, raises; ValueError comes of nonsense that nobody looked for: a negative chunk, letters no header holds."""
 
 
 class FilePart:
@@ -102,6 +105,11 @@ class Answer(contextlib.AbstractContextManager["Answer"]):
                 raw.read(decode_content=False)
         self._response.close()
 
+    def number(self, header: str) -> int | None:
+        """What a header counts; None where it is not there, or says no number of a size that anything has."""
+        text = self.headers.get(header, "")
+        return int(text) if _NUMBER.match(text) else None
+
     def pieces(self) -> Iterator[bytes]:
         """The body as it was sent. Raises Trouble: it broke off."""
         try:
@@ -153,7 +161,7 @@ class Wire:
         self._verify: str | bool = env.get(self._named_by) or True
         self._lines = _Lines(patience)
         self._cut = threading.Event()
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         self._session.headers["User-Agent"] = f"envsnap/{__version__}"
@@ -193,7 +201,7 @@ class Wire:
                 allow_redirects=False,
                 stream=True,
             )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except _BROKEN as error:
             self._require_open()
             raise _trouble(error) from error
         return Answer(response, url)
@@ -219,7 +227,7 @@ def _trouble(error: BaseException) -> Trouble:
     if any(isinstance(one, ssl.SSLCertVerificationError) for one in causes(error)):
         hint = "name the CA bundle that it is signed by: --ca-bundle FILE"
         return Trouble(f"is not trusted: {cause}", passing=False, hint=hint)
-    passing = not isinstance(error, requests.RequestException) or isinstance(
+    passing = not isinstance(error, requests.RequestException | ValueError) or isinstance(
         error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError
     )
     return Trouble(f"does not answer: {cause}", passing=passing, hint="check the network, the proxy and the CA bundle (--ca-bundle)")
@@ -251,6 +259,13 @@ class _Lines:
 def _shut(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Session(requests.Session):
+    """Has requests take no answer for a redirect: even where it follows none, it reads all of one, and stumbles over where it leads."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere."""
 
 
 class _Adapter(HTTPAdapter):

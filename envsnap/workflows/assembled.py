@@ -121,6 +121,12 @@ def find_ground(made: BuildPlan, lock: EnvLock, sources: Sources, progress: Prog
     base = base_images.find(made.base, machine, sources.registry if not sources.offline else None, sources.store, sources.cache)
     if isinstance(base, Unknown):
         return base
+    if base.config.on_build:
+        return Unknown(
+            because="the base has instructions for whoever builds upon it (ONBUILD), and assembling carries none out",
+            hint="--engine docker",
+            for_good=True,
+        )
     inventory = inventories.complete(made.base, base, sources, progress)
     if isinstance(inventory, Unknown):
         return inventory

@@ -211,6 +211,32 @@ def test_a_mirror_that_refuses_is_named(mirror: Mirror, tmp_path: Path, status: 
     assert f"answers {status}" in caught.value.why and "secret" not in caught.value.why and len(count) == tries
 
 
+@pytest.mark.parametrize(
+    ("status", "header", "value"),
+    [
+        (302, "Location", "https://[x/"),
+        (302, "Location", "https://127.0.0.1:99999/"),
+        (200, "Transfer-Encoding", "chunked"),
+    ],
+)
+def test_a_mirror_that_answers_nonsense_is_named(mirror: Mirror, tmp_path: Path, status: int, header: str, value: str) -> None:
+    mirror.publish()
+    count = []
+
+    def odd(request: http.server.SimpleHTTPRequestHandler) -> bool:
+        count.append(1)
+        request.protocol_version = "HTTP/1.1"
+        request.send_response(status)
+        request.send_header(header, value)
+        request.end_headers()
+        request.wfile.write(b"-5\r\nx\r\n0\r\n\r\n")
+        return True
+
+    with served(mirror.root.parent, odd) as url, pytest.raises(EngineError) as caught:
+        archive(mirror, tmp_path / "cache", url=f"{url}/mirror").index()
+    assert caught.value.why.startswith(f"{url}/mirror/") and len(count) == 1
+
+
 def test_an_index_that_its_signed_description_names_and_that_is_not_there(mirror: Mirror, tmp_path: Path) -> None:
     mirror.publish()
     (mirror.root / "dists/bookworm/main/binary-amd64/Packages.xz").unlink()

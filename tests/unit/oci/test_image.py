@@ -71,6 +71,15 @@ def test_the_config_is_the_bases_with_our_changes() -> None:
     assert [entry["created_by"] for entry in config["history"]] == ["base", "envsnap: numpy 2.4.6"]  # type: ignore[attr-defined]
 
 
+def test_what_the_base_wants_of_builds_upon_it_does_not_go_on() -> None:
+    onto = base(config={"Env": ["PATH=/bin"], "OnBuild": ["RUN make", "COPY . /app"], "StopSignal": "SIGINT"})
+    assert onto.config.on_build == ("RUN make", "COPY . /app")
+    image, config, _ = made(onto)
+    assert image.config.on_build == ()
+    assert "OnBuild" not in config["config"]  # type: ignore[operator]
+    assert config["config"]["StopSignal"] == "SIGINT"  # type: ignore[index]
+
+
 @pytest.mark.parametrize(("kind", "layer"), [(OCI_MANIFEST, OCI_LAYER), (DOCKER_MANIFEST, DOCKER_LAYER)])
 def test_the_manifest_is_of_its_bases_kind(kind: str, layer: str) -> None:
     image, _, manifest = made(base(kind))

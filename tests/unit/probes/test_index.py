@@ -9,6 +9,7 @@ import io
 import socket
 import zipfile
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from envsnap.probes.pages import index_label
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.progress import SILENT, Silent
 from tests.fakes import wheels
+from tests.fakes.http_server import serving as answering
 from tests.fakes.index_server import IndexServer, entry, link, serving
 
 MANYLINUX = ("cp311-cp311-manylinux_2_17_x86_64", "cp311-cp311-manylinux2014_x86_64")
@@ -348,6 +350,40 @@ def test_an_index_that_cannot_answer_is_broken(
     assert isinstance(answer, Broken)
     assert said in answer.reason
     assert SECRET not in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (302, {"Location": "https://[x/"}),
+        (302, {"Location": "https://127.0.0.1:99999/"}),
+        (200, {"Transfer-Encoding": "chunked", "Content-Type": "text/html"}),
+    ],
+)
+def test_an_index_that_answers_nonsense_is_broken(tmp_path: Path, status: int, headers: dict[str, str]) -> None:
+    with answering(lambda _: (status, headers, b"-5\r\nx\r\n0\r\n\r\n")) as address:
+        (answer,) = find(tmp_path, PipConfig(index_url=f"http://{address}/simple/"), SIX)
+    assert isinstance(answer, Broken)
+
+
+@pytest.mark.parametrize("number", ["\xb2", "9" * 5000, "-1", ""])
+def test_numbers_of_an_index_that_are_none(tmp_path: Path, number: str) -> None:
+    data = wheel(tmp_path)
+    page = link(wheels.DEMO_FILE, sha256=hashlib.sha256(data).hexdigest()).encode()
+    asked: list[str] = []
+
+    def odd(request: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
+        asked.append(request.path)
+        if request.path.endswith(".whl"):
+            return 206, {"Content-Range": f"bytes 0-{len(data) - 1}/{number}"}, data
+        return 200, {"Content-Type": "text/html", "Cache-Control": "max-age=600", "Age": number}, page
+
+    with answering(odd) as address:
+        config = PipConfig(index_url=f"http://{address}/simple/")
+        for _ in range(2):
+            (answer,) = find(tmp_path / "cache", config, demo(data))
+            assert isinstance(answer, Broken) and "answers 206 for" in answer.reason
+    assert asked.count("/simple/demo-pkg/") == 2  # how long it holds is not known
 
 
 def test_broken_beats_absent_and_found_beats_both(server: IndexServer, second: IndexServer, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from envsnap.errors import EngineError
+from envsnap.oci.documents import read_config
+from envsnap.oci.image import BaseImage
 from envsnap.registry.auth import Challenge, parse_challenge
 from envsnap.registry.client import Registry
 from tests.fakes.http_server import Answer, serving
@@ -157,6 +159,95 @@ def test_tokens_that_never_hold_end_in_denied(door: Door, address: str, client: 
         client.manifest(f"{address}/a/b:1")
     assert "denies access to a/b" in caught.value.why
     assert len(door.asked) == 1
+
+
+@dataclass
+class Robots:
+    """A registry whose one user may read and write a/b alone.
+
+    Attributes:
+        strict: its token server, asked for more than that, gives nothing; else it gives what it may.
+        asked: scopes of each query for a token. refused: requests, as "METHOD path".
+    """
+
+    behind: FakeRegistry
+    strict: bool
+    asked: list[list[str]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    given: dict[str, set[str]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, request: BaseHTTPRequestHandler) -> Answer:
+        url, authorization = urlsplit(request.path), request.headers.get("Authorization", "")
+        query = parse_qs(url.query)
+        if url.path == "/token":
+            return self._token(query.get("scope", []), authorization)
+        actions = "pull" if request.command in ("GET", "HEAD") else "pull,push"
+        needed = [f"repository:a/b:{actions}", *(f"repository:{source}:pull" for source in query.get("from", ()))]
+        if not rights(needed) <= self.given.get(authorization, set()):
+            self.refused.append(f"{request.command} {request.path}")
+            request.rfile.read(int(request.headers.get("Content-Length", "0")))
+            challenge = f'Bearer realm="http://{request.headers["Host"]}/token",service="here",scope="{" ".join(needed)}"'
+            return 401, {"WWW-Authenticate": challenge}, b""
+        return self.behind.answer(request)
+
+    def _token(self, scopes: list[str], authorization: str) -> Answer:
+        with self.lock:
+            self.asked.append(sorted(scopes))
+            may = rights(scopes) & rights(["repository:a/b:pull,push"])
+            if authorization != basic("robot", "geheim") or (self.strict and may != rights(scopes)):
+                return 401, {}, b""
+            self.given[f"Bearer t{len(self.asked)}"] = may
+            return 200, {}, json.dumps({"token": f"t{len(self.asked)}"}).encode()
+
+
+def rights(scopes: list[str]) -> set[str]:
+    """What scopes come to, one action each."""
+    split = [one.rpartition(":") for scope in scopes for one in scope.split()]
+    return {f"{name}:{action}" for name, _, actions in split for action in actions.split(",")}
+
+
+def logged_in(address: str, place: Path, password: str) -> Registry:
+    auths = {address: {"auth": base64.b64encode(f"robot:{password}".encode()).decode()}}
+    (place / "config.json").write_text(json.dumps({"auths": auths}), encoding="utf-8")
+    return Registry({"DOCKER_CONFIG": str(place)}, patience=FAST)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_who_may_not_read_the_base_pushes_upon_it_all_the_same(server: FakeRegistry, tmp_path: Path, strict: bool) -> None:
+    robots, bundle, base = Robots(server, strict), image(b"below", b"above"), image(b"below")
+    server.blobs["a/b", base.manifest.layers[0].digest] = b"below"
+    with serving(robots.answer) as address:
+        known = BaseImage(
+            config=read_config(base.blobs[base.manifest.config.digest], what=""), manifest=base.manifest, reference=f"{address}/base:1"
+        )
+        pushed = logged_in(address, tmp_path, "geheim").push(f"{address}/a/b:1", bundle.manifest, bundle.read, base=known)
+    assert pushed.uploaded_bytes == len(b"above") + bundle.manifest.config.size
+    assert server.manifests["a/b", "1"][1] == bundle.manifest.raw
+    assert any("mount=" in one for one in robots.refused)
+
+
+def test_what_a_mount_was_refused_for_is_asked_for_by_nothing_else(server: FakeRegistry, tmp_path: Path) -> None:
+    robots, layer = Robots(server, strict=True), image(b"layer").manifest.layers[0]
+    with serving(robots.answer) as address:
+        client = logged_in(address, tmp_path, "geheim")
+        assert not client.mount(f"{address}/a/b:1", layer, f"{address}/base:1")
+        assert robots.asked == [["repository:a/b:pull,push", "repository:base:pull"]]
+        assert client.upload(f"{address}/a/b:1", layer, lambda _: iter([b"layer"])) == layer.size
+    assert robots.asked[1:] == [["repository:a/b:pull"], ["repository:a/b:pull,push"]]
+    assert all("mount=" in one for one in robots.refused)
+
+
+def test_a_wrong_password_is_told_by_the_upload_after_the_mount(server: FakeRegistry, tmp_path: Path) -> None:
+    robots, layer = Robots(server, strict=True), image(b"layer").manifest.layers[0]
+    with serving(robots.answer) as address:
+        client = logged_in(address, tmp_path, "falsch")
+        assert not client.mount(f"{address}/a/b:1", layer, f"{address}/base:1")
+        with pytest.raises(EngineError) as caught:
+            client.upload(f"{address}/a/b:1", layer, lambda _: iter([b"layer"]))
+    assert caught.value.why == f"{address} denies access to a/b"
+    assert caught.value.hint.startswith(f"docker login {address} ")
+    assert not server.asked
 
 
 @pytest.fixture

@@ -110,6 +110,27 @@ def test_layers_of_a_base_are_mounted_or_copied(server: FakeRegistry, client: Re
     assert server.count("mount=.*from=base") == 4
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 501])
+def test_a_mount_that_is_refused_ends_no_push(proxy: FaultProxy, server: FakeRegistry, client: Registry, status: int, there: bool) -> None:
+    base = image(*LAYERS[:4])
+    client.push(f"{server.address}/base:1", base.manifest, base.read)
+    if there:
+        server.blobs |= {("a/b", layer.digest): base.blobs[layer.digest] for layer in base.manifest.layers}
+    proxy.faults = [Fault("POST", "mount=", "status", status=status, times=9)]
+    pushed = client.push(f"{proxy.address}/a/b:1", IMAGE.manifest, IMAGE.read, base=base_of(base, f"{proxy.address}/base:1"))
+    assert proxy.count("^POST .*mount=") == 4
+    assert pushed.uploaded_bytes == (sum(map(len, LAYERS[4:])) + IMAGE.manifest.config.size if there else SUM)
+    assert server.manifests["a/b", "1"][1] == IMAGE.manifest.raw
+
+
+def test_what_is_no_refusal_of_a_mount_is_told(proxy: FaultProxy, client: Registry) -> None:
+    proxy.faults = [Fault("POST", "mount=", "status", status=422)]
+    with pytest.raises(EngineError) as caught:
+        client.mount(f"{proxy.address}/a/b:1", IMAGE.manifest.layers[0], f"{proxy.address}/base:1")
+    assert caught.value.why == f"{proxy.address} answered with HTTP 422"
+
+
 def test_layers_of_a_base_in_another_registry_are_copied(server: FakeRegistry, client: Registry) -> None:
     base = image(*LAYERS[:4])
     with fake.running() as elsewhere:

@@ -73,11 +73,146 @@ def test_headers_that_come_byte_by_byte_are_not_waited_for(client: Registry) -> 
 
 
 @pytest.mark.parametrize(
-    "talk", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200]
+    "talk",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200,
+        b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nshort\r\n0\r\n\r\n",
+        *(
+            b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %s\r\n\r\n" % target
+            for target in (b"https://[x/", b"//[::1", b"https://a:99999/", b"https://a:b/", b"https://%E2%82%AC:x@127.0.0.1:1/")
+        ),
+        *(
+            b'HTTP/1.1 401 No\r\nContent-Length: 0\r\nWWW-Authenticate: Bearer realm="%s"\r\n\r\n' % realm
+            for realm in (b"https://[x/", b"https://a:99999/", b"https:///", b"/token")
+        ),
+    ],
 )
-def test_nonsense_ends_in_our_error(client: Registry, talk: bytes) -> None:
-    with speaking(talk) as address, pytest.raises(EngineError, match="cannot look up"):
-        client.manifest(f"{address}/a/b:1")
+def test_nonsense_ends_in_our_error(server: FakeRegistry, client: Registry, talk: bytes) -> None:
+    server.blobs["a/b", blob(b"x").digest] = b"x"
+    with speaking(talk) as address:
+        with pytest.raises(EngineError, match="cannot look up"):
+            client.manifest(f"{address}/a/b:1")
+        with pytest.raises(EngineError, match="cannot fetch"):
+            b"".join(client.open_blob(f"{address}/a/b:1", blob(b"x")))
+        mirrored = Registry({"DOCKER_CONFIG": "/nonexistent"}, mirrors={server.address: [address]}, patience=FAST)
+        assert mirrored.manifest(f"{server.address}/a/b:1").digest == BUNDLE.manifest.digest
+        assert b"".join(mirrored.open_blob(f"{server.address}/a/b:1", blob(b"x"))) == b"x"
+
+
+NUMBERS = [number.encode().decode("latin-1") for number in ("²", "٣", "9" * 400, "9" * 5000, "-1", "1_0")]  # as they come off the wire
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_length_that_is_no_number_counts_as_not_said(server: FakeRegistry, client: Registry, number: str) -> None:
+    def odd(request: BaseHTTPRequestHandler) -> Answer:
+        status, headers, body = server.answer(request)
+        return status, {**headers, **({"Content-Length": number} if request.command == "HEAD" else {})}, body
+
+    with serving(odd) as address:
+        found = client.head(f"{address}/a/b:1")
+    assert found is not None and found.size == len(BUNDLE.manifest.raw)
+
+
+@pytest.mark.parametrize("number", ["\xb2", "9" * 5000, "-1"])
+def test_a_blob_whose_length_is_no_number_is_read_to_its_size(client: Registry, number: str) -> None:
+    def odd(request: BaseHTTPRequestHandler) -> Answer:
+        request.close_connection = True
+        return 200, {"Content-Length": number}, b"x"
+
+    with serving(odd) as address:
+        assert b"".join(client.open_blob(f"{address}/a/b:1", blob(b"x"))) == b"x"
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_least_chunk_that_is_no_number_counts_as_not_said(
+    server: FakeRegistry, client: Registry, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("envsnap.registry.upload.CHUNK", 1)
+    server.least_chunk = number  # type: ignore[assignment]
+    assert client.upload(f"{server.address}/a/b:1", blob(b"xyz"), lambda at: iter([b"xyz"[at:]])) == 3
+    assert server.count("^PATCH") == 3
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_range_that_is_no_number_counts_as_not_said(
+    server: FakeRegistry, client: Registry, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("envsnap.registry.upload.CHUNK", 2)
+
+    def odd(request: BaseHTTPRequestHandler) -> Answer:
+        status, headers, body = server.answer(request)
+        return status, {**headers, **({"Range": f"0-{number}"} if request.command == "PATCH" else {})}, body
+
+    with serving(odd) as address:
+        assert client.upload(f"{address}/a/b:1", blob(b"xyz"), lambda at: iter([b"xyz"[at:]])) == 3
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_part_that_is_no_part_is_refused(client: Registry, number: str) -> None:
+    with serving(lambda _: (206, {"Content-Range": f"bytes {number}-2/3"}, b"x")) as address, pytest.raises(EngineError) as caught:
+        b"".join(client.open_blob(f"{address}/a/b:1", blob(b"x")))
+    assert "another part" in caught.value.why
+
+
+@pytest.mark.parametrize("target", ["https://[x/", "//[::1", "https://a:99999/"])
+def test_an_upload_and_a_list_lead_nowhere(client: Registry, target: str) -> None:
+    def leading(request: BaseHTTPRequestHandler) -> Answer:
+        if request.command == "GET":
+            return 200, {"Link": f'<{target}>; rel="next"'}, b'{"tags": ["1"]}'
+        return (202, {"Location": target}, b"") if request.command == "POST" else (404, {}, b"")
+
+    with serving(leading) as address:
+        assert not client.mount(f"{address}/a/b:1", blob(b"x"), f"{address}/base:1")
+        for use in (
+            lambda: client.upload(f"{address}/a/b:1", blob(b"x"), lambda _: iter([b"x"])),
+            lambda: client.tags(f"{address}/a/b"),
+        ):
+            with pytest.raises(EngineError) as caught:
+                use()
+            assert caught.value.why == f"{address} leads to '{target}', which is no address"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [b'{"token": "t", "expires_in": %s}' % (b"9" * 400), b'{"token": "\xe2\x82\xac"}', b'{"token": "a\\nb"}', b'{"token": "\\ud800"}'],
+)
+def test_a_token_of_nonsense(client: Registry, token: bytes) -> None:
+    def guarded(request: BaseHTTPRequestHandler) -> Answer:
+        if request.path.startswith("/token"):
+            return 200, {}, token
+        if request.headers.get("Authorization") == "Bearer t":
+            return 200, {"Content-Type": BUNDLE.manifest.media_type}, BUNDLE.manifest.raw
+        return 401, {"WWW-Authenticate": f'Bearer realm="http://{request.headers["Host"]}/token"'}, b""
+
+    with serving(guarded) as address:
+        if b"expires_in" in token:
+            assert client.manifest(f"{address}/a/b:1").digest == BUNDLE.manifest.digest
+            return
+        with pytest.raises(EngineError) as caught:
+            client.manifest(f"{address}/a/b:1")
+        assert caught.value.why == f"{address} denies access to a/b"
+
+
+def test_a_redirect_whose_body_does_not_end_is_not_read(client: Registry) -> None:
+    sent = 0
+
+    def endless(request: BaseHTTPRequestHandler) -> Answer:
+        nonlocal sent
+        request.close_connection = True
+        request.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: https://127.0.0.1:1/\r\nContent-Length: 1000000000\r\n\r\n")
+        for _ in range(1000):
+            request.wfile.write(b"x" * 100_000)
+            sent += 100_000
+        return 200, {}, b""
+
+    with serving(endless) as address, pytest.raises(EngineError, match="cannot push"):
+        client.put_manifest(f"{address}/a/b:1", BUNDLE.manifest)
+    assert sent < 50_000_000
 
 
 def test_a_redirect_round_and_round(client: Registry) -> None:

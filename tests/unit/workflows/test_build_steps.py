@@ -18,6 +18,7 @@ from envsnap.model.debian import SystemPlan
 from envsnap.model.host import Ability
 from envsnap.model.lock import EnvLock, LockedConda
 from envsnap.model.plan import BuildPlan
+from envsnap.oci.documents import canonical, read_config
 from envsnap.oci.image import BaseImage
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
@@ -221,6 +222,29 @@ def test_what_can_never_be_assembled_is_no_matter_of_the_network(ground: Grounds
     with pytest.raises(PlanError, match="cannot be assembled") as caught:
         ground.build(offline=offline, engine="oci")
     assert (caught.value.why, caught.value.hint) == (NEVER.because, "--engine docker builds it")
+
+
+# A base that has instructions for builds upon it
+
+
+ON_BUILD = BaseImage(
+    config=read_config(
+        canonical({**BASE.config.document, "config": {**BASE.config.run, "OnBuild": ["COPY requirements.txt /"]}}), what="test"
+    ),
+    manifest=BASE.manifest,
+    reference=BASE.reference,
+)
+
+
+def test_what_a_base_wants_of_builds_upon_it_is_left_to_docker(ground: Grounds) -> None:
+    ground.base = ON_BUILD
+    ground.build()
+    assert ground.grounds == [] and ground.contexts == 1
+    ((_, inputs),) = ground.engine.given
+    assert not any("steps" in tag for tag in inputs.tags)  # the whole image, and not the steps that need a shell
+    with pytest.raises(PlanError, match="cannot be assembled") as caught:
+        ground.build(engine="oci")
+    assert "(ONBUILD)" in caught.value.why and caught.value.hint == "--engine docker builds it"
 
 
 def test_docker_is_not_let_to_pull_the_base(ground: Grounds) -> None:
