@@ -198,7 +198,8 @@ def _taken_as_given(ground: Ground, steps: ShellSteps, manifest: Manifest, confi
     python = next((one.name for one in packages if one.name.startswith(_INTERPRETERS)), None)
     if python is not None and lock.python.conda is None:
         return Unknown(because=f"Docker installed {python}, and its interpreter's version decides what lies above", hint=_VERIFY)
-    return Done(layers=layers, inventory=ground.base_inventory)  # of what else decides what lies above, packages change nothing
+    # Of what else decides what lies above, packages change nothing.
+    return Done(layers=layers, inventory=ground.base_inventory, config=ground.base.config.digest)
 
 
 def _base(manifest: Manifest, image: Image) -> CheckReason:

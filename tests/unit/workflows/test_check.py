@@ -88,7 +88,7 @@ class World:
         """The image, as it is built elsewhere on what Docker made there; the layers of its plan are remembered here, too."""
         ground = self.ground()
         if ground.shell is not None:
-            ground = dataclasses.replace(ground, done=Done(layers=below, inventory=inventory))
+            ground = dataclasses.replace(ground, done=Done(layers=below, inventory=inventory, config=BASE.config.digest))
         gathered = assembled.gather(ground, self.made, samples.lock(), self.lock_file, self.sources, SILENT)
         assert not isinstance(gathered, Unknown)
         layers = []
