@@ -16,8 +16,8 @@ from envsnap.errors import PlanError
 from envsnap.model.image import CheckReason, ImageCheck
 from envsnap.model.layers import ShellSteps
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
-from envsnap.oci.documents import Config, Manifest
+from envsnap.model.plan import LOCK_IN_IMAGE, LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
+from envsnap.oci.documents import Config, Manifest, canonical, digest_of
 from envsnap.oci.image import Image, Layer
 from envsnap.plan.shell import said, title
 from envsnap.progress import Progress
@@ -130,6 +130,9 @@ def _against(
     yield _base(manifest, again.image, named, expected)
     if again.by_docker:
         yield _shell(again)
+    if _has_another_copy(manifest, config, again.image):
+        yield from _another_copy(config, again, lock)
+        return
     yield _layers(manifest, config, again)
     yield _config(config, again.image)
 
@@ -260,6 +263,30 @@ def _shell(again: _Again) -> CheckReason:
         found=f"{made}, as Docker made here" if again.known else f"{made} that its history says Docker made: no two such are the same",
         hint="" if again.known else _VERIFY,
     )
+
+
+def _has_another_copy(manifest: Manifest, config: Config, image: Image) -> bool:
+    """Whether the image is the lock's in all but the last layer, which holds the lock's copy: that differs, and the config in nothing else.
+
+    Of a lock that was captured again the digest is the same, and what was observed is not.
+    """
+    if image.manifest is None or len(manifest.layers) != len(image.manifest.layers) or len(config.diff_ids) != len(image.config.diff_ids):
+        return False
+    (*ours, _), (*theirs, _) = ([layer.digest for layer in one.layers] for one in (image.manifest, manifest))
+    but_for_it = {**image.config.document, "rootfs": {"type": "layers", "diff_ids": [*image.config.diff_ids[:-1], config.diff_ids[-1]]}}
+    return ours == theirs and config.digest == digest_of(canonical(but_for_it)) != image.config.digest
+
+
+def _another_copy(config: Config, again: _Again, lock: EnvLock) -> Iterator[CheckReason]:
+    """Not known, as nobody has looked into that layer: a registry gives its digest alone."""
+    where = "on what Docker made" if again.by_docker else "on its base"
+    needed = _counted(again.image.layers[len(again.by_docker) :], where)
+    found = "the same but for the lock's copy: it seems to be of another capture, with another driver, host or reference"
+    kept = f"{places.image_directory(lock.name)}/lock.yaml"
+    hint = f"docker create IMAGE, docker cp ID:{LOCK_IN_IMAGE} COPY; envsnap diff COPY LOCK shows it; with COPY as {kept}, check judges it"
+    yield CheckReason(id="lock.layers", status="unknown", needed=needed, found=found, hint=hint)
+    found = f"{config.digest}, another in nothing but that layer"
+    yield CheckReason(id="lock.config", status="unknown", needed=again.image.config.digest, found=found)
 
 
 def _layers(manifest: Manifest, config: Config, again: _Again) -> CheckReason:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
 from msgspec.structs import replace
 
 from envsnap.errors import InputError

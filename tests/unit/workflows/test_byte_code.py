@@ -20,8 +20,7 @@ from envsnap.model.plan import CARRIED
 from envsnap.rootless import runtime
 from envsnap.storage import BlobStore
 from envsnap.workflows.byte_code import byte_code
-from tests.fakes import interpreters
-from tests.fakes import conda
+from tests.fakes import conda, interpreters
 from tests.fakes.wheels import DEMO, DEMO_FILE, write_wheel
 
 VERSION = platform.python_version()

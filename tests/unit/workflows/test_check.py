@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -346,3 +346,77 @@ def test_layers_that_are_not_the_named_base_s_fail_whoever_named_it(world: World
         reason = world.check()[1]["lock.base"]
         assert (reason.status, reason.found) == ("fail", "layer 1 is another one")
         (world.images / "plan.yaml").unlink(missing_ok=True)
+
+
+# The lock's copy
+
+
+def captured_again(world: World) -> bytes:
+    """The lock's file becomes that of another node; returns what it was, of which the image has its copy."""
+    earlier, lock = world.lock_file.read_bytes(), samples.lock()
+    later = replace(lock, capture=replace(lock.capture, host="another-node"))
+    assert later.digest == lock.digest
+    world.lock_file.write_bytes(lockfile.dumps(later))
+    theirs = world.image
+    world.build()  # its layers are known here
+    assert world.image.config.digest != theirs.config.digest
+    world.image = theirs
+    return earlier
+
+
+def changed(world: World, *, last: Mapping[str, str] = {}, below: Mapping[str, str] = {}) -> None:
+    """Some digests of the highest layer, or of the one below it, are others; config and manifest agree."""
+    layers = [*world.image.layers]
+    layers[-1] = dataclasses.replace(layers[-1], **last)  # type: ignore[arg-type]
+    layers[-2] = dataclasses.replace(layers[-2], **below)  # type: ignore[arg-type]
+    gathered = assembled.gather(world.ground(), world.made, samples.lock(), world.lock_file, world.sources, SILENT)
+    assert not isinstance(gathered, Unknown)
+    world.image = put_together(BASE, layers, gathered.prepared.change)
+
+
+def test_an_image_with_another_capture_s_copy_of_the_lock_is_no_other_image_and_not_proven(world: World) -> None:
+    assembled_here(world)
+    earlier = captured_again(world)
+    found, reasons = world.check()
+    assert found.verdict == "incomplete"
+    assert {one.id: one.status for one in found.reasons if one.status != "pass"} == {"lock.layers": "unknown", "lock.config": "unknown"}
+    assert "the lock's copy" in reasons["lock.layers"].found and "envsnap diff" in reasons["lock.layers"].hint
+    (world.images / "lock.yaml").write_bytes(earlier)  # as the hint says: the same copy gives the same image
+    assert world.check()[0].verdict == "pass"
+
+
+def test_with_the_copy_of_the_last_rendering_the_image_is_the_same(world: World) -> None:
+    (world.images / "lock.yaml").write_bytes(world.lock_file.read_bytes())
+    assembled_here(world)
+    lock = samples.lock()
+    world.lock_file.write_bytes(lockfile.dumps(replace(lock, capture=replace(lock.capture, host="another-node"))))
+    assert world.check()[0].verdict == "pass"
+
+
+DIGEST, DIFF_ID = {"digest": samples.digest("x")}, {"digest": samples.digest("x"), "diff_id": samples.digest("y")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"last": DIFF_ID}, "unknown"),  # whatever it holds: nobody looked
+        ({"last": DIGEST}, "fail"),  # the same files in other bytes are no other copy
+        ({"below": DIFF_ID}, "fail"),
+        ({"below": DIGEST}, "fail"),
+        ({"last": DIFF_ID, "below": DIGEST}, "fail"),
+    ],
+)
+def test_nothing_else_may_differ_from_it(world: World, changes: dict[str, dict[str, str]], status: str) -> None:
+    assembled_here(world)
+    changed(world, **changes)
+    assert world.check()[1]["lock.layers"].status == status
+
+
+def test_nor_the_config_nor_a_layer_more(world: World) -> None:
+    assembled_here(world)
+    world.build(env={"LD_PRELOAD": "/evil.so"})
+    captured_again(world)
+    found, reasons = world.check()
+    assert (found.verdict, reasons["lock.layers"].status, reasons["lock.config"].status) == ("fail", "fail", "fail")
+    world.build(above=(by_docker("more", "envsnap: the lock"),))
+    assert world.check()[1]["lock.layers"].status == "fail"
