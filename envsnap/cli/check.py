@@ -18,6 +18,11 @@ from envsnap.errors import UsageError
 @click.command(epilog="Example:  envsnap check registry.example.com/vision/yolo-train:2026-q4 --lock lockfiles/yolo-train.yaml")
 @click.argument("image")
 @click.option("--lock", type=click.Path(path_type=Path), metavar="LOCK", help="Is it this lock's image? No layer is downloaded for it.")
+@click.option(
+    "--base",
+    metavar="REF|ngc|slim",
+    help="Which base the lock's image is to have, as for plan.  [default: the last plan's, else the one that the lock names]",
+)
 @click.option("--fetch", is_flag=True, help="Fetch what the lock's image hangs on, where that was never made here.")
 @click.option(
     "--project",
@@ -42,6 +47,7 @@ def command(
     console: Console,
     image: str,
     lock: Path | None,
+    base: str | None,
     fetch: bool,
     project: Path,
     driver: str | None,
@@ -52,8 +58,10 @@ def command(
     registries: Registries,
 ) -> None:
     """Will an image run on this host, and is it its lock's? Asked of its registry, before anything is pulled; exit code 7 is a no."""
-    if lock is None and click.get_current_context().get_parameter_source("fetch") is click.core.ParameterSource.COMMANDLINE:
-        raise UsageError("--fetch is for --lock", hint=f"envsnap check {image} --lock LOCK --fetch")
+    for option, words in (("base", "--base REF"), ("fetch", "--fetch")):
+        typed = click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+        if lock is None and typed:
+            raise UsageError(f"--{option} is for --lock", hint=f"envsnap check {image} --lock LOCK {words}")
     from envsnap.engines.docker import DockerEngine
     from envsnap.report import check as report
     from envsnap.workflows import check as workflow
@@ -78,7 +86,7 @@ def command(
         pip_conf=pip_conf,
         ca_bundle=registries.ca_bundle,
     )
-    found = workflow.check(image, lock, host, project, sources, console)
+    found = workflow.check(image, lock, host, project, sources, console, base=base)
     console.answer(report.screen(found, console.width), report.document(found))
     if found.verdict != "pass":
         main.answer_no()

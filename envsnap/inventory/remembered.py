@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+from msgspec.structs import replace
 
 from envsnap.errors import InputError
 from envsnap.layers.reader import LayerReader, inflated
@@ -29,7 +30,7 @@ _MAX_BLOB_BYTES = 1 << 30
 
 
 def remember(inventory: BaseInventory, *, config: str, reference: str, cache: Path) -> Remembered:
-    """Keep an inventory; one that is complete stays when one comes that is not.
+    """Keep an inventory that was read here; one that is complete stays when one comes that is not.
 
     Args:
         cache: envsnap's cache directory; the blobs that the inventory names are in its store.
@@ -39,7 +40,7 @@ def remember(inventory: BaseInventory, *, config: str, reference: str, cache: Pa
     """
     if not inventory.complete and (known := recall(config, cache)) is not None and known.inventory.complete:
         return known
-    made = Remembered(config=config, reference=reference, inventory=inventory, digest=_digest(inventory))
+    made = Remembered(config=config, reference=reference, inventory=inventory, digest=_digest(inventory), read_here=True)
     _keep(made, cache)
     return made
 
@@ -83,7 +84,8 @@ def export(remembered: Remembered, cache: Path, file: Path) -> None:
 
 
 def load(file: Path, cache: Path) -> Remembered:
-    """Take over what `export` wrote. Whoever made the file is believed in what the inventory says of its image.
+    """Take over what `export` wrote. Whoever made the file is believed in what the inventory says of its image, and not so far that its
+    interpreter would count as the image's own (`Remembered.read_here`). What was read here stays, and is what is returned.
 
     Raises:
         InputError: no such file, or not one that `export` wrote, or changed since.
@@ -115,8 +117,12 @@ def load(file: Path, cache: Path) -> Remembered:
             missing.remove(digest)
     if found is None or missing:
         raise InputError(f"refused {what}", why="it ends early" if missing else "it is empty", hint="copy it again")
-    _keep(found, cache)
-    return found
+    known = recall(found.config, cache)
+    if known is not None and known.read_here and known.inventory.complete:
+        return known
+    taken = replace(found, read_here=False)
+    _keep(taken, cache)
+    return taken
 
 
 def _opened(file: Path) -> BinaryIO:
@@ -127,7 +133,7 @@ def _opened(file: Path) -> BinaryIO:
 
 
 def _archive(remembered: Remembered, blobs: BlobStore, scratch: Path) -> Iterator[bytes]:
-    document = msgspec.json.encode(remembered, order="deterministic")
+    document = msgspec.json.encode(replace(remembered, read_here=False), order="deterministic")  # there it was not
     yield _header(_DOCUMENT, len(document)) + document + bytes(-len(document) % tarfile.BLOCKSIZE)
     for digest in blobs_of(remembered.inventory):
         copy = scratch.with_name(f"{scratch.name}.blob")

@@ -200,6 +200,8 @@ class Remembered(Value, frozen=True, kw_only=True):
         config: digest of the image's config.
         reference: what the image was called when it was read; for people.
         digest: of the inventory's document, so that a file that was changed is not believed.
+        read_here: this machine read the image's own files for it. Never so of what was imported, whatever the file says; nor of notes
+            that were kept before this field was, of which nobody knows it.
     """
 
     format: Literal[1] = 1
@@ -207,6 +209,7 @@ class Remembered(Value, frozen=True, kw_only=True):
     reference: str
     inventory: BaseInventory
     digest: Digest
+    read_here: bool = False
 
 
 class Inspected(Value, frozen=True, kw_only=True):

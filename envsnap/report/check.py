@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from envsnap.model.image import ImageCheck
 from envsnap.report import text
 
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _WORDS = {"pass": "ok", "fail": "NO", "unknown": "not known"}
 _VERDICTS = {
     "pass": "YES    the image is {what}",
@@ -46,4 +48,4 @@ def document(check: ImageCheck) -> dict[str, Any]:
 
 
 def _shown(value: str) -> str:
-    return text.short(value) if value.startswith("sha256:") and " " not in value else value
+    return _DIGEST.sub(lambda found: text.short(found[0]), value)

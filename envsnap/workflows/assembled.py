@@ -318,7 +318,7 @@ def assemble(
         on_layer(layer, made=False)
     wheel = gathered.wheels.path
     kept = places.blobs_of(lock_file)
-    trusted = is_trusted(gathered)
+    trusted = is_trusted(gathered, sources.cache)
     with byte_code(prepared.layers, ground.inventory, wheel, sources.cache, sources.env, kept, trusted=trusted) as compiled:
         parts = content.Parts(
             context=context,
@@ -339,12 +339,16 @@ def assemble(
     return image
 
 
-def is_trusted(gathered: Gathered) -> bool:
-    """Whether the image's own interpreter may be run as this user could run anything."""
+def is_trusted(gathered: Gathered, cache: Path) -> bool:
+    """Whether the image's own interpreter may be run as this user could run anything: a base without a registry is made of packages that
+    its distribution signed, and the interpreter is its own where this machine took it from there itself.
+    """
     prepared, ground = gathered.prepared, gathered.ground
     foreign = any(isinstance(layer, TreeLayer) for layer in prepared.layers.layers) or (ground.shell and ground.shell.explicit)
-    # A base without a registry is made of packages that its distribution signed.
-    return not prepared.base.reference and not foreign
+    if prepared.base.reference or foreign:
+        return False
+    config = ground.base.config.digest if ground.done is None else ground.done.config
+    return inventories.recall(config, cache, read_here=True) == ground.inventory
 
 
 def _fetch(gathered: Gathered, sources: Sources, progress: Progress, hashes: Collection[str]) -> None:

@@ -12,18 +12,18 @@ from typing import Protocol
 
 from envsnap import catalog
 from envsnap.compat import Host, judge, needs_of
-from envsnap.errors import PlanError, UsageError
+from envsnap.errors import PlanError
 from envsnap.model.image import CheckReason, ImageCheck
 from envsnap.model.layers import ShellSteps
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import BASE_DIGEST, BASE_NAME, LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
-from envsnap.oci.documents import Config, Manifest
+from envsnap.model.plan import LOCK_IN_IMAGE, LOCK_LABEL, NO_SOURCE, SOURCE_LABEL
+from envsnap.oci.documents import Config, Manifest, canonical, digest_of
 from envsnap.oci.image import Image, Layer
-from envsnap.oci.reference import parse_reference
 from envsnap.plan.shell import said, title
 from envsnap.progress import Progress
 from envsnap.workflows import assembled, local, places, plan
 from envsnap.workflows.assembled import Ground, Sources
+from envsnap.workflows.named_base import NamedBase, expected_base, named_by_image
 from envsnap.workflows.plan import PlanRequest
 from envsnap.workflows.shell import Done
 from envsnap.workflows.unknown import Unknown
@@ -50,14 +50,25 @@ class HostLike(Protocol):
         """What it has for this image."""
 
 
-def check(reference: str, lock_file: Path | None, host: HostLike, project: Path, sources: Sources, progress: Progress) -> ImageCheck:
+def check(
+    reference: str,
+    lock_file: Path | None,
+    host: HostLike,
+    project: Path,
+    sources: Sources,
+    progress: Progress,
+    *,
+    base: str | None = None,
+) -> ImageCheck:
     """Look an image up in its registry, or in envsnap's own store (`local.here`), and judge it.
 
     Args:
         project: where a repository with the lock's commit may lie.
+        base: which one the lock's image is to lie on, as `expected_base` takes it.
 
     Raises:
         EngineError: the registry does not have it, or cannot be reached. InputError: the lock cannot be read. UsageError: it is no name.
+        As `expected_base`.
     """
     lock = places.read_lock(lock_file) if lock_file is not None else None
     here = local.here(reference, sources.registry, sources.cache)
@@ -69,7 +80,7 @@ def check(reference: str, lock_file: Path | None, host: HostLike, project: Path,
     needs = needs_of(config.env, config.labels, _entrypoint(config))
     reasons = list(judge(needs, config.os, config.architecture, host.look(manifest, config), catalog.load()))
     if lock is not None and lock_file is not None:
-        reasons += _against(manifest, config, lock, lock_file, project, sources, progress)
+        reasons += _against(manifest, config, lock, lock_file, project, sources, progress, base=base)
     return ImageCheck(
         reference=reference,
         manifest_digest=manifest.digest,
@@ -86,7 +97,15 @@ def _entrypoint(config: Config) -> tuple[str, ...]:
 
 
 def _against(
-    manifest: Manifest, config: Config, lock: EnvLock, lock_file: Path, project: Path, sources: Sources, progress: Progress
+    manifest: Manifest,
+    config: Config,
+    lock: EnvLock,
+    lock_file: Path,
+    project: Path,
+    sources: Sources,
+    progress: Progress,
+    *,
+    base: str | None,
 ) -> Iterator[CheckReason]:
     """What the label claims, and then what it would have to be made of."""
     claimed = config.labels.get(LOCK_LABEL, "none")
@@ -95,17 +114,32 @@ def _against(
     yield CheckReason(id="lock.digest", status="pass" if same else "fail", needed=lock.digest, found=claimed, hint=hint)
     if not same:
         return
-    again = _again(manifest, config, lock, lock_file, project, sources, progress)
-    if isinstance(again, Unknown):
-        yield CheckReason(
-            id="lock.layers", status="unknown", needed="the layers that the lock comes to", found=again.because, hint=again.hint
-        )
+    named = named_by_image(config)
+    if isinstance(named, Unknown):
+        yield _not_known(named)
         return
-    yield _base(manifest, again.image)
+    expected = expected_base(lock, base, sources, progress)
+    if isinstance(expected, NamedBase) and named.digest != expected.digest:
+        needed, hint = f"{expected}, {expected.said_by}", "do not use it; or --base REF, where the base that it names is meant"
+        yield CheckReason(id="lock.base", status="fail", needed=needed, found=f"{named}, {named.said_by}", hint=hint)
+        return
+    again = _again(manifest, config, named, lock, lock_file, project, sources, progress)
+    if isinstance(again, Unknown):
+        yield _not_known(again)
+        return
+    yield _base(manifest, again.image, named, expected)
     if again.by_docker:
         yield _shell(again)
+    if _has_another_copy(manifest, config, again.image):
+        yield from _another_copy(config, again, lock)
+        return
     yield _layers(manifest, config, again)
     yield _config(config, again.image)
+
+
+def _not_known(unknown: Unknown) -> CheckReason:
+    needed = "the layers that the lock comes to"
+    return CheckReason(id="lock.layers", status="unknown", needed=needed, found=unknown.because, hint=unknown.hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,21 +157,21 @@ class _Again:
 
 
 def _again(
-    manifest: Manifest, config: Config, lock: EnvLock, lock_file: Path, project: Path, sources: Sources, progress: Progress
+    manifest: Manifest,
+    config: Config,
+    base: NamedBase,
+    lock: EnvLock,
+    lock_file: Path,
+    project: Path,
+    sources: Sources,
+    progress: Progress,
 ) -> _Again | Unknown:
     """The image that the lock comes to on the base, with the options, and on what Docker made, that the image says it was made with."""
-    name, digest = config.labels.get(BASE_NAME), config.labels.get(BASE_DIGEST)
-    if name is None or digest is None:
-        return Unknown(because="the image does not say which base it was built on, by digest")
-    try:
-        parse_reference(f"{name}@{digest}")
-    except UsageError:
-        return Unknown(because="what the image calls its base is not the name of one")
     made_by = _history(config)
     if not any(line.startswith("envsnap: ") for line in made_by):
         return Unknown(because="it was built by Docker, and no two such builds are the same", hint=_VERIFY)
     request = PlanRequest(
-        base=name if name.startswith("debian:") else f"{name}@{digest}",
+        base=base.name if base.name in catalog.load().assembled else str(base),
         no_source=config.labels.get(SOURCE_LABEL) == NO_SOURCE,
         allow_unproven=frozenset({"all"}),
         allow_replace=frozenset({"all"}),
@@ -198,21 +232,25 @@ def _taken_as_given(ground: Ground, steps: ShellSteps, manifest: Manifest, confi
     python = next((one.name for one in packages if one.name.startswith(_INTERPRETERS)), None)
     if python is not None and lock.python.conda is None:
         return Unknown(because=f"Docker installed {python}, and its interpreter's version decides what lies above", hint=_VERIFY)
-    return Done(layers=layers, inventory=ground.base_inventory)  # of what else decides what lies above, packages change nothing
+    # Of what else decides what lies above, packages change nothing.
+    return Done(layers=layers, inventory=ground.base_inventory, config=ground.base.config.digest)
 
 
-def _base(manifest: Manifest, image: Image) -> CheckReason:
+def _base(manifest: Manifest, image: Image, named: NamedBase, expected: NamedBase | Unknown) -> CheckReason:
+    """Whether its lowest layers are those of the base that it names, and that base is the expected one: another was refused before."""
     needed = [layer.digest for layer in image.base.manifest.layers] if image.base.manifest is not None else []
     found = [layer.digest for layer in manifest.layers[: len(needed)]]
     wrong = next((number for number, (left, right) in enumerate(zip(needed, found, strict=False), 1) if left != right), None)
-    same, said = found == needed, _counted(needed, "of its base")
-    return CheckReason(
-        id="lock.base",
-        status="pass" if same else "fail",
-        needed=said,
-        found=said if same else f"layer {wrong or len(found) + 1} is another one",
-        hint="" if same else "its base is not the one that it names: do not use it",
-    )
+    lying = _counted(needed, f"of {named}")
+    if found != needed:
+        said, hint = f"layer {wrong or len(found) + 1} is another one", "its base is not the one that it names: do not use it"
+        return CheckReason(id="lock.base", status="fail", needed=lying, found=said, hint=hint)
+    if isinstance(expected, Unknown):
+        said = f"{lying}, {named.said_by}; {expected.because}"
+        return CheckReason(
+            id="lock.base", status="unknown", needed="the base that the lock's image is to have", found=said, hint=expected.hint
+        )
+    return CheckReason(id="lock.base", status="pass", needed=f"{expected}, {expected.said_by}", found=lying)
 
 
 def _shell(again: _Again) -> CheckReason:
@@ -225,6 +263,30 @@ def _shell(again: _Again) -> CheckReason:
         found=f"{made}, as Docker made here" if again.known else f"{made} that its history says Docker made: no two such are the same",
         hint="" if again.known else _VERIFY,
     )
+
+
+def _has_another_copy(manifest: Manifest, config: Config, image: Image) -> bool:
+    """Whether the image is the lock's in all but the last layer, which holds the lock's copy: that differs, and the config in nothing else.
+
+    Of a lock that was captured again the digest is the same, and what was observed is not.
+    """
+    if image.manifest is None or len(manifest.layers) != len(image.manifest.layers) or len(config.diff_ids) != len(image.config.diff_ids):
+        return False
+    (*ours, _), (*theirs, _) = ([layer.digest for layer in one.layers] for one in (image.manifest, manifest))
+    but_for_it = {**image.config.document, "rootfs": {"type": "layers", "diff_ids": [*image.config.diff_ids[:-1], config.diff_ids[-1]]}}
+    return ours == theirs and config.digest == digest_of(canonical(but_for_it)) != image.config.digest
+
+
+def _another_copy(config: Config, again: _Again, lock: EnvLock) -> Iterator[CheckReason]:
+    """Not known, as nobody has looked into that layer: a registry gives its digest alone."""
+    where = "on what Docker made" if again.by_docker else "on its base"
+    needed = _counted(again.image.layers[len(again.by_docker) :], where)
+    found = "the same but for the lock's copy: it seems to be of another capture, with another driver, host or reference"
+    kept = f"{places.image_directory(lock.name)}/lock.yaml"
+    hint = f"docker create IMAGE, docker cp ID:{LOCK_IN_IMAGE} COPY; envsnap diff COPY LOCK shows it; with COPY as {kept}, check judges it"
+    yield CheckReason(id="lock.layers", status="unknown", needed=needed, found=found, hint=hint)
+    found = f"{config.digest}, another in nothing but that layer"
+    yield CheckReason(id="lock.config", status="unknown", needed=again.image.config.digest, found=found)
 
 
 def _layers(manifest: Manifest, config: Config, again: _Again) -> CheckReason:

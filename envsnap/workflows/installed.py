@@ -149,7 +149,7 @@ def _told(
             sources.cache,
             sources.env,
             kept,
-            trusted=is_trusted(gathered),
+            trusted=is_trusted(gathered, sources.cache),
             otherwise=installed.modules,
         ) as compiled,
         progress.task("tell the image from installed files", total=sum(work.values()), unit="bytes") as task,

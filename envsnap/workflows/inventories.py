@@ -41,10 +41,14 @@ class Sources(Protocol):
     def offline(self) -> bool: ...
 
 
-def recall(config: str, cache: Path) -> BaseInventory | None:
-    """What is remembered of the image with that config; it may not be complete. Its blobs count as used just now."""
+def recall(config: str, cache: Path, *, read_here: bool = False) -> BaseInventory | None:
+    """What is remembered of the image with that config; it may not be complete. Its blobs count as used just now.
+
+    Args:
+        read_here: what was imported does not count.
+    """
     found = remembered.recall(config, cache)
-    if found is None:
+    if found is None or (read_here and not found.read_here):
         return None
     for digest in remembered.blobs_of(found.inventory):
         BlobStore(cache / "blobs").touch(digest)

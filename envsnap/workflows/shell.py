@@ -41,11 +41,12 @@ class Done:
 
     Attributes:
         layers: those on the base, from below.
-        inventory: of the base with them.
+        inventory: of the base with them. config: digest by which it is remembered.
     """
 
     layers: tuple[Layer, ...]
     inventory: BaseInventory
+    config: Digest
 
 
 class _Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,7 +76,7 @@ def recall(steps: ShellSteps, cache: Path) -> Done | None:
     touch(place)  # it cannot be made again as it was
     made_by = title(steps)
     layers = (Layer(digest=one.digest, diff_id=one.diff_id, size_bytes=one.size_bytes, made_by=made_by) for one in remembered.layers)
-    return Done(layers=tuple(layers), inventory=inventory)
+    return Done(layers=tuple(layers), inventory=inventory, config=remembered.config)
 
 
 def do(
@@ -121,7 +122,7 @@ def do(
     inventory = inventories.of_engine(image.image_id, engine=engine, cache=cache, progress=progress, name=name)
     found = tuple(_Layer(digest=layer.digest, diff_id=layer.diff_id, size_bytes=layer.size_bytes) for layer in layers)
     write_note(_place(steps, cache), _Remembered(config=image.config_digest, layers=found))
-    return Done(layers=layers, inventory=inventory)
+    return Done(layers=layers, inventory=inventory, config=image.config_digest)
 
 
 @contextlib.contextmanager

@@ -146,6 +146,11 @@ def test_it_is_its_locks_here_and_elsewhere_that_is_proven_but_for_dockers_layer
     found = elsewhere.envsnap("check", tag, "--lock", elsewhere.lock, code=7)
     assert found["verdict"] == "incomplete"
     assert [reason["id"] for reason in found["reasons"] if reason["status"] != "pass"] == ["lock.shell"]
+    (elsewhere.images / "plan.yaml").unlink()  # as in a directory where nothing was planned
+    found = elsewhere.envsnap("check", tag, "--lock", elsewhere.lock, code=7)
+    assert [reason["id"] for reason in found["reasons"] if reason["status"] != "pass"] == ["lock.base", "lock.shell"]
+    found = elsewhere.envsnap("check", tag, "--lock", elsewhere.lock, "--base", debian_base, code=7)
+    assert [reason["id"] for reason in found["reasons"] if reason["status"] != "pass"] == ["lock.shell"]
 
 
 def test_the_files_are_those_of_a_build_by_docker_alone(

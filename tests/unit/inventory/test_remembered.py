@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from envsnap.errors import InputError
 from envsnap.inventory import remembered
@@ -83,10 +84,43 @@ def test_one_file_carries_all_of_it(tmp_path: Path, known: Remembered) -> None:
     assert (tmp_path / "x/one.inventory").read_bytes() == (tmp_path / "x/two.inventory").read_bytes()
     assert {path.name for path in (tmp_path / "x").iterdir()} == {"one.inventory", "two.inventory"}
     there = tmp_path / "there"
-    assert load(tmp_path / "x/one.inventory", there) == known
-    assert recall(CONFIG, there) == known
+    assert load(tmp_path / "x/one.inventory", there) == imported(known)
+    assert recall(CONFIG, there) == imported(known)
     for digest in blobs_of(known.inventory):
         assert blobs(there).read(digest) == blobs(tmp_path).read(digest)
+
+
+def imported(known: Remembered) -> Remembered:
+    return replace(known, read_here=False)
+
+
+def test_what_was_imported_is_not_said_to_be_read_here_whatever_the_file_says(tmp_path: Path, known: Remembered) -> None:
+    assert known.read_here
+    members = [(f"blobs/sha256/{digest[7:]}", blobs(tmp_path).read(digest)) for digest in blobs_of(known.inventory)]
+    said = [file("inventory.json", msgspec.json.encode(known)), *(file(path, data) for path, data in members)]
+    assert b'"read_here":true' in said[0][2]
+    (tmp_path / "forged").write_bytes(gzipped(layer(*said)))
+    assert load(tmp_path / "forged", tmp_path / "there") == imported(known) == recall(CONFIG, tmp_path / "there")
+    assert remember(known.inventory, config=CONFIG, reference="base:1", cache=tmp_path / "there") == known  # and now it was
+
+
+def test_a_note_that_does_not_say_it_was_not_read_here(tmp_path: Path, known: Remembered) -> None:
+    """As every note that an earlier envsnap kept, those of imports among them."""
+    document = json.loads(place(tmp_path).read_bytes())
+    assert document.pop("read_here") is True
+    place(tmp_path).write_bytes(json.dumps(document).encode())
+    assert recall(CONFIG, tmp_path) == imported(known)
+
+
+def test_what_was_read_here_stays_when_an_import_says_otherwise(tmp_path: Path, known: Remembered) -> None:
+    other = remember(replace(known.inventory, libc="glibc 9"), config=CONFIG, reference="base:1", cache=tmp_path)
+    export(other, tmp_path, tmp_path / "other.inventory")
+    there = tmp_path / "there"
+    assert load(tmp_path / "other.inventory", there).inventory.libc == "glibc 9"
+    export(known, tmp_path, tmp_path / "one.inventory")
+    assert load(tmp_path / "one.inventory", there) == imported(known)  # one import takes the place of another
+    remember(other.inventory, config=CONFIG, reference="base:1", cache=there)
+    assert load(tmp_path / "one.inventory", there) == other == recall(CONFIG, there)
 
 
 def test_a_changed_blob_is_not_exported(tmp_path: Path, known: Remembered) -> None:
@@ -131,7 +165,7 @@ def test_files_that_are_not_what_export_wrote_are_refused(tmp_path: Path, known:
             load(source, there)
         assert recall(CONFIG, there) is None
     source.write_bytes(whole)
-    assert load(source, there) == known
+    assert load(source, there) == imported(known)
     with pytest.raises(InputError, match="cannot read"):
         load(tmp_path / "nowhere", there)
 

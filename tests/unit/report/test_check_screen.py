@@ -51,3 +51,10 @@ def test_the_document_has_the_keys_of_the_contract() -> None:
     assert (document["verdict"], document["host"]) == ("fail", "driver 535")
     assert all(set(reason) == {"id", "status", "needed", "found", "hint"} for reason in document["reasons"])
     assert report.document(checked("pass"))["host"] is None
+
+
+def test_digests_are_short_on_the_screen_and_whole_in_the_document() -> None:
+    found = f"7 layers of x.example.com/base:1@{samples.digest('base')}"
+    check = checked("pass", CheckReason(id="lock.base", status="pass", needed="x", found=found))
+    assert found not in report.screen(check, 100) and "7 layers of x.example.com/base:1@sha256:" in report.screen(check, 100)
+    assert report.document(check)["reasons"][-1]["found"] == found

@@ -20,7 +20,7 @@ from envsnap.model.plan import CARRIED
 from envsnap.rootless import runtime
 from envsnap.storage import BlobStore
 from envsnap.workflows.byte_code import byte_code
-from tests.fakes import conda
+from tests.fakes import conda, interpreters
 from tests.fakes.wheels import DEMO, DEMO_FILE, write_wheel
 
 VERSION = platform.python_version()
@@ -36,13 +36,15 @@ def plan(wheel: Path, tree: str | None) -> LayerPlan:
     return LayerPlan(layout=Layout(python=minor), layers=(*layers, BytecodeLayer(wheels=(planned,), version=VERSION)))
 
 
-def made(tmp_path: Path, tree: str | None, kept: BlobStore, *, path: str = "", trusted: bool = True) -> bytes:
+def made(
+    tmp_path: Path, tree: str | None, kept: BlobStore, *, path: str = "", trusted: bool = True, base: BaseInventory = NOTHING
+) -> bytes:
     """On a host that has no Python. Args: path: where programs are looked for."""
     tmp_path.mkdir(exist_ok=True)
     wheel = write_wheel(tmp_path / DEMO_FILE, DEMO)
     made_from, blob = plan(wheel, tree), io.BytesIO()
     env = {"HOME": str(tmp_path), "PATH": path or str(tmp_path)}
-    with byte_code(made_from, NOTHING, lambda _: wheel, tmp_path / "cache", env, kept, trusted=trusted) as compiled:
+    with byte_code(made_from, base, lambda _: wheel, tmp_path / "cache", env, kept, trusted=trusted) as compiled:
         writer = LayerWriter(blob.write)
         layer = made_from.layers[-1]
         assert isinstance(layer, BytecodeLayer)
@@ -124,3 +126,17 @@ def test_a_foreign_interpreter_is_run_in_a_sandbox_or_not_at_all(tmp_path: Path)
         (only_bwrap / name).symlink_to(f"/bin/{name}")
     confined = made(tmp_path, digest, kept, path=str(only_bwrap), trusted=False)
     assert confined == made(tmp_path / "again", digest, kept)
+
+
+def test_a_base_s_interpreter_that_nobody_read_here_is_not_run_as_this_user(tmp_path: Path) -> None:
+    """One that leaves a mark shows what would happen if it were."""
+    (tmp_path / "cache").mkdir()
+    mark = tmp_path / "mark"
+    kept = BlobStore(tmp_path / "cache/blobs")
+    base = BaseInventory(distribution="debian 12", python=VERSION, interpreter=kept.put(interpreters.that_runs(f": > {mark}", VERSION)))
+    with pytest.raises(TargetError, match="byte code cannot be made"):
+        made(tmp_path, None, kept, trusted=False, base=base)
+    assert not mark.exists()
+    with pytest.raises(TargetError, match="byte code cannot be made"):
+        made(tmp_path, None, kept, trusted=True, base=base)
+    assert mark.exists()
