@@ -60,6 +60,9 @@ def _integration(session: nox.Session) -> None:
 def long(session: nox.Session) -> None:
     """What takes minutes each: other frameworks, environments that live in NGC's images (their stand-ins need Python 3.12 here)."""
     session.run("pytest", "-m", "long", "tests/integration", *session.posargs, env={"ENVSNAP_TEST_LONG": "1"})
+    if not session.posargs:
+        words = ("tests/integration/test_assembled_faults.py", "-k", "killed_at_any_instant")
+        session.run("pytest", *words, env={"ENVSNAP_TEST_KILLS": "50"})
 
 
 @nox.session

@@ -28,6 +28,8 @@ PLATFORM = "linux/amd64" if os.uname().machine == "x86_64" else "linux/arm64"
 TRAINING = ("torch==2.12.1", "torchvision==0.27.1", "ultralytics", "wandb")
 TENSORFLOW = ("tensorflow-cpu==2.21.0", "wandb")
 PADDLE = ("paddlepaddle==3.3.1",)  # the smoke-train is lent its wandb
+MORE_ENGINES = tuple(os.environ.get("ENVSNAP_TEST_ENGINES", "").split())
+"""Of other versions or with another store: addresses as in DOCKER_HOST (docs/images.md says how to start them)."""
 
 
 def unavailable(reason: str, variable: str) -> NoReturn:
@@ -46,6 +48,17 @@ def engine() -> Iterator[DockerEngine]:
         unavailable(f"{error.what}: {error.why}", "ENVSNAP_REQUIRE_ENGINE")
     yield engine
     engine.close()
+
+
+@pytest.fixture(params=["", *MORE_ENGINES], ids=lambda host: host.rpartition("/")[0].rpartition("/")[2] or "engine")
+def each_engine(request: pytest.FixtureRequest, engine: DockerEngine) -> Iterator[DockerEngine]:
+    """The engine of the other tests, then those that ENVSNAP_TEST_ENGINES names."""
+    if not request.param:
+        yield engine
+        return
+    other = DockerEngine({**os.environ, "DOCKER_HOST": request.param})
+    yield other
+    other.close()
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import pytest
+import requests
 import yaml
 
 from envsnap.engines.docker import DockerEngine
-from envsnap.oci.documents import Manifest
+from envsnap.oci.documents import OCI_INDEX, Manifest
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
 from tests.integration.conftest import ROOT
@@ -152,6 +153,24 @@ def test_nothing_changed_nothing_done(small: Machine, debian_base: str, pushed: 
     assert {path: path.stat().st_mtime_ns for path in small.images.rglob("image.yaml")} == before
 
 
+def test_what_was_not_said_of_an_image_is_said_by_the_next_build(
+    small: Machine, debian_base: str, pushed: str, told: dict[str, Any]
+) -> None:
+    """As after a push that was broken off when the image was there, and its documents were not."""
+    address, _, repository = pushed.rpartition(":")[0].partition("/")
+    client, digest = Registry(os.environ), told["manifest_digest"]
+    said = {one.digest for one in client.referrers(pushed, digest)}
+    at = f"http://{address}/v2/{repository}/manifests"
+    listed = requests.head(f"{at}/{digest.replace(':', '-')}", headers={"Accept": OCI_INDEX}, timeout=10)
+    assert said and requests.delete(f"{at}/{listed.headers['Docker-Content-Digest']}", timeout=10).status_code == 202
+    assert client.referrers(pushed, digest) == ()
+    assert build(small, debian_base, "-t", pushed, "--push")["uploaded_bytes"] == 0
+    assert {one.artifact_type for one in client.referrers(pushed, digest)} == {
+        "application/vnd.envsnap.lock.v1+yaml",
+        "application/vnd.in-toto+json",
+    }
+
+
 # What engines make of it
 
 PROGRAMS = """
@@ -176,11 +195,12 @@ assert count > 1000, count
 """
 
 
-def test_docker_runs_it(engine: DockerEngine, pushed: str) -> None:
-    subprocess.run(["docker", "pull", "--quiet", pushed], check=True, capture_output=True)
+def test_docker_runs_it(each_engine: DockerEngine, pushed: str) -> None:
+    env = dict(each_engine._env)
+    subprocess.run(["docker", "pull", "--quiet", pushed], env=env, check=True, capture_output=True)
     for user, code in (("1000:1000", PROGRAMS), ("0", f'{PROGRAMS} python -c "{HASHES}"')):
         command = ["docker", "run", "--rm", "--network=none", "-u", user, pushed, "sh", "-c", code]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
         assert done.returncode == 0 and done.stdout.splitlines()[: len(SAID)] == SAID, done.stdout + done.stderr
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from envsnap import lockfile
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, EnvsnapError, InputError, TargetError
 from envsnap.layers.writer import LayerWriter
@@ -30,6 +31,7 @@ from envsnap.rootless import roots, runtime
 from envsnap.rootless.runtime import Absent, Found
 from envsnap.rootless.target import RootlessTarget
 from envsnap.workflows import local, rootless, transfer, verify
+from tests import samples
 from tests.integration.conftest import unavailable
 
 pytestmark = pytest.mark.engine  # it has the base
@@ -348,6 +350,20 @@ def test_verify_finds_what_was_assembled_here(
     assert (root / "root/made/file").read_bytes() == b"content"
     assert (root / "root/made/here").is_dir()
     assert roots.drop(cache, assembled.config.digest)
+
+
+@pytest.mark.parametrize("with_engine", [True, False])
+def test_who_could_give_gpus_is_named(
+    with_engine: bool, assembled: Image, cache: Path, engine: DockerEngine, registry_client: Registry, tmp_path: Path
+) -> None:
+    """An engine that answers could, if it had the image; where none does, one has to be installed."""
+    asked = engine if with_engine else DockerEngine({"DOCKER_HOST": "unix:///nowhere/docker.sock"})
+    (tmp_path / "lock.yaml").write_bytes(lockfile.dumps(samples.lock()))
+    here, nothing = places(cache, asked, registry_client), {"PATH": str(tmp_path)}
+    with pytest.raises(TargetError, match="can give --gpus all") as caught:
+        verify.of_image(here, "assembled-here:1", against=tmp_path / "lock.yaml", gpus="all", env=nothing, progress=SILENT)
+    assert ("envsnap pull assembled-here:1" in caught.value.hint) == with_engine
+    assert ("install Docker" in caught.value.hint) == (not with_engine)
 
 
 def test_verify_still_says_what_is_nowhere(cache: Path, engine: DockerEngine, registry_client: Registry) -> None:

@@ -41,21 +41,10 @@ from envsnap.registry.client import Registry
 from envsnap.workflows import local
 from envsnap.workflows.land import land
 from envsnap.workflows.transfer import source_of
+from tests.integration.conftest import MORE_ENGINES
 
 pytestmark = pytest.mark.engine
 LABEL = {"envsnap-test": f"ways-out-{os.getpid()}"}
-HOSTS = tuple(os.environ.get("ENVSNAP_TEST_ENGINES", "").split())
-
-
-@pytest.fixture(params=["", *HOSTS], ids=lambda host: host.rpartition("/")[0].rpartition("/")[2] or "engine")
-def each_engine(request: pytest.FixtureRequest, engine: DockerEngine) -> Iterator[DockerEngine]:
-    """The engine of the other tests, then those that ENVSNAP_TEST_ENGINES names."""
-    if not request.param:
-        yield engine
-        return
-    other = DockerEngine({**os.environ, "DOCKER_HOST": request.param})
-    yield other
-    other.close()
 
 
 @pytest.fixture
@@ -63,7 +52,7 @@ def name(registry: str, engine: DockerEngine) -> Iterator[str]:
     """A name that nothing has; what was loaded is removed from every engine."""
     yield f"{registry}/ways-out-{uuid.uuid4().hex[:12]}:1"
     ((label, value),) = LABEL.items()
-    for one in (engine, *(DockerEngine({**os.environ, "DOCKER_HOST": host}) for host in HOSTS)):
+    for one in (engine, *(DockerEngine({**os.environ, "DOCKER_HOST": host}) for host in MORE_ENGINES)):
         for image in one._client.images(filters={"label": f"{label}={value}"}):
             with suppress(DockerException):
                 one._client.remove_image(image["Id"], force=True)

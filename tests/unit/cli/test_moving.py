@@ -134,6 +134,13 @@ def test_the_setting_is_no_word_about_show_and_prune(
     assert run(capsys, "cache", "prune", "--max-size", "0")[1]["bytes"] == 0
 
 
+def test_prune_is_not_told_to_leave_everything(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The word none is a setting, and would read as no limit to what goes."""
+    code, answer = run(capsys, "cache", "prune", "--max-size", "none")
+    assert (code, "as a setting" in str(answer["error"])) == (2, True)
+    assert run(capsys, "cache", "show")[1]["bytes"] > 0
+
+
 @pytest.mark.parametrize(
     ("text", "size"), [("0", 0), ("500", 500), ("20GB", 20 * 10**9), ("1.5 mb", 1_500_000), ("2T", 2 * 10**12), ("None", None)]
 )

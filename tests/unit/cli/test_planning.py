@@ -66,6 +66,8 @@ def test_where_no_base_fits_what_would_is_shown(
     said = capsys.readouterr()
     assert ended.value.code == 5 and "no NGC PyTorch release in the catalogue fits" in said.err
     if as_json:
-        assert json.loads(said.out)["error"]["code"] == 5
+        document = json.loads(said.out)
+        assert document["error"]["code"] == 5
+        assert "ngc-delta" in {candidate["strategy"] for candidate in document["candidates"]}
     else:
         assert "python:3.11-slim-bookworm" in said.out and "ngc-delta" in said.out

@@ -188,9 +188,20 @@ def test_a_flag_is_stronger_than_a_file(home: Path, capsys: pytest.CaptureFixtur
     assert "--mount" in envsnap(capsys, "run", NAME, "--print", "--project", ".")[1]
 
 
+def completed(words: str) -> str:
+    """What a shell is told of the last of them."""
+    env = {"_ENVSNAP_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    return CliRunner(env=env).invoke(main.group, prog_name="envsnap").output.strip()
+
+
 @pytest.mark.parametrize("before", ["run x", "run x bash"])
 def test_directories_are_completed(before: str) -> None:
-    words = {"_ENVSNAP_COMPLETE": "bash_complete", "COMP_WORDS": f"envsnap {before} --gpus 1 --data /m"}
-    words["COMP_CWORD"] = str(len(words["COMP_WORDS"].split()) - 1)
-    done = CliRunner(env=words).invoke(main.group, prog_name="envsnap")
-    assert done.output.strip() == "dir,/m"
+    assert completed(f"envsnap {before} --gpus 1 --data /m") == "dir,/m"
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["plan", "verify", "run", "push", "save", "export", "relock", "bases import", "capture --python", "diff --python", "verify --python"],
+)
+def test_files_are_completed_wherever_one_may_stand(before: str) -> None:
+    assert completed(f"envsnap {before} lock") == "file,lock"

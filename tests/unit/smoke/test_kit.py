@@ -164,6 +164,12 @@ def test_an_environment_that_has_both_needs_neither_kit_nor_pip(tmp_path: Path, 
     assert kit.resolve(Path("/no/such/python"), "torch", complete.facts, tmp_path, SILENT) == kit.Kit(directory=None, packages=())
 
 
+def test_offline_nothing_is_lent_and_no_pip_runs(environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kit, "run", lambda *_, **__: pytest.fail("something ran"))
+    found = kit.resolve(environment.python, "torch", environment.facts, tmp_path, SILENT, offline=True)
+    assert found == kit.NoKit(reason="ultralytics and wandb not installed, and to lend them an index would have to be asked")
+
+
 def test_wandb_alone_is_lent_to_who_has_ultralytics(tmp_path: Path, index: Path) -> None:
     half = Environment(tmp_path / "env", index, ("torch", "2.12.1"), ("torchvision", "0.27"), ("ultralytics", "8.4.1"))
     found = kit.resolve(half.python, "torch", half.facts, tmp_path / "cache", SILENT)

@@ -19,7 +19,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *installed: str) -> t
     """The frameworks that a kit was looked for, and why there is no reference."""
     looked: list[Framework] = []
 
-    def resolve(_: Any, framework: Framework, *__: Any, offline: bool) -> kit.NoKit:  # noqa: ARG001
+    def resolve(_: Any, framework: Framework, *__: Any, offline: bool) -> kit.NoKit:
         looked.append(framework)
         return kit.NoKit(reason="no kit here")
 
