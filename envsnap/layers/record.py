@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 
 class Installed(NamedTuple):
-    """A file that was written. Attributes: path: in the layer; sha256: hex digits."""
+    """A file that was written. Attributes: path: in the image, as `path_of` says it; sha256: hex digits."""
 
     path: str
     sha256: str
@@ -52,17 +52,39 @@ def read_rows(data: bytes) -> Mapping[str, Row]:
     return rows
 
 
-def places(rows: Mapping[str, Row], site: str, prefix: str) -> Iterator[tuple[str, str]]:
-    """Path in a layer and SHA-256 of each file of a wheel. Args: site, prefix: as `Layout` has them."""
-    schemes = {"purelib": site, "platlib": site, "data": prefix, "scripts": f"{prefix}/bin"}
-    for path, row in rows.items():
-        top, _, rest = path.partition("/")
-        scheme, _, inner = rest.partition("/")
-        if top.endswith(".data") and inner:
-            if scheme in schemes:
-                yield f"{schemes[scheme]}/{inner}", row.sha256
-        else:
-            yield f"{site}/{path}", row.sha256
+def path_of(name: str, layout: Layout) -> str | None:
+    """Where installers say that they put a member of a wheel, as a path in the image; None for one of no scheme that they know."""
+    top, _, rest = name.partition("/")
+    if not (top.endswith(".data") and rest):
+        return f"{layout.site}/{name}"
+    scheme, _, inner = rest.partition("/")
+    project = top.removesuffix(".data").partition("-")[0]
+    schemes = {
+        "purelib": layout.site,
+        "platlib": layout.site,
+        "data": layout.prefix,
+        "headers": f"{layout.prefix}/include/site/python{layout.python}/{project}",
+        "scripts": f"{layout.prefix}/bin",
+    }
+    return f"{schemes[scheme]}/{inner}" if scheme in schemes and inner else None
+
+
+def place_of(path: str, layout: Layout) -> str:
+    """Where a path of `path_of` leads: what installers put below a virtual environment's lib64 lands in its lib, and RECORD says lib64."""
+    below = f"{layout.prefix}/lib64/"
+    return f"{layout.prefix}/lib/{path[len(below) :]}" if layout.lib64 == "link" and path.startswith(below) else path
+
+
+def places(rows: Mapping[str, Row], layout: Layout) -> Iterator[tuple[str, str]]:
+    """Place in a layer of each file of a wheel, and its path in the wheel. Byte code that was shipped is none."""
+    for name in rows:
+        if not is_byte_code(name) and (path := path_of(name, layout)) is not None:
+            yield place_of(path, layout), name
+
+
+def is_byte_code(name: str) -> bool:
+    """Whether a member of a wheel is for the mtimes of where it was made: it is left out."""
+    return "__pycache__/" in name
 
 
 def _sha256(text: str) -> str:

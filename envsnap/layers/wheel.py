@@ -21,7 +21,7 @@ from envsnap.errors import InputError
 from envsnap.guest.metadata import Headers, normalised
 from envsnap.layers import environment, scripts, zip  # noqa: A004  (a module of the room)
 from envsnap.layers.inflate import Inflater
-from envsnap.layers.record import Installed, Row, files_digest, read_rows, write_rows
+from envsnap.layers.record import Installed, Row, files_digest, is_byte_code, path_of, place_of, read_rows, write_rows
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.layers import Layout
 from envsnap.oci.paths import parents
@@ -78,7 +78,7 @@ class Members(Protocol):
         may be believed before the last member was taken.
 
         Args:
-            places: name -> path in the layer, of every member whose bytes will be taken; RECORD's may be, too.
+            places: name -> path in the image, of every member whose bytes will be taken; RECORD's may be, too.
         """
 
 
@@ -261,41 +261,32 @@ class _Transcoder:
     # Where its members go.
 
     def _places(self, own: Iterable[str]) -> dict[str, str]:
-        """Name of each member that is installed -> path in the layer."""
-        stem = self._metadata_name.removesuffix(".dist-info")
+        """Name of each member that is installed -> its path, which leads to a place in the layer (`place_of`)."""
+        own_data = f"{self._metadata_name.removesuffix('.dist-info')}.data"
         layout = self._layout
-        schemes = {
-            "purelib": layout.site,
-            "platlib": layout.site,
-            "data": layout.prefix,
-            "headers": f"{layout.prefix}/include/site/python{layout.python}/{stem.partition('-')[0]}",
-            "scripts": f"{layout.prefix}/bin",
-        }
         left_out = {f"{self._metadata_name}/{name}" for name in ("RECORD", *_SIGNATURES)}
         taken = {*own, *(f"{layout.prefix}/bin/{name}" for name in self._scripts), f"{layout.site}/{self._metadata_name}/RECORD"}
         places: dict[str, str] = {}
         owners: dict[str, str] = {}
         for name in self._members:
-            if name in left_out or "__pycache__/" in name:  # byte code is for the mtimes of where it was made
+            if name in left_out or is_byte_code(name):
                 continue
             top, _, rest = name.partition("/")
-            if top.endswith(".data") and rest:
-                scheme, _, inner = rest.partition("/")
-                if top != f"{stem}.data" or scheme not in schemes or not inner:
-                    self._refuse(f"{name} belongs to no scheme that an installer knows")
-                if scheme == "scripts" and scripts.wraps(inner, self._scripts):
-                    continue
-                path = f"{schemes[scheme]}/{inner}"
-            else:
-                path = f"{layout.site}/{name}"
-            if path in taken:
+            path = path_of(name, layout)
+            if path is None or (top.endswith(".data") and rest and top != own_data):
+                self._refuse(f"{name} belongs to no scheme that an installer knows")
+            if name.startswith(self._scripts_folder) and scripts.wraps(name.removeprefix(self._scripts_folder), self._scripts):
+                continue
+            place = place_of(path, layout)
+            if place in taken:
                 if name.startswith(f"{self._metadata_name}/"):
                     continue  # an INSTALLER of where it was packed, say
                 self._refuse(f"{name} would lie where something else is put")
-            if (other := owners.setdefault(path, name)) != name:
+            if (other := owners.setdefault(place, name)) != name:
                 if self._rows.get(other) != self._rows.get(name):
                     self._refuse(f"{other} and {name} would lie at one place")
-                continue
+                if places[other] == path:  # else it is one file, and RECORD has both of its paths
+                    continue
             places[name] = path
         return places
 
@@ -310,7 +301,7 @@ class _Transcoder:
             if row.size not in (-1, member.size):
                 self._refuse(f"{name} has {member.size:,} bytes, and {row.size:,} in its RECORD")
         for name in self._rows.keys() - self._members.keys():
-            if "__pycache__/" not in name:
+            if not is_byte_code(name):
                 self._refuse(f"its RECORD has {name}, and it has not")
 
     # Writing.
@@ -319,14 +310,15 @@ class _Transcoder:
         row = self._rows[member.name]
         executable = member.mode & _KIND == _REGULAR and member.mode & _EXECUTABLE
         mode = 0o755 if executable else 0o644
-        self._ancestors(path, member.name)
+        place = place_of(path, self._layout)
+        self._ancestors(place, member.name)
         if member.name.startswith(self._scripts_folder):
             first = next(pieces, memoryview(b""))
             pieces = chain((first,), pieces)
             if _begins(member, first).startswith(scripts.SHEBANG):
                 self._install_script(member, pieces, path, mode, row)
                 return
-        held = self._writer.content(path)
+        held = self._writer.content(place)
         if held is not None:
             sha256 = hashlib.sha256(self._content(member, pieces)).hexdigest()
             if sha256 != held:
@@ -334,9 +326,9 @@ class _Transcoder:
         else:
             with self._naming(member.name):
                 if member.method == zip.DEFLATED:
-                    sha256 = self._writer.deflated(path, pieces, size=member.size, crc32=member.crc32, mode=mode)
+                    sha256 = self._writer.deflated(place, pieces, size=member.size, crc32=member.crc32, mode=mode)
                 else:
-                    sha256 = self._writer.stream(path, pieces, size=member.size, mode=mode)
+                    sha256 = self._writer.stream(place, pieces, size=member.size, mode=mode)
         self._check_hash(member, sha256, row)
         self._installed.append(Installed(path, sha256 if row.sha256 else "", member.size))
 

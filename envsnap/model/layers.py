@@ -19,6 +19,7 @@ class Layout(Value, frozen=True, kw_only=True):
         python: "3.11": names lib/python3.11/site-packages.
         packages: what the site directory is called; "dist-packages" in the system's own environment of Debian and Ubuntu.
         interpreter: absolute path that scripts name; "" for the environment's own.
+        lib64: what the prefix's lib64 is: a link to its lib, as in every virtual environment, or a directory like any other.
         directories: how the base keeps directories that are written into or pass by, where that is not 0755 of root.
     """
 
@@ -26,6 +27,7 @@ class Layout(Value, frozen=True, kw_only=True):
     python: str
     packages: Literal["site-packages", "dist-packages"] = "site-packages"
     interpreter: str = ""
+    lib64: Literal["link", "directory"] = "link"
     directories: Mapping[RelativePath, Directory] = {}
 
     @property

@@ -139,12 +139,39 @@ def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
     return LayerPlan(layout=layout, layers=(*below, *wheel_layers(wheels, lively, python=python, room=room), *above))
 
 
+def link_in_the_way(plan: BuildPlan, inventory: BaseInventory) -> str | None:
+    """A link of the base where the plan's layers have a directory: it would take the link's place, and hide what that leads to.
+
+    Docker's steps write through it; a layer cannot.
+    """
+    paths = {HOME_IN_IMAGE, WORKSPACE, plan.workdir}
+    for step in plan.steps:
+        match step:
+            case CarryInterpreter() | MakeEnvironment() | MakeCondaEnvironment() | CopySource():
+                paths.add(step.path)
+            case ExtendBase():
+                paths |= {step.site, f"{step.prefix}/bin"}
+            case _:
+                pass
+    written = {above for path in paths for above in (path.lstrip("/"), *parents(path.lstrip("/")))}
+    return min(written & inventory.links.keys(), default=None)
+
+
+def _merged(prefix: str, inventory: BaseInventory) -> bool:
+    """Whether the base has an environment there whose lib64 is its lib."""
+    return inventory.links.get(f"{prefix}/lib64") == f"{prefix}/lib"
+
+
 def _layout(plan: BuildPlan, lock: EnvLock, inventory: BaseInventory) -> Layout:
     python = minor(lock.python.version)
     step = next((step for step in plan.steps if isinstance(step, ExtendBase)), None)
     if step is None:
         opt = inventory.directories.get("opt", Directory())
-        return Layout(python=python, directories={"opt": opt} if opt != Directory() else {})
+        return Layout(
+            python=python,
+            lib64="link" if lock.python.conda is None else "directory",  # conda makes no such link
+            directories={"opt": opt} if opt != Directory() else {},
+        )
     prefix = step.prefix.lstrip("/")
     above = {prefix, *parents(prefix), "opt"}
     return Layout(
@@ -152,6 +179,7 @@ def _layout(plan: BuildPlan, lock: EnvLock, inventory: BaseInventory) -> Layout:
         python=python,
         packages="dist-packages" if step.site.endswith("/dist-packages") else "site-packages",
         interpreter=inventory.python_path or "",
+        lib64="link" if _merged(prefix, inventory) else "directory",
         directories={path: how for path, how in inventory.directories.items() if path in above or path.startswith(f"{prefix}/")},
     )
 

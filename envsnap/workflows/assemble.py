@@ -23,7 +23,7 @@ from envsnap.oci.image import Layer
 from envsnap.plan.layers import recipe, title
 from envsnap.progress import Progress, Task
 from envsnap.storage import BlobStore, read_note, write_note
-from envsnap.workflows import wheel_facts
+from envsnap.workflows import wheel_facts, wheel_files
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -89,7 +89,8 @@ def make_layers(
         on_layer: called with each layer as soon as it is there, from the thread that made it.
 
     Raises:
-        InputError: a wheel is not what the lock says. EngineError: a layer is not what it was the last time.
+        InputError: a wheel is not what the lock says, or two have one path with other content, and then no layer is made.
+        EngineError: a layer is not what it was the last time.
     """
     names = [recipe(layer, plan.layout) for layer in plan.layers]
     order = sorted(range(len(names)), key=lambda index: -_work(plan.layers[index]))
@@ -116,6 +117,8 @@ def make_layers(
             found = _all_of(pool, find, order)
             missing = [index for index in order if found[index] is None]
             shop.fetch({wheel.sha256 for index in missing for wheel in _wheels(plan.layers[index])})
+            if missing:
+                wheel_files.require_one_content(plan, shop.wheel, shop.cache)
             layers = found | _all_of(pool, make, missing)
         except BaseException:
             ended.set()

@@ -24,6 +24,7 @@ from envsnap.model.plan import BuildPlan, ExtendBase, PinnedWheel, RemovePackage
 from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import BaseImage, Image, Layer, put_together
 from envsnap.oci.reference import with_digest
+from envsnap.plan.layers import link_in_the_way
 from envsnap.plan.shell import reasons, shell_steps
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.probes.wheels import Wheels, pip_config
@@ -130,12 +131,19 @@ def find_ground(made: BuildPlan, lock: EnvLock, sources: Sources, progress: Prog
     inventory = inventories.complete(made.base, base, sources, progress)
     if isinstance(inventory, Unknown):
         return inventory
+    if (link := link_in_the_way(made, inventory)) is not None:
+        return _linked(link, inventory)
     system = sources.packages.resolve(made, inventory, machine, places.image_directory(lock.name))
     if isinstance(system, Unknown):
         return system
     steps = shell_steps(made, system, base.config.digest)
     done = shell.recall(steps, sources.cache) if steps is not None else None
     return Ground(machine=machine, base=base, base_inventory=inventory, system=system, shell=steps, done=done)
+
+
+def _linked(link: str, inventory: BaseInventory) -> Unknown:
+    why = f"the base has /{link} as a link to /{inventory.links[link]}, and a layer would put a directory in its place"
+    return Unknown(because=why, hint="--engine docker writes through it", for_good=True)
 
 
 def gather(
@@ -172,7 +180,6 @@ def gather(
     if missing := [one for one in hashes if one not in facts]:
         return Unknown(because=f"{len(missing)} of {len(hashes)} wheels were never seen here", hint="--fetch fetches them")
     records = _records(made, ground, sources)
-    beside_the_base.require_apart(made, records, wheels, sources.cache)
     beside_the_base.require_built_for(made, torch.recall(ground.inventory, sources.store), wheels)
     prepared = prepare.prepare(
         made,
@@ -185,6 +192,10 @@ def gather(
         records=records,
         below=done.layers if done is not None else (),
     )
+    beside_the_base.require_apart(made, prepared.layers.layout, records, wheels, sources.cache)
+    links = ground.base_inventory.links
+    if (link := beside_the_base.link_in_the_way(made, prepared.layers, links, wheels, sources.cache)) is not None:
+        return _linked(link, ground.base_inventory)
     if told := unhashed.keys() & prepare.remembered_wheels(prepared.layers, sources.cache):
         wheel_facts.find(told, wheels, sources.cache)
         return gather(ground, made, lock, lock_file, sources, progress, ends=ends)  # a damaged copy is gone

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from envsnap.errors import InputError, PlanError
-from envsnap.layers import zip  # noqa: A004  (a module of the room)
-from envsnap.layers.record import Row, places, read_rows
+from envsnap.errors import PlanError
+from envsnap.layers.record import places
 from envsnap.layers.symbols import wheel_symbols
 from envsnap.model.abi import TorchLibraries
+from envsnap.model.layers import LayerPlan, Layout, RemovalLayer
 from envsnap.model.plan import BuildPlan, ExtendBase, InstallPacked, InstallWheels, RemovePackages
+from envsnap.oci.paths import parents
 from envsnap.plan.abi import described, missing_symbols
-from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.probes.wheels import Wheels
+from envsnap.workflows.wheel_files import read_record
 
 _FEW = 4
-_RECORD_BYTES = 64 << 20
 
 
-def require_apart(made: BuildPlan, records: Mapping[str, Mapping[str, str]], wheels: Wheels, cache: Path) -> None:
+def require_apart(made: BuildPlan, layout: Layout, records: Mapping[str, Mapping[str, str]], wheels: Wheels, cache: Path) -> None:
     """Refuse a wheel that would change a file of a package of the base that stays. What both have with the same content is both's.
 
     Args:
@@ -28,14 +28,15 @@ def require_apart(made: BuildPlan, records: Mapping[str, Mapping[str, str]], whe
     Raises:
         PlanError: one would. InputError: a wheel's RECORD is refused.
     """
-    extend = next((step for step in made.steps if isinstance(step, ExtendBase)), None)
-    if extend is None:
+    if not _extends(made):
         return
     gone = {package.name for step in made.steps if isinstance(step, RemovePackages) for package in step.packages}
     owned = {path: (name, sha256) for name, paths in records.items() if name not in gone for path, sha256 in paths.items()}
     for name, file, sha256 in _installed(made):
         hit: dict[str, list[str]] = {}
-        for path, content in places(_rows(file, sha256, wheels, cache), extend.site.lstrip("/"), extend.prefix.lstrip("/")):
+        rows = read_record(file, sha256, wheels.path, cache).rows
+        for path, member in places(rows, layout):
+            content = rows[member].sha256
             owner, theirs = owned.get(path, ("", content))
             if theirs != content:
                 hit.setdefault(owner, []).append(path)
@@ -49,6 +50,30 @@ def require_apart(made: BuildPlan, records: Mapping[str, Mapping[str, str]], whe
             )
 
 
+def link_in_the_way(made: BuildPlan, layers: LayerPlan, links: Mapping[str, str], wheels: Wheels, cache: Path) -> str | None:
+    """A link of the base that files of the wheels lie behind, or files that are taken away (see `plan.layers.link_in_the_way`).
+
+    Args:
+        links: of the base; those that are taken away are none.
+
+    Raises:
+        InputError: a wheel's RECORD is refused.
+    """
+    gone = {path for layer in layers.layers if isinstance(layer, RemovalLayer) for path in layer.paths}
+    below = f"{layers.layout.prefix}/"
+    left = {link for link in links if link.startswith(below) and gone.isdisjoint((link, *parents(link)))}
+    if not left or not _extends(made):
+        return None
+
+    def paths() -> Iterator[str]:
+        yield from sorted(gone)
+        for _, file, sha256 in _installed(made):
+            for path, _ in places(read_record(file, sha256, wheels.path, cache).rows, layers.layout):
+                yield path
+
+    return next((above for path in paths() for above in parents(path) if above in left), None)
+
+
 def require_built_for(made: BuildPlan, torch: TorchLibraries | None, wheels: Wheels) -> None:
     """Refuse a wheel whose extensions ask the base's torch for what it has not: they would not load.
 
@@ -59,7 +84,7 @@ def require_built_for(made: BuildPlan, torch: TorchLibraries | None, wheels: Whe
         PlanError: one does. InputError: a wheel is refused.
     """
     gone = {package.name for step in made.steps if isinstance(step, RemovePackages) for package in step.packages}
-    if torch is None or "torch" in gone or not any(isinstance(step, ExtendBase) for step in made.steps):
+    if torch is None or "torch" in gone or not _extends(made):
         return
     for name, file, sha256 in _installed(made):
         if (path := wheels.path(sha256)) is None:
@@ -74,22 +99,11 @@ def require_built_for(made: BuildPlan, torch: TorchLibraries | None, wheels: Whe
             )
 
 
+def _extends(made: BuildPlan) -> bool:
+    return any(isinstance(step, ExtendBase) for step in made.steps)
+
+
 def _installed(made: BuildPlan) -> list[tuple[str, str, str]]:
     wheels = [(one.name, one.file, one.sha256) for step in made.steps if isinstance(step, InstallWheels) for one in step.wheels]
     packed = [(one.name, one.file, one.blob) for step in made.steps if isinstance(step, InstallPacked) for one in step.packages]
     return [(name, file, digest.removeprefix("sha256:")) for name, file, digest in (*wheels, *packed)]
-
-
-def _rows(file: str, sha256: str, wheels: Wheels, cache: Path) -> Mapping[str, Row]:
-    """RECORD, by the path in the wheel: of the file where it is at hand, else as a capture read it; nothing where neither is."""
-    path = wheels.path(sha256)
-    try:
-        if path is not None:
-            with path.open("rb") as opened:
-                archive = zip.read_archive(opened, file)
-                member = next((one for one in archive.members if one.name.endswith(".dist-info/RECORD")), None)
-                return read_rows(zip.read_member(opened, archive, member, _RECORD_BYTES)) if member is not None else {}
-        end = WheelEnds(cache).find(sha256)
-        return read_rows(end.record) if end is not None else {}
-    except ValueError as error:
-        raise InputError(f"refused {file}", why=str(error)) from error

@@ -95,7 +95,8 @@ def build(
             ground = _with_shell(ground, made, lock, request, engine, sources, progress, tag=tag)
         gathered = assembled.gather(ground, made, lock, lock_file, sources, progress)
         if isinstance(gathered, Unknown):
-            raise EngineError("the image cannot be assembled", why=gathered.because, hint=ONCE_ONLINE)
+            hint = gathered.hint if gathered.for_good else ONCE_ONLINE
+            raise EngineError("the image cannot be assembled", why=gathered.because, hint=hint)
         return _assemble(gathered, context, lock, lock_file, request, sources, progress, started, fresh=fresh)
 
 

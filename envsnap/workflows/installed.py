@@ -32,7 +32,7 @@ from envsnap.plan.layers import recipe, title
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.progress import Progress
 from envsnap.storage import BlobStore
-from envsnap.workflows import content, foretelling, places
+from envsnap.workflows import content, foretelling, places, wheel_files
 from envsnap.workflows.assemble import Advance, recall
 from envsnap.workflows.assembled import Gathered, Sources, is_trusted
 from envsnap.workflows.byte_code import byte_code
@@ -92,6 +92,8 @@ def tell(
     remembered = [layer.diff_id if layer is not None else None for layer in recall(plan, cache)]
     found: list[str | Unknown | None] = [one or foretelling.layer(name, cache) for one, name in zip(remembered, names, strict=True)]
     missing = [index for index, diff_id in enumerate(found) if diff_id is None]
+    if missing:
+        wheel_files.require_one_content(plan, gathered.wheels.path, cache)
     if not sources.fetch and any(isinstance(plan.layers[index], SystemLayer) for index in missing):
         return Foretold(unknown_because="the layer of its system packages was never made", hint="plan --fetch-base makes it")
     with tempfile.TemporaryDirectory(prefix="envsnap-plan-") as scratch:

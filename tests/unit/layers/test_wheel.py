@@ -193,6 +193,37 @@ def test_two_wheels_may_share_a_file_that_is_the_same_in_both() -> None:
     assert "nvidia/__init__.py is in another wheel" in caught.value.why
 
 
+LIB64 = {
+    "pkg-1.0.data/data/lib64/cmake/pkg.cmake": b"# found here\n",
+    "pkg-1.0.data/data/lib64/both": b"same",
+    "pkg-1.0.data/data/lib/both": b"same",
+}
+
+
+def test_what_lies_below_lib64_lands_in_lib_and_its_record_says_lib64_as_pips(tmp_path: Path) -> None:
+    """A directory of that name would take the place of the environment's link."""
+    wheel = make_wheel(LIB64)
+    environment = installed_by_pip(wheel, tmp_path)
+    assert (environment / "lib64").is_symlink() and (environment / "lib/cmake/pkg.cmake").is_file()
+    layout = Layout(python=f"{sys.version_info[0]}.{sys.version_info[1]}", prefix=str(environment).lstrip("/"))
+    done, blob = transcoded(wheel, layout)
+    files = tree(blob)
+    assert files[f"{layout.prefix}/lib/cmake/pkg.cmake"][1] == b"# found here\n" and f"{layout.prefix}/lib/both" in files
+    with tarfile.open(fileobj=io.BytesIO(blob), mode="r:gz") as archive:
+        assert not [name for name in archive.getnames() if f"{layout.prefix}/lib64" in name]
+    ours = files[f"{layout.site}/pkg-1.0.dist-info/RECORD"][1].decode().splitlines()
+    theirs = Path(f"/{layout.site}/pkg-1.0.dist-info/RECORD").read_text(encoding="utf-8").splitlines()
+    said = [one for one in ours if "/lib64/" in one]
+    assert len(said) == 2 and said == [one for one in theirs if "/lib64/" in one]
+    (found,) = read_distributions([f"/{layout.site}"], Problems())
+    assert found.facts["files"] == done.files
+
+
+def test_where_lib64_is_no_link_it_is_a_directory_like_any_other() -> None:
+    files = tree(transcoded(make_wheel(LIB64), Layout(python="3.11", lib64="directory"))[1])
+    assert {f"{LAYOUT.prefix}/{path}" for path in ("lib64/cmake/pkg.cmake", "lib64/both", "lib/both")} <= files.keys()
+
+
 def test_a_wheel_that_was_packed_here_has_the_digest_that_it_was_packed_with() -> None:
     members = [
         PackedMember("pkg/a.py", b"A = 1\n"),
@@ -252,6 +283,14 @@ REFUSED: Mapping[str, tuple[bytes, str]] = {
     "one place": (
         make_wheel({"a.py": b"1", "pkg-1.0.data/purelib/a.py": b"2"}),
         "a.py and pkg-1.0.data/purelib/a.py would lie at one place",
+    ),
+    "one place through lib64": (
+        make_wheel({"pkg-1.0.data/data/lib/x": b"1", "pkg-1.0.data/data/lib64/x": b"2"}),
+        "pkg-1.0.data/data/lib/x and pkg-1.0.data/data/lib64/x would lie at one place",
+    ),
+    "the place of its metadata through lib64": (
+        make_wheel({"pkg-1.0.data/data/lib64/python3.11/site-packages/pkg-1.0.dist-info/RECORD": b""}),
+        "would lie where something else is put",
     ),
     "whiteout": (make_wheel({"pkg/.wh.numpy": b""}), "pkg/.wh.numpy: it leaves the layer, or means something else there"),
     "takes a script's place": (

@@ -27,8 +27,8 @@ from envsnap.model.layers import (
     WheelsLayer,
 )
 from envsnap.model.lock import LockedConda, LockedCondaPackage
-from envsnap.model.plan import AptInstall, BuildPlan, InstallPacked, InstallWheels, MakeCondaEnvironment, MakeEnvironment
-from envsnap.plan.layers import GROUP_BYTES, Ingredients, lay_out, recipe, title, wheel_layers
+from envsnap.model.plan import AptInstall, BuildPlan, ExtendBase, InstallPacked, InstallWheels, MakeCondaEnvironment, MakeEnvironment
+from envsnap.plan.layers import GROUP_BYTES, Ingredients, lay_out, link_in_the_way, recipe, title, wheel_layers
 from tests import samples
 
 MIB = 1 << 20
@@ -176,6 +176,37 @@ def test_how_the_base_keeps_opt_is_kept() -> None:
     assert laid_out(made_plan(), inventory=inventory).layout.directories["opt"].gid == 50
 
 
+@pytest.mark.parametrize(
+    ("link", "found"),
+    [
+        ("opt", "opt"),
+        ("opt/envsnap", "opt/envsnap"),
+        ("workspace", "workspace"),
+        ("workspace/yolo", "workspace/yolo"),
+        ("lib", None),
+        ("opt/other", None),
+        ("opt/envsnap/env/lib64", None),
+    ],
+)
+def test_a_link_of_the_base_where_a_layer_has_a_directory_is_found(link: str, found: str | None) -> None:
+    made = made_plan()
+    assert made.workdir == "/workspace/yolo"
+    assert link_in_the_way(made, replace(INVENTORY, links={link: "var/there"})) == found
+
+
+def test_a_link_in_the_way_of_what_is_put_beside_a_bases_packages_is_found() -> None:
+    extend = ExtendBase(
+        python="python3", site="/usr/local/lib/python3.11/dist-packages", prefix="/usr/local", kept=1, reason="beside the base's"
+    )
+    made = made_plan()
+    made = replace(made, steps=tuple(extend if isinstance(step, MakeEnvironment) else step for step in made.steps))
+    for link, found in (("usr/local/lib", True), ("usr/local", True), ("usr/local/bin", True), ("usr/local/man", False)):
+        assert link_in_the_way(made, replace(INVENTORY, links={link: "srv"})) == (link if found else None)
+    assert laid_out(made).layout.lib64 == "directory"
+    venv = replace(INVENTORY, links={"usr/local/lib64": "usr/local/lib"})
+    assert laid_out(made, inventory=venv).layout.lib64 == "link"
+
+
 @pytest.mark.parametrize("compile_", [True, False])
 def test_condas_packages_lie_below_all_wheels_and_are_held_against_the_lock(compile_: bool) -> None:
     tree, files = "sha256:" + "0" * 64, "sha256:" + "f" * 64
@@ -192,6 +223,7 @@ def test_condas_packages_lie_below_all_wheels_and_are_held_against_the_lock(comp
         below.append(BytecodeLayer(tree=tree, version=lock.python.version))
     assert planned.layers[: len(below)] == tuple(below)
     assert isinstance(planned.layers[len(below)], WheelsLayer)
+    assert (planned.layout.lib64, laid_out(made_plan()).layout.lib64) == ("directory", "link")  # conda makes no link of it
     assert len({recipe(layer, planned.layout) for layer in planned.layers}) == len(planned.layers)
     other = replace(below[1], conda={"demo-1.0-h_0": "sha256:" + "e" * 64})
     assert recipe(other, planned.layout) != recipe(below[1], planned.layout)  # what was held against one lock is not against another

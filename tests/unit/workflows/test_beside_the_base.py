@@ -15,7 +15,7 @@ from envsnap.layers.environment import write_removal
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.abi import TorchLibraries
 from envsnap.model.base import Base, BaseInventory, Directory, InstalledDistribution
-from envsnap.model.layers import Layout
+from envsnap.model.layers import LayerPlan, Layout, RemovalLayer
 from envsnap.model.plan import AnyStep, BasePackage, BuildPlan, ExtendBase, InstallWheels, PinnedWheel, RemovePackages
 from envsnap.probes.index import PipConfig
 from envsnap.probes.wheels import Wheels
@@ -25,6 +25,7 @@ from tests import samples
 from tests.fakes import wheels
 
 SITE = "usr/local/lib/python3.12/dist-packages"
+LAYOUT = Layout(prefix="usr/local", python="3.12", packages="dist-packages", lib64="directory")
 OURS = hashlib.sha256(wheels.DEMO["demo_pkg/__init__.py"].encode()).hexdigest()
 
 
@@ -73,13 +74,33 @@ def ground(tmp_path: Path) -> Ground:
 def test_a_file_of_the_base_is_not_written_over(ground: Ground, path: str, content: str, apart: bool) -> None:
     records = {"torch": {path: content}}
     if apart:
-        beside_the_base.require_apart(ground.plan(), records, ground.wheels, ground.cache)
+        beside_the_base.require_apart(ground.plan(), LAYOUT, records, ground.wheels, ground.cache)
         return
     with pytest.raises(PlanError) as caught:
-        beside_the_base.require_apart(ground.plan(), records, ground.wheels, ground.cache)
+        beside_the_base.require_apart(ground.plan(), LAYOUT, records, ground.wheels, ground.cache)
     assert "demo-pkg would change torch" in caught.value.what and "--allow-replace torch" in caught.value.hint
     gone = RemovePackages(packages=(BasePackage(name="torch", version="1"),), reason="r")
-    beside_the_base.require_apart(ground.plan(gone), records, ground.wheels, ground.cache)
+    beside_the_base.require_apart(ground.plan(gone), LAYOUT, records, ground.wheels, ground.cache)
+
+
+@pytest.mark.parametrize(
+    ("link", "gone", "found"),
+    [
+        ("usr/local/share", (), True),
+        ("usr/local/share/demo", (), True),
+        (f"{SITE}/demo_pkg", (), True),
+        (f"{SITE}/demo_pkg", (f"{SITE}/demo_pkg",), False),  # it goes, before the wheel comes
+        (f"{SITE}/demo_pkg/data", (f"{SITE}/demo_pkg",), False),
+        ("usr/local/man", (), False),
+        ("usr/local/man", ("usr/local/man/man1/f2py.1",), True),
+        ("usr/lib64", (), False),
+    ],
+)
+def test_no_layer_has_a_directory_where_the_base_has_a_link(ground: Ground, link: str, gone: tuple[str, ...], found: bool) -> None:
+    removal = RemovalLayer(packages=(BasePackage(name="demo", version="1"),), paths=gone)
+    layers, links = LayerPlan(layout=LAYOUT, layers=(removal,)), {link: "srv/there"}
+    way = beside_the_base.link_in_the_way(ground.plan(), layers, links, ground.wheels, ground.cache)
+    assert way == (link if found else None)
 
 
 def test_a_wheel_without_extensions_is_built_for_any_torch(ground: Ground) -> None:

@@ -1,0 +1,117 @@
+"""Which files an image's wheels have where, by their RECORDs: one path has one content, whichever layers the wheels lie in."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from envsnap.errors import InputError
+from envsnap.layers import zip  # noqa: A004  (a module of the room)
+from envsnap.layers.record import Row, places, read_rows
+from envsnap.model.layers import LayerPlan, Layout, PlannedWheel, WheelsLayer
+from envsnap.oci.paths import parents
+from envsnap.probes.wheel_ends import WheelEnds
+
+_RECORD_BYTES = 64 << 20
+_FEW = 4
+
+Find = Callable[[str], Path | None]
+"""SHA-256 -> where that wheel lies; None when it is not at hand."""
+
+
+class Record(NamedTuple):
+    """What a wheel says of its files, by their path in it. Attributes: members: empty where the wheel is not at hand."""
+
+    rows: Mapping[str, Row]
+    members: Mapping[str, zip.Member]
+
+
+class _File(NamedTuple):
+    """Attributes: sha256: "" where RECORD has none. checksum: size and CRC-32; None where the wheel is not at hand."""
+
+    wheel: PlannedWheel
+    sha256: str
+    checksum: tuple[int, int] | None
+
+
+def read_record(file: str, sha256: str, wheel: Find, cache: Path) -> Record:
+    """RECORD of a wheel: of the file where it is at hand, else as a capture read it; nothing where neither is.
+
+    Raises:
+        InputError: it is refused.
+    """
+    path = wheel(sha256)
+    try:
+        if path is not None:
+            with path.open("rb") as opened:
+                archive = zip.read_archive(opened, file)
+                members = {member.name: member for member in archive.members}
+                record = next((one for one in archive.members if one.name.endswith(".dist-info/RECORD")), None)
+                return Record(read_rows(zip.read_member(opened, archive, record, _RECORD_BYTES)) if record is not None else {}, members)
+        end = WheelEnds(cache).find(sha256)
+        return Record(read_rows(end.record) if end is not None else {}, {})
+    except ValueError as error:
+        raise InputError(f"refused {file}", why=str(error)) from error
+
+
+def require_one_content(plan: LayerPlan, wheel: Find, cache: Path) -> None:
+    """Refuse two wheels of an image that have one path with other content, or of which one has a file where the other has a directory.
+
+    The layer above would win, in silence. Within a layer it is seen when the layer is made; this is for all of them, before any is.
+
+    Raises:
+        InputError: there are two.
+    """
+    files: dict[str, _File] = {}
+    folders: dict[str, PlannedWheel] = {}
+    for layer in plan.layers:
+        for one in layer.wheels if isinstance(layer, WheelsLayer) else ():
+            unlike: dict[str, tuple[PlannedWheel, list[str]]] = {}
+            for path, file in _files(one, plan.layout, wheel, cache):
+                other = files.setdefault(path, file)
+                if other.wheel is not one and not _same(other, file):
+                    unlike.setdefault(other.wheel.name, (other.wheel, []))[1].append(path)
+                if (theirs := folders.get(path, one)) is not one:
+                    raise _refused(one, theirs, f"/{path} is a file of {one.file} and a directory of {theirs.file}")
+                for folder in parents(path):
+                    if folder in folders:
+                        break
+                    folders[folder] = one
+                    if (held := files.get(folder)) is not None and held.wheel is not one:
+                        raise _refused(held.wheel, one, f"/{folder} is a file of {held.wheel.file} and a directory of {one.file}")
+            for theirs, paths in unlike.values():
+                more = f" and {len(paths) - _FEW} more" if len(paths) > _FEW else ""
+                raise _refused(theirs, one, f"both have {', '.join(f'/{path}' for path in sorted(paths)[:_FEW])}{more}, with other content")
+
+
+def _files(one: PlannedWheel, layout: Layout, wheel: Find, cache: Path) -> Iterator[tuple[str, _File]]:
+    """What a wheel puts where, as far as its RECORD says it: scripts for entry points are made, and in no wheel."""
+    record = Record({}, {})
+    # A wheel that is refused is so when its layer is made, by whoever hashes it too, and can tell a damaged copy. Where its layer is
+    # remembered it is not needed, and is not fetched for this: if it is not at hand, and no capture on this machine read its RECORD, what
+    # it has where is not known, and nothing is held against it.
+    with contextlib.suppress(InputError, OSError):
+        record = read_record(one.file, one.sha256, wheel, cache)
+    for path, name in places(record.rows, layout):
+        member = record.members.get(name)
+        yield path, _File(one, record.rows[name].sha256, (member.size, member.crc32) if member is not None else None)
+    for name, text in one.extra.items():
+        yield f"{layout.site}/{name}", _File(one, hashlib.sha256(text.encode()).hexdigest(), None)
+
+
+def _same(one: _File, other: _File) -> bool:
+    """What cannot be told apart counts as the same."""
+    if one.sha256 and other.sha256:
+        return one.sha256 == other.sha256
+    return None in (one.checksum, other.checksum) or one.checksum == other.checksum
+
+
+def _refused(one: PlannedWheel, other: PlannedWheel, why: str) -> InputError:
+    return InputError(
+        f"{one.name} {one.version} and {other.name} {other.version} cannot be in one image",
+        why=why,
+        hint="install what is wanted of both where the environment is, and capture again: both then have the files that lie there",
+    )
