@@ -11,7 +11,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
@@ -337,6 +337,25 @@ class BlobStore:
             return False
         self.path(digest).unlink(missing_ok=True)
         return True
+
+    def has_whole(self, digest: str) -> bool:
+        """Whether a blob is there and all that its name says, for which it is read; one that is damaged goes, as of `drop_damaged`."""
+        return self.has(digest) and not self.drop_damaged(digest)
+
+    @contextmanager
+    def mending(self, digests: Iterable[str], what: str) -> Iterator[None]:
+        """While blobs of a cache are read: where that fails, all of `digests` that are damaged go, so that the next run has them anew.
+
+        Raises:
+            InputError: in the place of another, where there was damage; it names `what`.
+        """
+        try:
+            yield
+        except InputError as error:
+            if [digest for digest in digests if self.drop_damaged(digest)]:
+                hint = "run it again: it is made or fetched anew"
+                raise InputError(f"what the cache kept of {what} was damaged", why=error.what, hint=hint) from error
+            raise
 
     def touch(self, digest: str) -> None:
         """As `touch`, of a blob of a cache."""

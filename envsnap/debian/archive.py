@@ -2,7 +2,7 @@
 
 The chain of trust is apt's own (apt-secure(8)): a known key signs InRelease, InRelease holds the hashes of the indexes, an index those of
 the files. Nothing is believed before its link of the chain holds, and all of it is kept: a second run asks for InRelease alone, an offline
-one for nothing.
+one for nothing. What a disk has damaged since is fetched again.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Archive:
             return Index(files)
 
     def fetch(self, files: Sequence[DebFile]) -> None:
-        """Have the .debs in the cache, several at a time.
+        """Have the .debs in the cache, several at a time; one that is damaged there is fetched again.
 
         Raises:
             EngineError: a mirror does not have one any more, does not answer, or sends other bytes.
@@ -115,7 +115,7 @@ class Archive:
         """
         for file in files:
             self.store.touch(file.digest)
-        missing = [file for file in files if not self.store.has(file.digest)]
+        missing = [file for file in files if not self.store.has_whole(file.digest)]
         if not missing:
             return
         total = sum(file.size_bytes for file in missing)
@@ -245,10 +245,10 @@ class Archive:
             ) from None
 
     def _keep(self, url: str, sha256: str, size: int, *, limit: int, what: str) -> None:
-        """Have the file of a hash in the store. Raises Missing, EngineError; offline, InputError."""
+        """Have the file of a hash in the store, whole. Raises Missing, EngineError; offline, InputError."""
         digest = f"sha256:{sha256}"
         self.store.touch(digest)
-        if self.store.has(digest):
+        if self.store.has_whole(digest):
             return
         if self._settings.offline:
             raise InputError(what, why="offline, and it is not in the cache", hint="run once with a network")

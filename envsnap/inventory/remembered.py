@@ -46,7 +46,10 @@ def remember(inventory: BaseInventory, *, config: str, reference: str, cache: Pa
 
 
 def recall(config: str, cache: Path) -> Remembered | None:
-    """What is known of an image. A file that was changed, is of another format, or names blobs that are gone is as good as none."""
+    """What is known of an image. A file that was changed, is of another format, or names blobs that are gone is as good as none.
+
+    Whether a blob is what its name says only whoever reads it finds out: that is where one that is damaged goes (`BlobStore.mending`).
+    """
     try:
         found = _decode(_place(config, cache).read_bytes())
     except (OSError, InputError):
@@ -137,7 +140,11 @@ def _archive(remembered: Remembered, blobs: BlobStore, scratch: Path) -> Iterato
     yield _header(_DOCUMENT, len(document)) + document + bytes(-len(document) % tarfile.BLOCKSIZE)
     for digest in blobs_of(remembered.inventory):
         copy = scratch.with_name(f"{scratch.name}.blob")
-        blobs.copy_to(digest, copy)  # what it gives was held against its digest
+        try:
+            blobs.copy_to(digest, copy)  # what it gives was held against its digest
+        except InputError as error:
+            blobs.drop_damaged(digest)
+            raise InputError(error.what, why=error.why, hint="envsnap bases inspect REF --deep reads the base anew") from error
         try:
             size = copy.stat().st_size
             yield _header(_BLOBS + digest.removeprefix("sha256:"), size)

@@ -15,6 +15,7 @@ from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, InputError, PlanError
 from envsnap.inventory import torch
 from envsnap.inventory.records import files_of_packages
+from envsnap.inventory.remembered import blobs_of as blobs_of_inventory
 from envsnap.model.base import BaseInventory
 from envsnap.model.debian import SystemPlan
 from envsnap.model.image import Foretold
@@ -179,8 +180,10 @@ def gather(
         facts |= wheel_facts.said([one for one in hashes if one not in facts], ends)
     if missing := [one for one in hashes if one not in facts]:
         return Unknown(because=f"{len(missing)} of {len(hashes)} wheels were never seen here", hint="--fetch fetches them")
-    records = _records(made, ground, sources)
-    beside_the_base.require_built_for(made, torch.recall(ground.inventory, sources.store), wheels)
+    with sources.store.mending(blobs_of_inventory(ground.inventory), "the base's inventory"):
+        records = _records(made, ground, sources)
+        libraries = torch.recall(ground.inventory, sources.store)
+    beside_the_base.require_built_for(made, libraries, wheels)
     prepared = prepare.prepare(
         made,
         lock,

@@ -124,8 +124,12 @@ def _of_lock(plan: LayerPlan, kept: BlobStore, scratch: Path) -> Iterator[Comman
 def _of_base(inventory: BaseInventory, cache: Path, scratch: Path) -> Iterator[Command]:
     if inventory.interpreter is None:
         return
+    store = BlobStore(cache / "blobs")
     try:
-        found = unpack(BlobStore(cache / "blobs"), inventory.interpreter, scratch / "interpreter")
-    except InputError:  # pruned from the cache, or damaged: then it is as if the base had none
-        return
+        found = unpack(store, inventory.interpreter, scratch / "interpreter")
+    except InputError as error:
+        if store.drop_damaged(inventory.interpreter):
+            what, hint = "what the cache kept of the base's interpreter was damaged", "run it again: the base is read anew"
+            raise InputError(what, why=error.what, hint=hint) from error
+        return  # pruned from the cache, or refused: then it is as if the base had none
     yield Command(argv=found.argv, env=found.env)

@@ -98,10 +98,13 @@ class Delivery:
         try:
             return self._finish(image, progress)
         except (EngineError, InputError) as error:
-            damaged = [layer for layer in image.layers if self._sources.store.drop_damaged(layer.digest)]
+            # A base that is made here has its layers in the store, too.
+            of_base = self._base.manifest.layers if self._base.manifest is not None else ()
+            layers = {layer.digest: "the base's" for layer in of_base} | {layer.digest: layer.made_by for layer in image.layers}
+            damaged = [made_by for digest, made_by in layers.items() if self._sources.store.drop_damaged(digest)]
             if damaged:
                 what = f"what the cache kept of {len(damaged)} layers was damaged"
-                raise EngineError(what, why=f"{damaged[0].made_by}; {error.what}", hint="run it again: they are made anew") from error
+                raise EngineError(what, why=f"{damaged[0]}; {error.what}", hint="run it again: they are made anew") from error
             raise
 
     def _finish(self, image: Image, progress: Progress) -> Delivered:

@@ -18,7 +18,7 @@ from envsnap.debian import order, system
 from envsnap.debian.archive import Archive, Settings
 from envsnap.errors import EngineError, InputError
 from envsnap.inventory.read import LayerSource, read_inventory
-from envsnap.inventory.remembered import remember
+from envsnap.inventory.remembered import blobs_of, remember
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import Base, BaseInventory, ImageConfig
 from envsnap.model.debian import DebFile, SystemPlan
@@ -33,6 +33,7 @@ from envsnap.workflows import base_images, inventories, local
 from envsnap.workflows.unknown import Unknown
 
 PINS = "packages.yaml"
+_INVENTORY = "the base's inventory"
 
 
 def kept(directory: Path) -> SystemPins:
@@ -113,7 +114,9 @@ class Packages:
         if not self._fetch:
             return Unknown(because="what its system packages come down to was never looked up", hint="--fetch-base asks the distribution")
         archive = self._archive(inventory.distribution, machine)
-        plan = system.plan(archive, step.packages, step.captured, self._store.read(inventory.dpkg_status))
+        with self._store.mending(blobs_of(inventory), _INVENTORY):
+            status = self._store.read(inventory.dpkg_status)
+        plan = system.plan(archive, step.packages, step.captured, status)
         keep(directory, replace(kept(directory), wanted=step.packages, captured=step.captured, onto=inventory.dpkg_status, plan=plan))
         return plan
 
@@ -121,7 +124,8 @@ class Packages:
         """Write packages into a layer. Raises as `debian.layer.write`, and EngineError: one cannot be fetched any more."""
         archive = self._archive(inventory.distribution, machine)
         self._have(layer.packages, archive)
-        packages.write(layer.packages, archive.open, inventory, self._store, writer, arch=archive.arch)
+        with self._store.mending(blobs_of(inventory), _INVENTORY):
+            packages.write(layer.packages, archive.open, inventory, self._store, writer, arch=archive.arch)
 
     def lay_out(self, plan: SystemPlan, machine: str, directory: Path) -> int:
         """Put packages below a directory as an engine installs them: `dpkg --install` of all in "1", then of all in "2", …; returns how
@@ -170,7 +174,8 @@ class Packages:
         pinned = hashlib.sha256(msgspec.json.encode(plan)).hexdigest()
         name = f"envsnap/debian:{archive.distribution.codename}-{pinned[:12]}"
         known = local.find(name, self._cache)
-        if known is not None and all(self._store.has(layer.digest) for layer in known.layers):
+        # Whoever takes their bytes finds out whether they are damaged otherwise than cut off: that drops them.
+        if known is not None and all(self._store.size(layer.digest) == layer.size_bytes for layer in known.layers):
             return known
         if not self._fetch and not all(self._is_at_hand(file) for file in plan.packages):
             return None
@@ -186,11 +191,14 @@ class Packages:
         return image
 
     def _is_at_hand(self, file: DebFile) -> bool:
-        return self._store.has(file.digest) or (self._vendored is not None and self._vendored.has(file.digest))
+        return self._store.has_whole(file.digest) or self._is_vendored(file)
+
+    def _is_vendored(self, file: DebFile) -> bool:
+        return self._vendored is not None and self._vendored.has(file.digest)
 
     def _have(self, files: Sequence[DebFile], archive: Archive) -> None:
         for file in files:
-            if not self._store.has(file.digest) and self._vendored is not None and self._vendored.has(file.digest):
+            if self._vendored is not None and self._is_vendored(file) and not self._store.has_whole(file.digest):
                 self._store.adopt(self._vendored, file.digest)
         archive.fetch(files)
 
@@ -215,5 +223,6 @@ class Packages:
             return known
         layer = image.layers[0]
         source = LayerSource(name=f"the layer of {reference}", diff_id=layer.diff_id, open=lambda: self._store.pieces(layer.digest))
-        read = read_inventory(reference, [source], config, blobs=self._store, scratch=self._cache, progress=self._progress)
+        with self._store.mending([layer.digest], reference):
+            read = read_inventory(reference, [source], config, blobs=self._store, scratch=self._cache, progress=self._progress)
         return remember(read, config=image.config.digest, reference=reference, cache=self._cache).inventory

@@ -22,11 +22,12 @@ from typing import Any
 import pytest
 
 from envsnap.engines.docker import DockerEngine
+from envsnap.inventory import remembered
 from envsnap.registry.client import Registry
 from envsnap.rootless.roots import LOCK
 from tests.fakes import fault_proxy
 from tests.fakes.fault_proxy import Fault
-from tests.integration.ground import NOWHERE, Machine
+from tests.integration.ground import NOWHERE, Machine, need_more
 
 pytestmark = pytest.mark.engine
 
@@ -179,7 +180,7 @@ def blobs(machine: Machine, start: bytes) -> list[Path]:
     return found
 
 
-GZIP, ZIP, JSON = b"\x1f\x8b", b"PK", b"{"
+GZIP, ZIP, JSON, DEB, XZ = b"\x1f\x8b", b"PK", b"{", b"!<arch>", b"\xfd7zXZ"
 
 
 def layers(machine: Machine) -> list[Path]:
@@ -225,8 +226,16 @@ DAMAGE: dict[str, Damage] = {
     "notes garbled": (as_it_is, lambda one: each(all_notes(one), garbled)),
     "notes exchanged": (as_it_is, exchange_notes),
     "documents flipped": (as_it_is, lambda one: each(blobs(one, JSON), flipped)),
+    "inventory flipped": (without_layers_and_byte_code, lambda one: each(of_inventories(one), flipped)),
     "byte code flipped": (without_layers, lambda one: each(byte_code(one), flipped)),
 }
+
+
+def of_inventories(machine: Machine) -> list[Path]:
+    """Blobs that the inventories of bases name; one is the interpreter that byte code is made with."""
+    digests = {digest for one in remembered.all_of(machine.cache) for digest in remembered.blobs_of(one.inventory)}
+    assert digests
+    return [machine.cache / "blobs/sha256" / digest.removeprefix("sha256:") for digest in sorted(digests)]
 
 
 def byte_code(machine: Machine) -> list[Path]:
@@ -256,6 +265,16 @@ def test_damage_in_the_cache(
         answer = machine.envsnap(*command)
     assert answer["image"]["manifest_digest"] == told["manifest_digest"] == digest_at(tag)
     assert answer["uploaded_bytes"] > 1_000_000
+
+
+def test_packages_and_indexes_of_a_distribution_that_are_damaged_are_fetched_again(machine: Machine, words: tuple[str, ...]) -> None:
+    need_more(machine)
+    command: tuple[str | Path, ...] = ("build", machine.lock, *words, "--no-pyc")
+    whole = machine.envsnap(*command)["image"]["manifest_digest"]
+    each([*blobs(machine, DEB), *blobs(machine, XZ)], flipped)
+    shutil.rmtree(machine.cache / "layers")
+    (machine.images / "packages.yaml").unlink()  # so that the index is asked again
+    assert machine.envsnap(*command)["image"]["manifest_digest"] == whole
 
 
 def test_pins_that_cannot_be_read_are_not_made_anew_in_silence(machine: Machine, told: dict[str, Any], words: tuple[str, ...]) -> None:

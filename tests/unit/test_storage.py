@@ -195,6 +195,32 @@ def test_a_damaged_blob_is_let_go(tmp_path: Path) -> None:
     assert (store.size(good), store.size(bad)) == (4, None)
 
 
+def test_what_is_there_is_whole_or_goes(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    good, bad = store.put(b"good"), store.put(b"bad")
+    store.path(bad).write_bytes(b"bat")
+    assert (store.has_whole(good), store.has_whole(bad), store.has(bad)) == (True, False, False)
+    assert not store.has_whole(bad)
+
+
+def test_all_that_is_damaged_goes_where_one_of_it_is_read(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    digests = good, bad, worse = store.put(b"good"), store.put(b"bad"), store.put(b"worse")
+    for digest in (bad, worse):
+        store.path(digest).write_bytes(b"")
+    with store.mending(digests, "the words"):
+        store.read(good)
+    assert store.has(bad)
+    with pytest.raises(InputError, match="what the cache kept of the words was damaged") as caught, store.mending(digests, "the words"):
+        store.read(bad)
+    assert "was changed" in caught.value.why and "run it again" in caught.value.hint
+    assert [store.has(digest) for digest in digests] == [True, False, False]
+    with pytest.raises(InputError, match="is missing"), store.mending(digests, "the words"):
+        store.read(bad)
+    with pytest.raises(TargetError), store.mending(digests, "the words"):
+        raise TargetError("another thing")
+
+
 class Fact(msgspec.Struct):
     digest: str
     size: int

@@ -21,6 +21,7 @@ from envsnap.debian.keys import shipped, verified
 from envsnap.debian.sources import sources
 from envsnap.errors import EngineError, EnvsnapError, InputError, PlanError, UsageError
 from envsnap.progress import Silent
+from envsnap.storage import BlobStore
 from tests.unit.debian.conftest import OTHER_KEY, Mirror, make
 
 
@@ -78,6 +79,40 @@ def test_what_is_signed_is_found_and_fetched(mirror: Mirror, tmp_path: Path) -> 
     offline = archive(mirror, tmp_path / "cache", offline=True, url=f"{url}/mirror")
     assert offline.index().candidates("hello") == [package]
     offline.fetch([made.file])
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: bytes(len(data))], ids=["cut", "zeros"])
+def test_what_the_cache_has_damaged_is_fetched_again(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
+    made, cache = make("hello"), tmp_path / "cache"
+    mirror.publish(made)
+    ours, offline = archive(mirror, cache), archive(mirror, cache, offline=True)
+    (known,) = ours.index().candidates("hello")
+    ours.fetch([made.file])
+    kept = list((cache / "blobs/sha256").iterdir())
+    assert len(kept) == 3  # the suite's index, that of the two suites which have nothing, the package
+
+    def spoil() -> None:
+        for path in kept:
+            path.write_bytes(damage(path.read_bytes() if path.exists() else b""))
+
+    spoil()
+    with pytest.raises(InputError, match="cannot read the index of bookworm") as caught:
+        offline.index()
+    assert caught.value.hint == "run once with a network"
+    with pytest.raises(InputError, match=r"cannot fetch hello 1\.0-1"):
+        offline.fetch([made.file])
+    assert ours.index().candidates("hello") == [known]
+    ours.fetch([made.file])
+    assert offline.index().candidates("hello") == [known]
+    with offline.open(made.file) as file:
+        assert file.read() == made.data
+    spoil()
+    monkeypatch.setattr(BlobStore, "has_whole", BlobStore.has)  # without a look at it, nothing would get better
+    for _ in range(2):
+        with pytest.raises(InputError):
+            ours.index()
 
 
 def test_offline_without_a_cache_says_so(mirror: Mirror, tmp_path: Path) -> None:

@@ -125,9 +125,10 @@ def test_what_was_read_here_stays_when_an_import_says_otherwise(tmp_path: Path, 
 
 def test_a_changed_blob_is_not_exported(tmp_path: Path, known: Remembered) -> None:
     blobs(tmp_path).path(blobs_of(known.inventory)[0]).write_bytes(b"changed")
-    with pytest.raises(InputError, match="changed"):
+    with pytest.raises(InputError, match="changed") as caught:
         export(known, tmp_path, tmp_path / "x/one.inventory")
     assert list((tmp_path / "x").iterdir()) == []
+    assert "reads the base anew" in caught.value.hint and recall(CONFIG, tmp_path) is None
 
 
 def test_files_that_are_not_what_export_wrote_are_refused(tmp_path: Path, known: Remembered) -> None:

@@ -7,10 +7,12 @@ import io
 import tarfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from envsnap.errors import InputError, PlanError
 from envsnap.inventory.records import files_of_packages
+from envsnap.inventory.remembered import recall, remember
 from envsnap.layers.environment import write_removal
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.abi import TorchLibraries
@@ -19,10 +21,13 @@ from envsnap.model.layers import LayerPlan, Layout, RemovalLayer
 from envsnap.model.plan import AnyStep, BasePackage, BuildPlan, ExtendBase, InstallWheels, PinnedWheel, RemovePackages
 from envsnap.probes.index import PipConfig
 from envsnap.probes.wheels import Wheels
+from envsnap.progress import SILENT
 from envsnap.storage import BlobStore
-from envsnap.workflows import beside_the_base
+from envsnap.workflows import assembled, beside_the_base
 from tests import samples
 from tests.fakes import wheels
+from tests.unit.workflows.test_check import World
+from tests.unit.workflows.test_shell import BASE
 
 SITE = "usr/local/lib/python3.12/dist-packages"
 LAYOUT = Layout(prefix="usr/local", python="3.12", packages="dist-packages", lib64="directory")
@@ -120,6 +125,28 @@ def test_whose_files_are_whose(tmp_path: Path) -> None:
     broken = InstalledDistribution(name="six", version="1", site=SITE, record=blobs.put(b"six.py,md5\n"))
     with pytest.raises(InputError, match="RECORD of the base's six"):
         files_of_packages(BaseInventory(distribution="", packages=(broken,)), blobs)
+
+
+@pytest.mark.parametrize("which", ["RECORD", "torch"])
+def test_what_the_cache_has_damaged_of_an_inventory_is_let_go(tmp_path: Path, which: str) -> None:
+    """So that the next run reads the base anew."""
+    world = World(tmp_path)
+    store = BlobStore(world.cache / "blobs")
+    digest = store.put(b"what was kept")
+    if which == "RECORD":
+        six = InstalledDistribution(name="six", version="1", site=SITE, record=digest)
+        inventory = BaseInventory(distribution="debian 12", packages=(six,), complete=True)
+    else:
+        inventory = BaseInventory(distribution="debian 12", torch_libraries=digest, complete=True)
+    remember(inventory, config=samples.digest("config"), reference="base", cache=world.cache)
+    ground = assembled.Ground(machine="x86_64", base=BASE, base_inventory=inventory, system=None, shell=None, done=None)
+    extend = ExtendBase(python="python3", site=f"/{SITE}", prefix="/usr/local", kept=1, reason="r")
+    made = msgspec.structs.replace(world.made, steps=(extend,))
+    store.path(digest).write_bytes(bytes(9))
+    with pytest.raises(InputError, match="what the cache kept of the base's inventory was damaged") as caught:
+        assembled.gather(ground, made, samples.lock(), world.lock_file, world.sources, SILENT)
+    assert "run it again" in caught.value.hint
+    assert recall(samples.digest("config"), world.cache) is None
 
 
 def test_whiteouts_lie_in_directories_as_the_base_has_them() -> None:

@@ -10,7 +10,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from envsnap.bytecode import Command
 from envsnap.errors import InputError, TargetError
 from envsnap.guest.python_tree import pack_python_tree
 from envsnap.layers.writer import LayerWriter
@@ -19,7 +21,7 @@ from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout, PlannedWheel,
 from envsnap.model.plan import CARRIED
 from envsnap.rootless import runtime
 from envsnap.storage import BlobStore
-from envsnap.workflows.byte_code import byte_code
+from envsnap.workflows.byte_code import _of_base, byte_code
 from tests.fakes import conda, interpreters
 from tests.fakes.wheels import DEMO, DEMO_FILE, write_wheel
 
@@ -98,6 +100,23 @@ def test_without_any_the_way_out_is_told(tmp_path: Path) -> None:
     with pytest.raises(TargetError) as raised:
         made(tmp_path, None, BlobStore(tmp_path / "kept"))
     assert "--no-pyc" in raised.value.hint
+
+
+def test_a_bases_interpreter_that_is_damaged_is_let_go(tmp_path: Path) -> None:
+    """One that is refused for what it is stays: to read the base anew would not help."""
+    store = BlobStore(tmp_path / "cache/blobs")
+    inventory = replace(NOTHING, interpreter=store.put(b"no archive"))
+    digest = str(inventory.interpreter)
+
+    def found() -> list[Command]:
+        return list(_of_base(inventory, tmp_path / "cache", tmp_path))
+
+    assert found() == [] and store.has(digest)
+    store.path(digest).write_bytes(bytes(10))
+    with pytest.raises(InputError, match="the base's interpreter was damaged") as caught:
+        found()
+    assert "run it again" in caught.value.hint
+    assert found() == [] and not store.has(digest)
 
 
 @pytest.mark.parametrize("data", [b"no archive", b"", b"\0" * 10240])

@@ -87,6 +87,30 @@ def test_offline_no_registry_is_asked_for_a_base_that_the_engine_lacks(offline: 
     assert offline.engine.tags == {}
 
 
+@pytest.mark.parametrize("of_base", [True, False], ids=["a layer of a base that was made here", "a layer of ours"])
+def test_a_damaged_layer_goes_when_a_registry_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_base: bool) -> None:
+    image, store, blobs = layered.make_image(tmp_path / "blobs")
+    assert image.base.manifest is not None
+    for layer in image.base.manifest.layers:
+        store.put(blobs.by_digest[layer.digest])
+    kept = set(store.root.glob("sha256/*"))
+    digest = image.base.manifest.layers[0].digest if of_base else image.layers[0].digest
+    store.path(digest).write_bytes(bytes(store.size(digest) or 0))
+
+    def refuses(*_: object) -> None:
+        raise EngineError("the registry refuses it", why="400: digest mismatch")
+
+    monkeypatch.setattr(delivery.Delivery, "_finish", refuses)
+    sources = cast("Any", SimpleNamespace(store=store, cache=tmp_path, registry=None))
+    to = delivery.Delivery(sources, image.base, tags=[OWN], push=[], engine=None, store=True, foretold=None)
+    with pytest.raises(EngineError, match="what the cache kept of 1 layers was damaged") as caught:
+        to.finish(image, SILENT)
+    assert caught.value.hint == "run it again: they are made anew" and "refuses it" in caught.value.why
+    assert set(store.root.glob("sha256/*")) == kept - {store.path(digest)}
+    with pytest.raises(EngineError, match="the registry refuses it"):  # which it does for another reason now
+        to.finish(image, SILENT)
+
+
 def test_offline_a_layer_of_ones_own_that_is_gone_is_not_the_bases(offline: Offline) -> None:
     image = offline.image
     assert image.manifest is not None
