@@ -35,7 +35,7 @@ def asked_for(script: str) -> Iterator[Choice]:
 
 
 def _choice(words: list[str]) -> Choice | None:
-    if words[:1] != ["--install"] or len(words) < 5 or not words[4].isdigit():
+    if words[:1] != ["--install"] or len(words) < 5 or not words[4].isdecimal():
         return None
     slaves: list[tuple[str, str, str]] = []
     rest = words[5:]

@@ -49,7 +49,7 @@ def satisfies(version: str, relation: str, wanted: str) -> bool:
 
 def _parsed(version: str) -> tuple[int, str, str]:
     epoch, colon, rest = version.partition(":")
-    if not colon or not epoch.isdigit():
+    if not colon or not epoch.isdecimal():
         epoch, rest = "0", version
     upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "")
     return int(epoch), upstream, revision

@@ -34,7 +34,7 @@ def _driver(observed: Observed) -> Iterator[str]:
 
 def _major(version: str) -> int:
     text = version.partition(".")[0]
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdecimal() else 0
 
 
 def _runtimes(observed: Observed) -> Iterator[str]:

@@ -288,7 +288,7 @@ def family_of(packages: Iterable[str]) -> Family:
 
 def numbers(version: str) -> tuple[int, ...]:
     """The parts of "580.65.06" as (580, 65, 6), so that versions of drivers and of CUDA compare as numbers."""
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
 def minor_of(cuda: str) -> str:

@@ -215,7 +215,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _number(value: Any) -> int:
-    if isinstance(value, str) and value.isdigit() and len(value) < 20:
+    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else 0
 

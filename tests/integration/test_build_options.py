@@ -89,6 +89,28 @@ def test_a_base_that_only_the_engine_has_is_built_on_by_docker(
     assert run(tag, "id", "-u") == "4321"
 
 
+@pytest.mark.long
+def test_what_a_base_wants_of_builds_upon_it_is_carried_out(
+    machine: Machine, debian_base: str, registry: str, tag: str, engine: DockerEngine
+) -> None:
+    base = f"{registry}/envsnap-test/on-build:1"
+    dockerfile = f"FROM {debian_base}\nONBUILD RUN touch /carried-out\n"
+    subprocess.run(["docker", "build", "--quiet", "--tag", base, "-"], input=dockerfile, text=True, check=True, capture_output=True)
+    try:
+        subprocess.run(["docker", "push", "--quiet", base], check=True, capture_output=True)
+        words = ("build", machine.lock, "--base", base, "-t", tag, "--ca-bundle", CA_BUNDLE)
+        refused = machine.envsnap(*words, "--engine", "oci", code=5)["error"]
+        assert "(ONBUILD)" in refused["why"] and "--engine docker" in refused["hint"]
+        assert machine.envsnap(*words)["engine"] == "docker"
+        run(tag, "test", "-e", "/carried-out")
+        told = subprocess.run(
+            ["docker", "inspect", "--format", "{{json .Config.OnBuild}}", tag], check=True, capture_output=True, text=True
+        )
+        assert json.loads(told.stdout) in (None, [])
+    finally:
+        forget(engine, base)
+
+
 def test_a_base_with_a_user_keeps_it_and_the_environment_is_roots(
     machine: Machine, base_of_the_engine: str, tag: str, registry: str, engine: DockerEngine
 ) -> None:

@@ -20,6 +20,10 @@ KNOWN = catalog.load()
 TREATMENTS_WITH_A_VALUE = {"neutral"}
 
 
+def test_versions_are_compared_by_their_numbers() -> None:
+    assert (numbers("580.65.06"), numbers("580.².x")) == ((580, 65, 6), (580,))
+
+
 def test_is_read_once() -> None:
     assert catalog.load() is KNOWN
 

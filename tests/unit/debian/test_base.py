@@ -114,6 +114,10 @@ def test_a_quotation_of_several_lines_asks_for_no_alternative() -> None:
     assert [choice.name for choice in alternatives.asked_for(script)] == ["d"]
 
 
+def test_a_priority_that_is_no_number_asks_for_no_alternative() -> None:
+    assert not list(alternatives.asked_for("update-alternatives --install /usr/bin/a a /usr/bin/c ²\n"))
+
+
 def test_what_is_left_out_is_in_no_list(mirror: Mirror, tmp_path: Path) -> None:
     _, result = made(mirror, tmp_path / "cache")
     found = read(BlobStore(tmp_path / "cache/blobs").read(result.layer.digest))

@@ -39,6 +39,7 @@ def test_versions_in_order() -> None:
     assert version.key("1.0") == version.key("0:1.00-0")
     assert version.satisfies("0~", "<<", "0") and version.satisfies("", "=", "0")
     assert version.satisfies("1", "", "9")
+    assert version.satisfies("²:1", "<<", "²:2")  # no epoch: such a digit is none
     assert version.satisfies("1", ">=", "1") and version.satisfies("2", ">>", "1") and not version.satisfies("1", ">>", "1")
 
 

@@ -31,6 +31,7 @@ def library(soname: str, owner: str | None, version: str = "9.1.0") -> LoadedLib
         ("9.2", "10.1", True),
         (None, "13.0", False),  # without a driver that is what is said already
         ("12.8", None, False),
+        ("12.8", "²", False),
     ],
 )
 def test_a_driver_below_the_runtimes_major_version(driver: str | None, runtime: str | None, said: bool) -> None:

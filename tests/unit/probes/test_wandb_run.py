@@ -195,6 +195,12 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.text()
 JSON = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
 
 
+def test_a_size_that_is_no_number_is_not_said() -> None:
+    run, problems = wandb_run.WandbRun(), list[Any]()
+    told = wandb_run._from_metadata(run, json.dumps({"gpu_nvidia": [{"name": "H100", "memoryTotal": "²"}]}).encode(), problems)
+    assert problems == [] and [gpu.memory_bytes for gpu in told.gpus] == [0]
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow])  # the first text that is drawn in a fresh checkout takes a second
 @given(st.dictionaries(st.sampled_from(list(METADATA)), JSON))
 def test_no_metadata_ends_the_reader(document: dict[str, Any]) -> None:
