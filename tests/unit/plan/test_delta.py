@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from envsnap.plan import base_of, candidate_references, make_plan
 from envsnap.plan.layers import Ingredients, lay_out, removals
 from envsnap.render.dockerfile import dockerfile
 from tests import samples
+from tests.unit.render.dockerfile_text import instructions
 
 KNOWN = catalog.load()
 HOME = f"nvcr.io/nvidia/pytorch:25.03-py3@{samples.digest('ngc')}"
@@ -285,6 +287,14 @@ def test_the_image_s_pip_serves_until_it_goes_itself() -> None:
     hidden = base(*OF_BASE, has("blinker", "1.4", site="usr/lib/python3/dist-packages", files=None, record=None))
     lock = lock_of(samples.index_package("blinker", "1.9"))
     assert "--ignore-installed" in dockerfile(planned(lock, hidden), lock, ())
+
+
+def test_each_instruction_begins_a_line() -> None:
+    """However little there is to do, with what a template leaves out between two of them."""
+    for lock in (lock_of(TIMM), lock_of(), lock_of(TIMM, without=("numpy",))):
+        for keyword, arguments in instructions(dockerfile(planned(lock), lock, ())):
+            assert keyword in {"ARG", "CMD", "COPY", "ENV", "FROM", "LABEL", "RUN", "SHELL", "USER", "WORKDIR"}, arguments
+            assert keyword != "RUN" or not re.search(r"(COPY|ENV|LABEL|RUN|USER|WORKDIR) ", arguments), arguments
 
 
 # ---- as layers
