@@ -226,13 +226,12 @@ DAMAGE: dict[str, Damage] = {
     "notes garbled": (as_it_is, lambda one: each(all_notes(one), garbled)),
     "notes exchanged": (as_it_is, exchange_notes),
     "documents flipped": (as_it_is, lambda one: each(blobs(one, JSON), flipped)),
-    "inventory flipped": (without_layers_and_byte_code, lambda one: each(of_inventories(one), flipped)),
     "byte code flipped": (without_layers, lambda one: each(byte_code(one), flipped)),
 }
 
 
 def of_inventories(machine: Machine) -> list[Path]:
-    """Blobs that the inventories of bases name; one is the interpreter that byte code is made with."""
+    """Blobs that the inventories of bases name."""
     digests = {digest for one in remembered.all_of(machine.cache) for digest in remembered.blobs_of(one.inventory)}
     assert digests
     return [machine.cache / "blobs/sha256" / digest.removeprefix("sha256:") for digest in sorted(digests)]
@@ -267,13 +266,16 @@ def test_damage_in_the_cache(
     assert answer["uploaded_bytes"] > 1_000_000
 
 
-def test_packages_and_indexes_of_a_distribution_that_are_damaged_are_fetched_again(machine: Machine, words: tuple[str, ...]) -> None:
+def test_what_system_packages_are_made_of_is_had_anew_when_it_is_damaged(machine: Machine, words: tuple[str, ...]) -> None:
+    """Of the base's inventory the next run, of the distribution's packages and indexes the same one."""
     need_more(machine)
     command: tuple[str | Path, ...] = ("build", machine.lock, *words, "--no-pyc")
     whole = machine.envsnap(*command)["image"]["manifest_digest"]
-    each([*blobs(machine, DEB), *blobs(machine, XZ)], flipped)
+    each([*blobs(machine, DEB), *blobs(machine, XZ), *of_inventories(machine)], flipped)
     shutil.rmtree(machine.cache / "layers")
     (machine.images / "packages.yaml").unlink()  # so that the index is asked again
+    error = machine.envsnap(*command, code=4)["error"]
+    assert "the base's inventory was damaged" in error["what"] and "run it again" in error["hint"], error
     assert machine.envsnap(*command)["image"]["manifest_digest"] == whole
 
 
