@@ -374,8 +374,8 @@ import time
 from pathlib import Path
 from envsnap.storage import new_directory, new_file, scratch_directory, write_file
 place = Path(sys.argv[1])
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     while True:
         with scratch_directory(place, ".scratch.") as scratch:
             (scratch / "a").mkdir()
