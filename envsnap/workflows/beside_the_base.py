@@ -14,7 +14,7 @@ from envsnap.model.plan import BuildPlan, ExtendBase, InstallPacked, InstallWhee
 from envsnap.oci.paths import parents
 from envsnap.plan.abi import described, missing_symbols
 from envsnap.probes.wheels import Wheels
-from envsnap.workflows.wheel_files import read_record
+from envsnap.workflows.wheel_files import wheel_record
 
 _FEW = 4
 
@@ -34,7 +34,7 @@ def require_apart(made: BuildPlan, layout: Layout, records: Mapping[str, Mapping
     owned = {path: (name, sha256) for name, paths in records.items() if name not in gone for path, sha256 in paths.items()}
     for name, file, sha256 in _installed(made):
         hit: dict[str, list[str]] = {}
-        rows = read_record(file, sha256, wheels.path, cache).rows
+        rows = wheel_record(file, sha256, wheels.path, cache).rows
         for path, member in places(rows, layout):
             content = rows[member].sha256
             owner, theirs = owned.get(path, ("", content))
@@ -68,7 +68,7 @@ def link_in_the_way(made: BuildPlan, layers: LayerPlan, links: Mapping[str, str]
     def paths() -> Iterator[str]:
         yield from sorted(gone)
         for _, file, sha256 in _installed(made):
-            for path, _ in places(read_record(file, sha256, wheels.path, cache).rows, layers.layout):
+            for path, _ in places(wheel_record(file, sha256, wheels.path, cache).rows, layers.layout):
                 yield path
 
     return next((above for path in paths() for above in parents(path) if above in left), None)

@@ -24,7 +24,7 @@ from envsnap.workflows import assembled, by_docker, places, plan, shell
 from envsnap.workflows.assembled import Gathered, Ground, Sources
 from envsnap.workflows.delivery import Delivery
 from envsnap.workflows.plan import Context
-from envsnap.workflows.records import ONCE_ONLINE, BuildRequest, Built, base_name, keep_record, now, own_tag, publish
+from envsnap.workflows.records import ONCE_ONLINE, BuildRequest, Built, base_name, keep_record, now, own_tag, publish, read_record
 from envsnap.workflows.system import Packages
 from envsnap.workflows.unknown import Unknown
 
@@ -252,8 +252,10 @@ def _assemble(
     if request.push:
         assert image.manifest is not None  # it was pushed
         asked = request.sbom or request.sign is not None
-        # Where nothing was sent, the one that sent it may have been broken off before it said anything of it.
-        if delivered.uploaded_bytes or asked or not sources.registry.referrers(tags[0], image.manifest.digest):
+        # Where nothing was sent, who sent it may have been broken off before anything was said of it: a record says that it was not.
+        before = read_record(context.directory)
+        whole = before is not None and (before.reference, before.manifest_digest) == (tags[0], image.manifest.digest)
+        if delivered.uploaded_bytes or asked or not (whole or sources.registry.referrers(tags[0], image.manifest.digest)):
             if request.sbom and sources.fetch:
                 gathered.wheels.fetch(gathered.pinned, progress)  # they name their licences
             steps = gathered.ground.shell

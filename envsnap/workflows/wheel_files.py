@@ -37,7 +37,7 @@ class _File(NamedTuple):
     checksum: tuple[int, int] | None
 
 
-def read_record(file: str, sha256: str, wheel: Find, cache: Path) -> Record:
+def wheel_record(file: str, sha256: str, wheel: Find, cache: Path) -> Record:
     """RECORD of a wheel: of the file where it is at hand, else as a capture read it; nothing where neither is.
 
     Raises:
@@ -94,7 +94,7 @@ def _files(one: PlannedWheel, layout: Layout, wheel: Find, cache: Path) -> Itera
     # remembered it is not needed, and is not fetched for this: if it is not at hand, and no capture on this machine read its RECORD, what
     # it has where is not known, and nothing is held against it.
     with contextlib.suppress(InputError, OSError):
-        record = read_record(one.file, one.sha256, wheel, cache)
+        record = wheel_record(one.file, one.sha256, wheel, cache)
     for path, name in places(record.rows, layout):
         member = record.members.get(name)
         yield path, _File(one, record.rows[name].sha256, (member.size, member.crc32) if member is not None else None)

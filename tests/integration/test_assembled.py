@@ -164,6 +164,8 @@ def test_what_was_not_said_of_an_image_is_said_by_the_next_build(
     listed = requests.head(f"{at}/{digest.replace(':', '-')}", headers={"Accept": OCI_INDEX}, timeout=10)
     assert said and requests.delete(f"{at}/{listed.headers['Docker-Content-Digest']}", timeout=10).status_code == 202
     assert client.referrers(pushed, digest) == ()
+    assert build(small, debian_base, "-t", pushed, "--push")["cached"] and client.referrers(pushed, digest) == ()  # that build had ended
+    (small.images / "image.yaml").unlink()
     assert build(small, debian_base, "-t", pushed, "--push")["uploaded_bytes"] == 0
     assert {one.artifact_type for one in client.referrers(pushed, digest)} == {
         "application/vnd.envsnap.lock.v1+yaml",
