@@ -116,7 +116,7 @@ def engine_if_any() -> DockerEngine | None:
     from envsnap.engines.docker import DockerEngine
 
     engine = DockerEngine(os.environ)
-    return engine if engine.abilities()[0].state == "ok" else None
+    return engine if engine.is_there() else None
 
 
 def packages(

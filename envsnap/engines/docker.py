@@ -70,6 +70,13 @@ class DockerEngine:
             disk_ability(str(info.get("DockerRootDir", "")), local=self._client.base_url.startswith("http+docker://")),
         )
 
+    def is_there(self) -> bool:
+        try:
+            self.require()
+        except EngineError:
+            return False
+        return True
+
     def gpus(self) -> Ability:
         """Whether containers can be given GPUs. Raises EngineError: it does not answer."""
         with engine_errors("cannot ask the engine"):

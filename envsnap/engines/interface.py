@@ -78,6 +78,9 @@ class Engine(Protocol):
     def abilities(self) -> tuple[Ability, ...]:
         """What this engine can do here; the first entry is whether it answers at all. Never raises."""
 
+    def is_there(self) -> bool:
+        """Whether it answers, and no more than that: `abilities` starts programs to tell. Never raises."""
+
     def require(self, *, build: bool = False) -> None:
         """Raises EngineError, with the way out, unless the engine answers and, where that is asked for, can build."""
 

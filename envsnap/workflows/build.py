@@ -56,7 +56,7 @@ def build(
     if whole:
         engine.require(build=True)
     started = time.monotonic()
-    here = engine if whole or engine.abilities()[0].state == "ok" else None
+    here = engine if whole or engine.is_there() else None
     # Where none can build, and one is needed unless it did its steps before, nothing long is begun: that would end for want of it.
     in_vain = bool(always) and not _can_build(engine)
     made = plan.make_plan(

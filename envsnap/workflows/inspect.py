@@ -68,7 +68,7 @@ def inspect(reference: str, places: Places, progress: Progress, *, deep: bool) -
         parse_reference(reference)
     if (made := _base_made_here(reference, places.cache)) is not None:
         return _stored(made, reference, places, progress, deep=deep)
-    image = places.engine.image(reference) if places.engine.abilities()[0].state == "ok" else None
+    image = places.engine.image(reference) if places.engine.is_there() else None
     if image is not None:
         there = inventories.enough(reference, image, engine=places.engine, cache=places.cache)
         if deep and not there.complete:

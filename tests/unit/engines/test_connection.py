@@ -157,6 +157,19 @@ def test_abilities_of_an_engine_that_answers(tmp_path: Path) -> None:
     assert found["engine's disk"].state in {"ok", "broken"}
 
 
+def test_whether_it_is_there_starts_no_program(tmp_path: Path) -> None:
+    """Each build and plan asks; looking for BuildKit would take longer than all else that a build does when nothing changed."""
+    program, started = tmp_path / "docker", tmp_path / "started"
+    program.write_text(f"#!/bin/sh\ntouch {started}\n", encoding="utf-8")
+    program.chmod(0o755)
+    with engine_at(tmp_path / "s", {"/version": (200, VERSION), "/_ping": (200, {})}) as env:
+        engine = DockerEngine({**env, "PATH": f"{tmp_path}:{os.defpath}"})
+        assert engine.is_there()
+        engine.close()
+    assert not DockerEngine({**env, "PATH": str(tmp_path)}).is_there()
+    assert not started.exists()
+
+
 def test_abilities_never_raise(tmp_path: Path) -> None:
     engine = DockerEngine({"DOCKER_HOST": f"unix://{tmp_path}/none", "PATH": str(tmp_path)})
     assert [(ability.name, ability.state) for ability in engine.abilities()] == [("engine", "missing"), ("BuildKit", "missing")]

@@ -15,7 +15,6 @@ from envsnap.engines.interface import EngineImage
 from envsnap.errors import EngineError, PlanError
 from envsnap.inventory.remembered import remember
 from envsnap.model.debian import SystemPlan
-from envsnap.model.host import Ability
 from envsnap.model.lock import EnvLock, LockedConda
 from envsnap.model.plan import BuildPlan
 from envsnap.oci.documents import canonical, read_config
@@ -40,8 +39,8 @@ class Engine(FakeEngine):
     cannot_build: bool = False
     has_base: bool = True
 
-    def abilities(self) -> tuple[Ability, ...]:
-        return (Ability(name="engine", state="ok" if self.answers or self.cannot_build else "missing", found=""),)
+    def is_there(self) -> bool:
+        return self.answers or self.cannot_build
 
     def image(self, reference: str) -> EngineImage | None:  # type: ignore[override]
         there = reference in self.names if reference.startswith("envsnap/") else self.has_base or "debian" not in reference
