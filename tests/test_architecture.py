@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "envsnap"
 
 LEAVES = {"errors", "progress", "redaction", "model", "oci"}
-EDGE_TOOLS = {"archive", "carry", "process", "storage", "target"}
+EDGE_TOOLS = {"archive", "blobs", "carry", "notes", "process", "storage", "target"}
 EDGES = {"probes", "engines", "smoke", "registry", "inventory", "debian", "bytecode", "publish", "attest", "rootless"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -21,7 +21,9 @@ ALLOWED: dict[str, set[str]] = {
     "model": {"errors", "oci"},
     "oci": {"errors"},
     "process": {"errors"},
-    "storage": {"errors", "oci"},
+    "storage": {"errors"},
+    "blobs": {"errors", "oci", "storage"},
+    "notes": {"storage"},
     "target": {"process"},
     "archive": {"errors", "storage"},
     "carry": {"errors", "archive", "target"},

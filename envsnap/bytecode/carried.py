@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 from envsnap import archive
+from envsnap.blobs import BlobStore
 from envsnap.bytecode.interpreters import Command
 from envsnap.errors import InputError, TargetError
 from envsnap.layers.reader import LayerReader
-from envsnap.storage import BlobStore, disk_errors, new_directory
+from envsnap.storage import disk_errors, new_directory
 
 _CHUNK = 1 << 20
 _MAX_BYTES = 1 << 30

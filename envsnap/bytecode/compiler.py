@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from envsnap.blobs import BlobStore
 from envsnap.bytecode.interpreters import Interpreter, NotFound
 from envsnap.bytecode.running import Compiled, Module, Process
 from envsnap.errors import InputError, TargetError
@@ -30,8 +31,9 @@ from envsnap.layers.wheel import read_sources
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.kinds import Digest
 from envsnap.model.layers import Layout, PlannedWheel
+from envsnap.notes import read_note, write_note
 from envsnap.oci.paths import parents
-from envsnap.storage import BlobStore, disk_errors, read_note, write_note
+from envsnap.storage import disk_errors
 from envsnap.target import GUEST_DIRECTORY
 
 if TYPE_CHECKING:

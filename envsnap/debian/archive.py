@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from envsnap import redaction
+from envsnap.blobs import BlobStore
 from envsnap.debian import keys
 from envsnap.debian.control import Stanza, stanza
 from envsnap.debian.distributions import Distribution, find
@@ -31,7 +32,7 @@ from envsnap.debian.transfer import Missing, Transfer, persistently
 from envsnap.errors import EngineError, InputError
 from envsnap.model.debian import ArchiveName, DebFile
 from envsnap.progress import SILENT, Progress
-from envsnap.storage import BlobStore, write_file
+from envsnap.storage import write_file
 
 _RELEASE_LIMIT = 4 << 20
 _INDEX_LIMIT = 512 << 20  # uncompressed; Debian's largest has 55 MB

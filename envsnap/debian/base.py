@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from envsnap.blobs import BlobStore
 from envsnap.debian import alternatives, database
 from envsnap.debian.archive import Archive
 from envsnap.debian.database import Installed
@@ -21,7 +22,6 @@ from envsnap.model.base import Directory
 from envsnap.model.debian import SystemPlan
 from envsnap.oci.documents import Config, canonical
 from envsnap.oci.image import EPOCH, BaseImage, Layer, RunConfig, put_together, scratch
-from envsnap.storage import BlobStore
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 WANTED = ("python3", "ca-certificates", "tzdata")

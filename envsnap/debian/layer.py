@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from itertools import takewhile
 from typing import BinaryIO
 
+from envsnap.blobs import BlobStore
 from envsnap.debian import database, loader
 from envsnap.debian.database import Installed
 from envsnap.debian.deb import Deb
@@ -18,7 +19,6 @@ from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import BaseInventory, Directory
 from envsnap.model.debian import DebFile
 from envsnap.oci.paths import parents
-from envsnap.storage import BlobStore
 
 OpenDeb = Callable[[DebFile], AbstractContextManager[BinaryIO]]
 """A .deb that was fetched, open for reading from any place."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from envsnap import archive
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError, TargetError
 from envsnap.inventory.files import Directory, File, FileSystem
 from envsnap.inventory.libraries import Libraries
@@ -23,7 +24,7 @@ from envsnap.inventory.python import Python
 from envsnap.inventory.wanted import NOT_OF_STDLIB
 from envsnap.model.kinds import RelativePath, Soname, Value
 from envsnap.oci.image import EPOCH
-from envsnap.storage import BlobStore, new_directory
+from envsnap.storage import new_directory
 
 _ROOT = "interpreter"
 _CHUNK = 1 << 20

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError, innermost
 from envsnap.inventory import interpreter, packages, torch
 from envsnap.inventory.files import Directory, FileSystem, Link
@@ -21,7 +22,7 @@ from envsnap.model import base
 from envsnap.model.base import BaseInventory, ImageConfig, InstalledDistribution
 from envsnap.model.kinds import RelativePath
 from envsnap.progress import Progress
-from envsnap.storage import BlobStore, disk_errors
+from envsnap.storage import disk_errors
 
 _SONAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+._-]{0,199}\Z")
 _RELEASE = re.compile(r"^(ID|VERSION_ID)=(?:\"([^\"\n]*)\"|'([^'\n]*)'|([^\s\"']*))\s*$", re.MULTILINE)

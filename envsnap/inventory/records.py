@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError
 from envsnap.guest.paths import install_prefix
 from envsnap.guest.record import installed_path, read_record
 from envsnap.model.base import BaseInventory
-from envsnap.storage import BlobStore
 
 
 def files_of_packages(inventory: BaseInventory, blobs: BlobStore) -> dict[str, dict[str, str]]:

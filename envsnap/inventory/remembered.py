@@ -14,12 +14,13 @@ from typing import BinaryIO
 import msgspec
 from msgspec.structs import replace
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError
 from envsnap.layers.reader import LayerReader, inflated
 from envsnap.model.base import BaseInventory, Remembered
 from envsnap.oci.documents import digest_of
 from envsnap.oci.image import EPOCH
-from envsnap.storage import BlobStore, new_file, write_file
+from envsnap.storage import new_file, write_file
 
 _DOCUMENT = "inventory.json"
 _BLOBS = "blobs/sha256/"

@@ -9,6 +9,7 @@ from functools import partial
 
 import msgspec
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError
 from envsnap.guest.elf import ELF_FAULTS, parse_symbols
 from envsnap.inventory.files import File, FileSystem
@@ -16,7 +17,6 @@ from envsnap.model import abi
 from envsnap.model.abi import SharedObject, TorchLibraries
 from envsnap.model.base import BaseInventory
 from envsnap.model.kinds import plain
-from envsnap.storage import BlobStore
 
 _MOST_BYTES = 64 << 20
 """Of the document. That of torch 2.12.1 has 41,000 symbols and 4 MB."""

@@ -18,11 +18,11 @@ import msgspec
 from packaging.tags import parse_tag
 
 from envsnap import redaction
+from envsnap.blobs import BlobStore
 from envsnap.errors import TargetError
 from envsnap.model.facts import CondaPackage, Distribution
 from envsnap.probes.interpreter import forward
 from envsnap.progress import Progress
-from envsnap.storage import BlobStore
 from envsnap.target import Target
 
 Kind = Literal["installed", "editable", "working_tree"]

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import msgspec
 
 from envsnap import redaction
+from envsnap.blobs import BlobStore
 from envsnap.model.facts import Problem
 from envsnap.model.kinds import LockName
 from envsnap.model.lock import LfsFile, LockedSource, LockedSubmodule
@@ -26,7 +27,6 @@ from envsnap.probes.tree import hash_file, lfs_content, manifest, manifest_diges
 from envsnap.probes.untracked import WAY_OUT, Packer, ignored_modules, is_lock_path, is_secret_file, untracked
 from envsnap.process import NotStarted
 from envsnap.progress import SILENT, Progress
-from envsnap.storage import BlobStore
 
 __all__ = ["SourceProbe", "find_repository", "manifest", "manifest_digest", "materialise", "read_source", "secrets_below"]
 

@@ -15,11 +15,11 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError
 from envsnap.model.lock import LfsFile, LockedFile, LockedSource
 from envsnap.probes.git import GitError, Mode, Repository, patched_tree
 from envsnap.process import NotStarted
-from envsnap.storage import BlobStore
 
 ManifestLine = tuple[str, str, str]
 

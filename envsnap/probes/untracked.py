@@ -17,12 +17,12 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from envsnap import redaction
+from envsnap.blobs import BlobStore
 from envsnap.model.facts import Problem
 from envsnap.model.kinds import RelativePath
 from envsnap.model.lock import LockedFile
 from envsnap.probes.git import GitError, Repository, names
 from envsnap.progress import SILENT, Progress
-from envsnap.storage import BlobStore
 
 FILE_LIMIT_BYTES = 64 << 20
 TOTAL_LIMIT_BYTES = 256 << 20

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from envsnap.notes import read_note, write_note
 from envsnap.probes.wheel_record import DIRECTORY_LIMIT_BYTES, RECORD_LIMIT_BYTES, WheelEnd
-from envsnap.storage import read_note, write_note
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

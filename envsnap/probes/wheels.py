@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from envsnap.blobs import BlobStore, BlobWriter
 from envsnap.errors import EngineError
 from envsnap.guest.pip_config import effective_pip_options
 from envsnap.model.plan import PinnedWheel
@@ -15,7 +16,6 @@ from envsnap.probes.index import Found, PipConfig, published
 from envsnap.probes.pages import ListedFile, Location, NoProject, Pages, Unanswered
 from envsnap.process import NotStarted, run
 from envsnap.progress import Progress, Task
-from envsnap.storage import BlobStore, BlobWriter
 
 _THREADS = 4
 _ATTEMPTS = 5

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError
 from envsnap.oci.documents import CONFIG_OF, LAYER_OF, OCI_LAYER, OCI_MANIFEST, Descriptor
 from envsnap.oci.image import Image
-from envsnap.storage import BlobStore
 
 CHUNK = 1 << 20
 _MADE_AGAIN = "run it again: what the cache lacks is made or fetched anew"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError
 from envsnap.model.base import ImageConfig
 from envsnap.model.kinds import ARCHITECTURES
@@ -25,7 +26,6 @@ from envsnap.registry.referrers import attach, referrers
 from envsnap.registry.tags import tags
 from envsnap.registry.upload import OpenAt, exists, mount, upload
 from envsnap.registry.wire import Wire
-from envsnap.storage import BlobStore
 
 T = TypeVar("T")
 

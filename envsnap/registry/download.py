@@ -6,13 +6,13 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError
 from envsnap.oci.documents import Descriptor
 from envsnap.registry.host import Place
 from envsnap.registry.manifests import wrong_bytes
 from envsnap.registry.patience import Trouble
 from envsnap.registry.wire import Answer
-from envsnap.storage import BlobStore
 
 _WORTH_IT = 1 << 20  # bytes that make an attempt one that got somewhere
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/(?:[0-9]+|\*)\Z")

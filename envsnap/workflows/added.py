@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from envsnap.blobs import BlobStore
 from envsnap.model.base import Base
 from envsnap.model.plan import (
     AnyStep,
@@ -16,7 +17,6 @@ from envsnap.model.plan import (
     InstallWheels,
     MakeCondaEnvironment,
 )
-from envsnap.storage import BlobStore
 from envsnap.workflows import system, wheel_facts
 
 

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import msgspec
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError
 from envsnap.layers.wheel import write_wheel
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.kinds import Digest
 from envsnap.model.layers import AnyLayer, BytecodeLayer, LayerPlan, Layout, PlannedWheel, WheelsLayer
+from envsnap.notes import read_note, write_note
 from envsnap.oci.image import Layer
 from envsnap.plan.layers import recipe, title
 from envsnap.progress import Progress, Task
-from envsnap.storage import BlobStore, read_note, write_note
 from envsnap.workflows import wheel_facts, wheel_files
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from envsnap.blobs import BlobStore
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, InputError, PlanError
 from envsnap.inventory import torch
@@ -32,7 +33,6 @@ from envsnap.probes.wheels import Wheels, pip_config
 from envsnap.progress import Progress
 from envsnap.publish.content import BlobSource, FirstOf, Missing, Stored
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore
 from envsnap.workflows import base_images, beside_the_base, content, foretelling, inventories, places, prepare, shell, wheel_facts
 from envsnap.workflows.assemble import OnLayer, Wanted, Workshop, make_layers, recall
 from envsnap.workflows.byte_code import byte_code

@@ -14,6 +14,7 @@ from envsnap.attest.purl import PackageFile
 from envsnap.attest.sbom import bill_of_materials
 from envsnap.attest.signatures import Bundle, Place, Signed
 from envsnap.attest.statements import PREDICATES, PROVENANCE, TEST_RESULT, Subject, of_bill, of_verdict, sha256
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError, Refused, UsageError
 from envsnap.model.lock import EnvLock
 from envsnap.model.parity import Layer, Verdict
@@ -23,7 +24,6 @@ from envsnap.oci.documents import Descriptor, Index, Manifest, digest_of
 from envsnap.oci.reference import parse_reference
 from envsnap.progress import SILENT, Progress
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore
 
 _TURNS = 5
 """Of writing a manifest of signatures, while others write it, too."""

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import msgspec
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError
 from envsnap.model.base import Base
 from envsnap.model.kinds import Digest
+from envsnap.notes import read_note, write_note
 from envsnap.oci.documents import Config, Manifest, read_config, read_manifest
 from envsnap.oci.image import BaseImage
 from envsnap.oci.reference import with_digest
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore, read_note, write_note
 from envsnap.workflows.unknown import Unknown
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from envsnap.blobs import BlobStore
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import EngineImage
 from envsnap.errors import EngineError, InputError
@@ -16,7 +17,6 @@ from envsnap.model.plan import BuildPlan
 from envsnap.oci.reference import parse_reference, same_repository, with_digest
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry, image_config
-from envsnap.storage import BlobStore
 from envsnap.workflows import base_images, inventories
 from envsnap.workflows.system import Packages
 from envsnap.workflows.unknown import Unknown

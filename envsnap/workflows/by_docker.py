@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from envsnap.blobs import BlobStore
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs, EngineImage
 from envsnap.errors import EngineError
@@ -19,7 +20,7 @@ from envsnap.oci.reference import with_digest
 from envsnap.progress import Progress
 from envsnap.publish.content import Stored
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore, write_file
+from envsnap.storage import write_file
 from envsnap.workflows import local
 from envsnap.workflows.land import land
 from envsnap.workflows.plan import Context

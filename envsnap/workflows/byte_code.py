@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
+from envsnap.blobs import BlobStore
 from envsnap.bytecode.carried import unpack_carried, unpack_conda
 from envsnap.bytecode.compiler import Compiler, Sources, sources_of, sources_of_tree
 from envsnap.bytecode.interpreters import Command, Interpreter, NotFound, find_interpreter, on_this_host
@@ -17,7 +18,7 @@ from envsnap.model.base import BaseInventory
 from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout, PlannedWheel, TreeLayer
 from envsnap.model.plan import CARRIED
 from envsnap.rootless import runtime
-from envsnap.storage import BlobStore, scratch_directory
+from envsnap.storage import scratch_directory
 from envsnap.target import GUEST_DIRECTORY
 
 _HOST_LIBRARIES = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache")

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envsnap import __version__, catalog, lockfile
+from envsnap.blobs import BlobStore
 from envsnap.model.facts import CollectedFacts, Distribution, GpuFacts, GpuProbe, Problem
 from envsnap.model.lock import Capture, EnvLock, LockedTree
 from envsnap.model.plan import CARRIED, ENVIRONMENT
 from envsnap.probes import gpu, index, interpreter, pack, source
 from envsnap.progress import Progress
-from envsnap.storage import BlobStore
 from envsnap.target import Target
 from envsnap.workflows import home, places, reference, targets, wandb_run
 

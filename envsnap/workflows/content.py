@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from envsnap.blobs import BlobStore
 from envsnap.layers.environment import directories, directories_above, write_environment, write_removal
 from envsnap.layers.kept import write_kept
 from envsnap.layers.tree import Content, write_tree
@@ -28,7 +29,6 @@ from envsnap.model.layers import (
 )
 from envsnap.model.plan import LOCK_IN_IMAGE, MANIFEST_IN_IMAGE
 from envsnap.plan.layers import recipe
-from envsnap.storage import BlobStore
 from envsnap.workflows.assemble import Advance, Write
 
 _PIECE = 1 << 20

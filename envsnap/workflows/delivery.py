@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from envsnap.blobs import BlobStore
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, InputError
 from envsnap.oci.documents import LAYER_OF, OCI_MANIFEST, Descriptor
@@ -17,7 +18,6 @@ from envsnap.progress import Progress
 from envsnap.registry.client import Registry
 from envsnap.registry.upload import from_file
 from envsnap.registry.wire import FilePart
-from envsnap.storage import BlobStore
 from envsnap.workflows import local
 from envsnap.workflows.assembled import Sources, blobs_of
 from envsnap.workflows.land import land

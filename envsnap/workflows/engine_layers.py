@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import IO
 
 from envsnap.archive import as_file
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError
 from envsnap.layers.reader import inflated
 from envsnap.oci.image import Layer
 from envsnap.progress import Task, counted
-from envsnap.storage import BlobStore, disk_errors
+from envsnap.storage import disk_errors
 
 _PIECE = 1 << 20
 _GZIP = b"\x1f\x8b"

@@ -13,10 +13,10 @@ import msgspec
 
 from envsnap.errors import EngineError
 from envsnap.model.kinds import Digest
+from envsnap.notes import read_note, write_note
 from envsnap.oci.image import Image
 from envsnap.plan.layers import recipe, title
 from envsnap.probes.wheel_ends import WheelEnds
-from envsnap.storage import read_note, write_note
 from envsnap.workflows.prepare import Prepared, wheels_of
 
 Source = Literal["layers", "installed files"]

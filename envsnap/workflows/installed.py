@@ -17,6 +17,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from envsnap.blobs import BlobStore
 from envsnap.bytecode.compiler import LARGEST_SOURCE
 from envsnap.bytecode.compiler import Sources as Modules
 from envsnap.errors import EnvsnapError, InputError
@@ -31,7 +32,6 @@ from envsnap.oci.image import config_of
 from envsnap.plan.layers import recipe, title
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.progress import Progress
-from envsnap.storage import BlobStore
 from envsnap.workflows import content, foretelling, places, wheel_files
 from envsnap.workflows.assemble import Advance, recall
 from envsnap.workflows.assembled import Gathered, Sources, is_trusted

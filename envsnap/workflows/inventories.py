@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from envsnap.blobs import BlobStore
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import Engine, EngineImage
 from envsnap.errors import EngineError
@@ -22,7 +23,6 @@ from envsnap.oci.image import BaseImage
 from envsnap.probes import interpreter
 from envsnap.progress import Progress, counted
 from envsnap.registry.client import Registry, image_config
-from envsnap.storage import BlobStore
 from envsnap.workflows.unknown import Unknown
 
 

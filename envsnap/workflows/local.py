@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError
 from envsnap.oci.documents import Config, Manifest, read_config, read_manifest
 from envsnap.oci.image import BaseImage, Image, Layer
 from envsnap.oci.reference import is_id, names_registry, parse_reference
-from envsnap.storage import BlobStore, write_file
+from envsnap.storage import write_file
 
 if TYPE_CHECKING:  # it brings an HTTP client, and who holds the cache to a size needs none
     from envsnap.registry.client import Registry

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 from envsnap import lockfile, redaction
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError, UsageError
 from envsnap.lockfile.document import MAX_BYTES
 from envsnap.model.lock import EnvLock, LockedSource, LockedSubmodule
-from envsnap.storage import BlobStore, write_file
+from envsnap.storage import write_file
 
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")  # as model.kinds.LockName
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from envsnap import catalog, plan, render
+from envsnap.blobs import BlobStore
 from envsnap.catalog import images
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, InputError
@@ -22,7 +23,7 @@ from envsnap.model.plan import CONDA_TREE, PYTHON_TREE, BuildPlan, CarryInterpre
 from envsnap.probes import source
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore, new_directory
+from envsnap.storage import new_directory
 from envsnap.target import guest_files
 from envsnap.workflows import base_images, bases, capture_host, inventories, places
 from envsnap.workflows.system import Packages

@@ -12,12 +12,13 @@ import msgspec
 
 from envsnap.attest.keys import PrivateKey
 from envsnap.attest.provenance import Json
+from envsnap.blobs import BlobStore
 from envsnap.model.image import ImageRecord
 from envsnap.model.lock import EnvLock
 from envsnap.oci.documents import Manifest
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore, write_file
+from envsnap.storage import write_file
 from envsnap.workflows import attest, system
 from envsnap.workflows.plan import Context, PlanRequest
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import TargetError
 from envsnap.model.facts import CollectedFacts, Problem
 from envsnap.model.frameworks import TITLES, Framework, frameworks_of
@@ -16,7 +17,6 @@ from envsnap.model.parity import SmokeRun
 from envsnap.progress import Progress
 from envsnap.smoke import kit
 from envsnap.smoke.run import run_smoke
-from envsnap.storage import BlobStore
 from envsnap.target import Target
 
 BESIDE: Mapping[Framework, tuple[str, ...]] = {

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from envsnap import lockfile, parity
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError, PlanError, UsageError
 from envsnap.model.lock import BaseOrigin, CondaOrigin, EnvLock, IndexOrigin, LockedPackage, SystemOrigin
 from envsnap.model.parity import Difference
@@ -24,7 +25,6 @@ from envsnap.probes.local import LocalPython
 from envsnap.probes.releases import Known, NotAnswered, NotThere, Release, Releases, read_requires
 from envsnap.probes.wheel_record import Unreadable
 from envsnap.progress import Progress
-from envsnap.storage import BlobStore
 from envsnap.workflows import places
 
 

@@ -16,6 +16,7 @@ from secrets import token_hex
 import msgspec
 
 from envsnap import render
+from envsnap.blobs import BlobStore
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs, EngineImage
 from envsnap.errors import EngineError
@@ -24,10 +25,11 @@ from envsnap.model.kinds import Digest
 from envsnap.model.layers import ShellSteps
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan
+from envsnap.notes import read_note, write_note
 from envsnap.oci.image import BaseImage, Layer
 from envsnap.plan.shell import recipe, title
 from envsnap.progress import Progress
-from envsnap.storage import BlobStore, read_note, touch, write_note
+from envsnap.storage import touch
 from envsnap.workflows import by_docker, inventories
 from envsnap.workflows.engine_layers import take_layers
 from envsnap.workflows.system import Packages

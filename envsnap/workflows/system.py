@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from envsnap.blobs import BlobStore
 from envsnap.debian import base as minimal
 from envsnap.debian import layer as packages
 from envsnap.debian import order, system
@@ -28,7 +29,7 @@ from envsnap.model.plan import AptInstall, BuildPlan
 from envsnap.oci.image import Image, scratch
 from envsnap.progress import Progress
 from envsnap.registry.client import image_config
-from envsnap.storage import BlobStore, write_file
+from envsnap.storage import write_file
 from envsnap.workflows import base_images, inventories, local
 from envsnap.workflows.unknown import Unknown
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envsnap import catalog
+from envsnap.blobs import BlobStore
 from envsnap.compat import Disk, Host
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.host import container_toolkit
@@ -24,7 +25,6 @@ from envsnap.oci.documents import Config, Manifest
 from envsnap.oci.image import BaseImage, Image
 from envsnap.probes import gpu
 from envsnap.probes.local import LocalPython
-from envsnap.storage import BlobStore
 
 _SHM = Path("/dev/shm")  # noqa: S108  # asked for its size
 _DRIVER = re.compile(r"\d{3}(?:\.\d+)*")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from envsnap import lockfile, parity, render
+from envsnap.blobs import BlobStore
 from envsnap.engines.interface import Engine
 from envsnap.errors import EngineError, InputError, TargetError, UsageError
 from envsnap.model.lock import EnvLock
@@ -22,7 +23,6 @@ from envsnap.probes import interpreter
 from envsnap.probes.local import LocalPython
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore
 from envsnap.target import Target
 from envsnap.workflows import attest, local, places, reference, rootless, transfer
 from envsnap.workflows.records import own_tag

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from envsnap import __version__, lockfile, redaction
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError, TargetError
 from envsnap.lockfile.requirements import FromVcs, Lost, Pinned, requirement
 from envsnap.model.facts import GpuDevice, GpuFacts, Platform, Problem
@@ -35,7 +36,6 @@ from envsnap.probes.local import LocalPython
 from envsnap.probes.releases import NotAnswered, NotThere, Release, Releases
 from envsnap.probes.tree import write_files
 from envsnap.progress import Progress
-from envsnap.storage import BlobStore
 
 _OS = re.compile(r"Linux-(?P<kernel>.+?)-(?P<machine>x86_64|aarch64)(?:-with-(?P<libc>glibc|musl)(?P<version>[0-9.]*))?")
 _PYTHON = re.compile(r"3\.\d{1,2}\.\d{1,2}(?:(?:a|b|rc)\d+)?\Z")

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import msgspec
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError
 from envsnap.layers.installed import sizes
 from envsnap.layers.zip import read_archive
+from envsnap.notes import read_note, write_note
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.probes.wheels import Wheels
-from envsnap.storage import BlobStore, read_note, write_note
 
 Facts = tuple[int, int]
 """Bytes of a wheel, and of the Python files in it."""

@@ -8,11 +8,11 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from envsnap.blobs import BlobStore
 from envsnap.layers.writer import LayerWriter
 from envsnap.oci.documents import LAYER_OF, OCI_MANIFEST, Descriptor, Manifest, canonical, digest_of, read_config, read_manifest
 from envsnap.oci.image import BaseImage, Image, Layer, RunConfig, put_together
 from envsnap.publish.content import Missing
-from envsnap.storage import BlobStore
 
 REFERENCE = "registry.example.com/vision/yolo:1"
 BASE_REFERENCE = "registry.example.com/debian:bookworm"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.bytecode import Command, Compiler, Interpreter, find_interpreter, on_this_host, sources_of
 from envsnap.engines.container import follow, new_container
 from envsnap.engines.docker import DockerEngine
@@ -23,7 +24,6 @@ from envsnap.model.layers import Layout, PlannedWheel
 from envsnap.oci.image import BaseImage
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore
 from envsnap.workflows import inventories
 
 pytestmark = pytest.mark.engine

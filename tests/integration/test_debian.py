@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.debian import base, layer, system
 from envsnap.debian.archive import Archive, Settings
 from envsnap.debian.base import MinimalBase
@@ -29,7 +30,6 @@ from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import BaseInventory, ImageConfig
 from envsnap.model.debian import SystemPlan
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore
 
 pytestmark = pytest.mark.engine
 ARCH = "amd64" if os.uname().machine == "x86_64" else "arm64"

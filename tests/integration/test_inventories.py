@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.engines.container import follow, new_container
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs
@@ -21,7 +22,6 @@ from envsnap.oci.image import BaseImage
 from envsnap.probes.interpreter import collect
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore
 from envsnap.workflows import inventories
 
 pytestmark = pytest.mark.engine

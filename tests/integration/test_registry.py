@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError
 from envsnap.oci.documents import Descriptor, digest_of
 from envsnap.oci.image import BaseImage, Layer, RunConfig, put_together
 from envsnap.registry import upload as upload_module
 from envsnap.registry.client import Registry
 from envsnap.registry.patience import Patience
-from envsnap.storage import BlobStore
 from tests.fakes import fault_proxy
 from tests.fakes.fault_proxy import Fault, FaultProxy, Guard
 from tests.fakes.images import Bundle, artifact, image, noise

@@ -20,6 +20,7 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap import catalog, lockfile, plan
+from envsnap.blobs import BlobStore
 from envsnap.engines.docker import DockerEngine
 from envsnap.model.base import Base, BaseInventory, ImageConfig
 from envsnap.model.debian import NeedsShell, SystemPlan
@@ -28,7 +29,6 @@ from envsnap.oci.image import BaseImage
 from envsnap.plan.shell import shell_steps
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore
 from envsnap.workflows import shell
 from envsnap.workflows.system import Packages
 from tests import samples

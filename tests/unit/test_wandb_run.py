@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from envsnap import lockfile
+from envsnap.blobs import BlobStore
 from envsnap.model.lock import EnvLock
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore
 from envsnap.workflows import wandb_run
 
 NOWHERE = "https://git.invalid/yolo.git"

@@ -22,8 +22,8 @@ from envsnap.errors import EngineError, EnvsnapError, InputError, TargetError
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import Directory
 from envsnap.model.layers import Layout, PlannedWheel
+from envsnap.notes import write_note
 from envsnap.oci.image import EPOCH
-from envsnap.storage import write_note
 from tests.fakes.wheels import DEMO, DEMO_FILE, write_wheel
 
 VERSION = platform.python_version()

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.cli import cache, main
-from envsnap.storage import BlobStore
 from envsnap.workflows import local
 from tests.fakes import layered, registry
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.debian import archive as module
 from envsnap.debian import transfer
 from envsnap.debian.archive import Archive, Settings, needed
@@ -21,7 +22,6 @@ from envsnap.debian.keys import shipped, verified
 from envsnap.debian.sources import sources
 from envsnap.errors import EngineError, EnvsnapError, InputError, PlanError, UsageError
 from envsnap.progress import Silent
-from envsnap.storage import BlobStore
 from tests.unit.debian.conftest import OTHER_KEY, Mirror, make
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.debian import alternatives, base
 from envsnap.debian.archive import Archive, Settings
 from envsnap.debian.base import MinimalBase
 from envsnap.errors import InputError, PlanError
 from envsnap.model.debian import SystemPlan
-from envsnap.storage import BlobStore
 from tests.unit.debian.conftest import Mirror, make
 from tests.unit.debian.test_layer import read
 

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.debian import layer, system
 from envsnap.debian.archive import Archive, Settings
 from envsnap.errors import EngineError, InputError
@@ -22,7 +23,6 @@ from envsnap.layers.reader import LayerReader, Member, inflated
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.base import BaseInventory, Directory
 from envsnap.model.debian import DebFile
-from envsnap.storage import BlobStore
 from tests.unit.debian.conftest import Made, Mirror, entry, folder, link, make
 
 STATUS = "Package: zlib1g\nStatus: install ok installed\nMaintainer: z\nArchitecture: amd64\nVersion: 1.2\nDescription: z\n\n"

@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 from msgspec.structs import replace
 
+from envsnap.blobs import BlobStore
 from envsnap.debian.archive import Settings
 from envsnap.inventory.remembered import export, load, recall, remember
 from envsnap.model.base import Base, BaseInventory
@@ -16,7 +17,6 @@ from envsnap.oci.image import BaseImage, RunConfig
 from envsnap.plan.shell import shell_steps
 from envsnap.probes.wheels import Wheels
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore
 from envsnap.workflows import base_images
 from envsnap.workflows.assembled import Gathered, Ground, is_trusted
 from envsnap.workflows.prepare import Prepared

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError
 from envsnap.inventory import interpreter
-from envsnap.storage import BlobStore
 from tests.unit.inventory.conftest import Entry, file, whiteout
 from tests.unit.inventory.test_read import LIB, blobs, inventory, system
 

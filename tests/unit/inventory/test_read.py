@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError, TargetError
 from envsnap.guest.record import canonical_digest, payload, read_record
 from envsnap.inventory import read
 from envsnap.inventory.read import LayerSource, read_inventory
 from envsnap.model.base import BaseInventory, Directory, ImageConfig
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore
 from tests.unit.inventory.conftest import (
     Entry,
     directory,

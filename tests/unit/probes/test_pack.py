@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import TargetError
 from envsnap.model.facts import CondaPackage, Distribution
 from envsnap.probes import interpreter, pack
 from envsnap.probes.local import LocalPython
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore
 from envsnap.target import GuestResult, Target
 from tests import samples
 from tests.fakes import wheels

@@ -12,13 +12,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError
 from envsnap.lockfile import dumps
 from envsnap.model.lock import LockedFile, LockedSource
 from envsnap.probes import source, untracked
 from envsnap.probes.git import GitError, Repository
 from envsnap.progress import Silent
-from envsnap.storage import BlobStore
 from tests import samples
 from tests.fakes.secrets import PLANTED
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError
 from envsnap.guest.pip_config import pip_config as guest_pip_config
 from envsnap.guest.text import Problems
@@ -22,7 +23,6 @@ from envsnap.probes import interpreter
 from envsnap.probes.local import LocalPython
 from envsnap.probes.wheels import Wheels, pip_config
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore
 from envsnap.workflows.capture import origins
 from tests.fakes import tls, wheels
 from tests.fakes.index_server import IndexServer, entry, serving

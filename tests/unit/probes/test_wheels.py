@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError
 from envsnap.model.plan import PinnedWheel
 from envsnap.probes import wheels
@@ -15,7 +16,6 @@ from envsnap.probes.index import PipConfig
 from envsnap.probes.pages import ListedFile, Location, Unanswered
 from envsnap.probes.wheels import Wheels
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore
 
 FILE = "demo-1.0-py3-none-any.whl"
 DATA = b"PK" + bytes(1000)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError
 from envsnap.oci.documents import Descriptor, digest_of
 from envsnap.publish.content import FirstOf, Missing, Stored, held
-from envsnap.storage import BlobStore
 from tests.fakes.layered import Blobs
 
 BLOB = bytes(range(256)) * 20

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore
 from tests.fakes import fault_proxy
 from tests.fakes import registry as fake
 from tests.fakes.fault_proxy import Fault, FaultProxy

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.model.base import Base, BaseInventory
 from envsnap.model.debian import DebFile, SystemPlan
 from envsnap.model.layers import SystemPins
@@ -23,7 +24,6 @@ from envsnap.model.plan import (
 )
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.probes.wheel_record import WheelEnd
-from envsnap.storage import BlobStore
 from envsnap.workflows import system, wheel_facts
 from envsnap.workflows.added import Added, added
 from tests import samples

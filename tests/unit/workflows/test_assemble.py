@@ -12,15 +12,16 @@ from typing import Literal, cast
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError
 from envsnap.layers.wheel import write_wheel
 from envsnap.layers.writer import LayerWriter
 from envsnap.model.layers import LayerPlan, Layout, PlannedWheel, TreeLayer, WheelsLayer
+from envsnap.notes import write_note
 from envsnap.oci.image import Layer
 from envsnap.plan.layers import recipe
 from envsnap.probes.wheels import Wheels
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore, write_note
 from envsnap.workflows import wheel_facts
 from envsnap.workflows.assemble import Advance, Workshop, Write, _Remembered, make_layers, recall
 from tests.fakes import wheels

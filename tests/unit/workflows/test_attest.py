@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from envsnap.attest.keys import PrivateKey
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError, Refused, UsageError
 from envsnap.model.base import Base
 from envsnap.model.parity import Verdict
@@ -30,7 +31,6 @@ from envsnap.oci.documents import (
     read_manifest,
 )
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore
 from envsnap.workflows import attest
 from tests import samples
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError, PlanError
 from envsnap.inventory.records import files_of_packages
 from envsnap.inventory.remembered import recall, remember
@@ -22,7 +23,6 @@ from envsnap.model.plan import AnyStep, BasePackage, BuildPlan, ExtendBase, Inst
 from envsnap.probes.index import PipConfig
 from envsnap.probes.wheels import Wheels
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore
 from envsnap.workflows import assembled, beside_the_base
 from tests import samples
 from tests.fakes import wheels

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from envsnap.blobs import BlobStore
 from envsnap.bytecode import Command
 from envsnap.errors import InputError, TargetError
 from envsnap.guest.python_tree import pack_python_tree
@@ -20,7 +21,6 @@ from envsnap.model.base import BaseInventory
 from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout, PlannedWheel, TreeLayer
 from envsnap.model.plan import CARRIED
 from envsnap.rootless import runtime
-from envsnap.storage import BlobStore
 from envsnap.workflows.byte_code import _of_base, byte_code
 from tests.fakes import conda, interpreters
 from tests.fakes.wheels import DEMO, DEMO_FILE, write_wheel

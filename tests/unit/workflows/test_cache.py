@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError
 from envsnap.inventory import remembered
 from envsnap.model.base import BaseInventory
@@ -21,7 +22,7 @@ from envsnap.oci.documents import Descriptor, digest_of
 from envsnap.progress import SILENT
 from envsnap.publish.content import Stored
 from envsnap.rootless import roots
-from envsnap.storage import BlobStore, write_file
+from envsnap.storage import write_file
 from envsnap.workflows import cache as workflow
 from envsnap.workflows import local
 from tests.fakes import layered, tars

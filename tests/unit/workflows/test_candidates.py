@@ -9,12 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap import catalog, plan
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, NoBase
 from envsnap.model.base import Base, BaseInventory, ImageConfig
 from envsnap.model.plan import BuildPlan, Candidate
 from envsnap.registry.client import Registry, RegistryImage
 from envsnap.report import plan as report
-from envsnap.storage import BlobStore
 from envsnap.workflows import base_images, candidates, places, wheel_facts
 from envsnap.workflows.plan import PlanRequest
 from envsnap.workflows.system import Packages

@@ -13,19 +13,20 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap import lockfile
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError, PlanError, UsageError
 from envsnap.inventory.remembered import remember
 from envsnap.model.base import Base, BaseInventory
 from envsnap.model.debian import SystemPlan
 from envsnap.model.image import CheckReason, ImageCheck
 from envsnap.model.plan import BASE_DIGEST, BASE_NAME
+from envsnap.notes import write_note
 from envsnap.oci.image import Image, Layer, put_together
 from envsnap.plan.layers import recipe
 from envsnap.plan.layers import title as title_of
 from envsnap.plan.shell import title
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore, write_note
 from envsnap.workflows import assembled, base_images, bases, check, inventories, plan, shell, this_host, wheel_facts
 from envsnap.workflows.assembled import Ground, Sources
 from envsnap.workflows.shell import Done

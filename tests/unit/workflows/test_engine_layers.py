@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError
 from envsnap.oci.documents import digest_of
 from envsnap.oci.image import Layer
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore
 from envsnap.workflows.engine_layers import take_layers
 from tests.fakes.layered import tar_of
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.model.frameworks import Framework
 from envsnap.progress import SILENT
 from envsnap.smoke import kit
-from envsnap.storage import BlobStore
 from envsnap.workflows import reference
 from tests import samples
 

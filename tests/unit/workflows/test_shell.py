@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
+from envsnap.blobs import BlobStore
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs, EngineImage
 from envsnap.errors import EngineError, PlanError
@@ -22,7 +23,6 @@ from envsnap.model.plan import BuildPlan
 from envsnap.oci.documents import digest_of
 from envsnap.plan.shell import shell_steps
 from envsnap.progress import SILENT, Progress
-from envsnap.storage import BlobStore
 from envsnap.workflows import build, shell
 from envsnap.workflows.assembled import Ground
 from envsnap.workflows.plan import PlanRequest

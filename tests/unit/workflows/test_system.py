@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from envsnap.blobs import BlobStore
 from envsnap.debian import transfer
 from envsnap.debian.archive import Settings
 from envsnap.errors import InputError
@@ -17,7 +18,6 @@ from envsnap.model.base import Base, BaseInventory
 from envsnap.model.layers import SystemLayer
 from envsnap.model.plan import AptInstall
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore
 from envsnap.workflows import inventories, local
 from envsnap.workflows.system import Packages
 from tests.unit.debian.conftest import Mirror

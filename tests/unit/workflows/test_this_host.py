@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.engines.docker import DockerEngine
 from envsnap.errors import EngineError, TargetError, UsageError
 from envsnap.model.facts import GpuDevice, GpuFacts
 from envsnap.model.host import Ability
 from envsnap.oci.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Config, Descriptor, Manifest, canonical
 from envsnap.probes import gpu
-from envsnap.storage import BlobStore
 from envsnap.workflows.this_host import ThisHost, described
 from tests import samples
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError, UsageError
 from envsnap.model.image import ImageRecord
 from envsnap.oci.documents import OCI_MANIFEST, digest_of
@@ -18,7 +19,6 @@ from envsnap.progress import SILENT
 from envsnap.publish import read
 from envsnap.publish.content import layers_of
 from envsnap.registry.client import Registry
-from envsnap.storage import BlobStore
 from envsnap.workflows import local, transfer
 from envsnap.workflows.transfer import Places
 from tests.fakes import layered, registry

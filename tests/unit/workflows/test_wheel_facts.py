@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError
 from envsnap.probes.index import PipConfig
 from envsnap.probes.wheels import Wheels
-from envsnap.storage import BlobStore
 from envsnap.workflows import wheel_facts
 from tests.fakes import wheels
 

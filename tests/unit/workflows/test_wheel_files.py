@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from envsnap.blobs import BlobStore
 from envsnap.errors import InputError
 from envsnap.model.layers import AnyLayer, LayerPlan, Layout, LockLayer, PlannedWheel, WheelsLayer
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.probes.wheel_record import read_end
 from envsnap.progress import SILENT
-from envsnap.storage import BlobStore
 from envsnap.workflows.assemble import Workshop, make_layers
 from envsnap.workflows.wheel_files import require_one_content
 from tests.wheels import File, make_wheel
