@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -113,7 +114,7 @@ def steering() -> Context:
 Context = Mapping[str, bytes]
 
 
-def context(lock: EnvLock, base: Base, *, source: bool = False, **options: object) -> Context:
+def context(lock: EnvLock, base: Base, *, source: bool = False, **options: Any) -> Context:
     made = plan.make_plan(lock, catalog.load(), [base], **options)
     files = render.render(made, lock, dumps(lock), {"__main__.py": b""}, MANIFEST if source else None)
     return {path: data for path, data in files.items() if path != "lock.yaml" and not path.startswith("guest/")}

@@ -256,11 +256,11 @@ def test_podman_has_the_same(told: dict[str, Any], pushed: str, tmp_path: Path) 
     (tmp_path / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     with tempfile.TemporaryDirectory(prefix="run") as run:  # podman takes no long path
         # By its own way of storing layers; vfs, which always works, would copy the base for each layer.
-        own = ("podman", "--root", tmp_path / "root", "--runroot", run, "--storage-driver", "overlay", "--events-backend", "none")
-        own = (*own, "--cgroup-manager", "cgroupfs")
+        own = ("podman", "--root", tmp_path / "root", "--runroot", run, "--storage-driver", "overlay")
+        plain = ("--events-backend", "none", "--cgroup-manager", "cgroupfs")  # systemd's need a session
 
         def podman(*words: str | Path, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-            return subprocess.run([*before, *map(str, own), *map(str, words)], capture_output=True, text=True, timeout=600)
+            return subprocess.run([*before, *map(str, own), *plain, *map(str, words)], capture_output=True, text=True, timeout=600)
 
         try:
             done = podman("pull", "--quiet", "--tls-verify=false", "--signature-policy", tmp_path / "policy.json", pushed)
