@@ -69,7 +69,7 @@ OURS = {"first": ("--no-pyc",), "pyc-cold": ("--pyc",), "pyc-warm": ("--pyc",), 
 NAMES = (*OURS, "changed", "unchanged", "floor", "proven", "bare", "least", "least-pyc", "size", "pip", "uv", "buildah", "imports")
 PLACE = "/opt/env"  # of the environment that the other tools make
 UNCHANGED_RUNS = 5
-IMPORT_RUNS = 7
+IMPORT_RUNS = 25
 PIECE = 1 << 18
 
 # Runs envsnap, and writes what the process itself used and what its children did. VmHWM, since ru_maxrss knows of before the exec.
