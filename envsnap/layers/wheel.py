@@ -357,9 +357,14 @@ class _Transcoder:
 
     def _put(self, path: str, data: bytes, mode: int) -> None:
         self._ancestors(path, path)
-        with self._naming(path):
-            self._writer.file(path, data, mode)
-        self._installed.append(Installed(path, hashlib.sha256(data).hexdigest(), len(data)))
+        sha256 = hashlib.sha256(data).hexdigest()
+        held = self._writer.content(path)
+        if held is None:
+            with self._naming(path):
+                self._writer.file(path, data, mode)
+        elif held != sha256:
+            self._refuse(f"{path} is in another wheel of the layer, too, with other content")
+        self._installed.append(Installed(path, sha256, len(data)))
 
     @contextmanager
     def _naming(self, member: str) -> Iterator[None]:

@@ -11,11 +11,13 @@ from typing import NamedTuple
 from envsnap.errors import InputError
 from envsnap.layers import zip  # noqa: A004  (a module of the room)
 from envsnap.layers.record import Row, places, read_rows
+from envsnap.layers.scripts import entry_point_scripts, wraps
 from envsnap.model.layers import LayerPlan, Layout, PlannedWheel, WheelsLayer
 from envsnap.oci.paths import parents
 from envsnap.probes.wheel_ends import WheelEnds
 
 _RECORD_BYTES = 64 << 20
+_TEXT_BYTES = 16 << 20
 _FEW = 4
 
 Find = Callable[[str], Path | None]
@@ -23,10 +25,16 @@ Find = Callable[[str], Path | None]
 
 
 class Record(NamedTuple):
-    """What a wheel says of its files, by their path in it. Attributes: members: empty where the wheel is not at hand."""
+    """What a wheel says of its files, by their path in it.
+
+    Attributes:
+        members: empty where the wheel is not at hand.
+        entry_points: entry_points.txt; "" where there is none, or the wheel is not at hand.
+    """
 
     rows: Mapping[str, Row]
     members: Mapping[str, zip.Member]
+    entry_points: str = ""
 
 
 class _File(NamedTuple):
@@ -49,8 +57,15 @@ def wheel_record(file: str, sha256: str, wheel: Find, cache: Path) -> Record:
             with path.open("rb") as opened:
                 archive = zip.read_archive(opened, file)
                 members = {member.name: member for member in archive.members}
-                record = next((one for one in archive.members if one.name.endswith(".dist-info/RECORD")), None)
-                return Record(read_rows(zip.read_member(opened, archive, record, _RECORD_BYTES)) if record is not None else {}, members)
+
+                def read(name: str, limit: int) -> bytes:
+                    # What it brings along below its own packages may have metadata, too, as in setuptools.
+                    own = (one for one in archive.members if one.name.endswith(f".dist-info/{name}") and one.name.count("/") == 1)
+                    found = next(own, None)
+                    return zip.read_member(opened, archive, found, limit) if found is not None else b""
+
+                text = read("entry_points.txt", _TEXT_BYTES).decode("utf-8", "replace")
+                return Record(read_rows(read("RECORD", _RECORD_BYTES)), members, text)
         end = WheelEnds(cache).find(sha256)
         return Record(read_rows(end.record) if end is not None else {}, {})
     except ValueError as error:
@@ -95,11 +110,19 @@ def _files(one: PlannedWheel, layout: Layout, wheel: Find, cache: Path) -> Itera
     # it has where is not known, and nothing is held against it.
     with contextlib.suppress(InputError, OSError):
         record = wheel_record(one.file, one.sha256, wheel, cache)
+    scripts: Mapping[str, bytes] = {}
+    with contextlib.suppress(ValueError):  # so is one with entry points that are none
+        scripts = entry_point_scripts(record.entry_points, layout.program, layout.python)
     for path, name in places(record.rows, layout):
+        folder, _, script = name.partition(".data/scripts/")
+        if script and "/" not in folder and wraps(script, scripts):
+            continue
         member = record.members.get(name)
         yield path, _File(one, record.rows[name].sha256, (member.size, member.crc32) if member is not None else None)
-    for name, text in one.extra.items():
-        yield f"{layout.site}/{name}", _File(one, hashlib.sha256(text.encode()).hexdigest(), None)
+    made = {f"{layout.site}/{name}": text.encode() for name, text in one.extra.items()}
+    made |= {f"{layout.prefix}/bin/{name}": script for name, script in scripts.items()}
+    for path, data in made.items():
+        yield path, _File(one, hashlib.sha256(data).hexdigest(), None)
 
 
 def _same(one: _File, other: _File) -> bool:
@@ -113,5 +136,6 @@ def _refused(one: PlannedWheel, other: PlannedWheel, why: str) -> InputError:
     return InputError(
         f"{one.name} {one.version} and {other.name} {other.version} cannot be in one image",
         why=why,
-        hint="install what is wanted of both where the environment is, and capture again: both then have the files that lie there",
+        hint="install what is wanted of both where the environment is, and capture again: both then have the files that lie there"
+        "; of two scripts for entry points take away the package of one",
     )

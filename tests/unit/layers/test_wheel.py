@@ -174,11 +174,14 @@ def test_whichever_library_inflates_the_layer_is_the_same(monkeypatch: pytest.Mo
 
 
 def test_two_wheels_may_share_a_file_that_is_the_same_in_both() -> None:
-    def both(second: bytes) -> bytes:
+    """A script that both have an entry point for is one, too, as the one of ray is."""
+
+    def both(second: bytes, target: str = "tool:main") -> bytes:
         out = io.BytesIO()
         writer = LayerWriter(out.write)
-        for name, shared in (("one", b"# shared\n"), ("two", second)):
-            wheel = make_wheel({"nvidia/__init__.py": shared, f"nvidia/{name}.py": b""}, name=name)
+        for name, shared, value in (("one", b"# shared\n", "tool:main"), ("two", second, target)):
+            scripts = {f"{name}-1.0.dist-info/entry_points.txt": f"[console_scripts]\ntool = {value}\n".encode()}
+            wheel = make_wheel({"nvidia/__init__.py": shared, f"nvidia/{name}.py": b"", **scripts}, name=name)
             sha256 = hashlib.sha256(wheel).hexdigest()
             write_wheel(io.BytesIO(wheel), writer, LAYOUT, file=f"{name}-1.0-py3-none-any.whl", sha256=sha256)
         writer.finish()
@@ -191,6 +194,10 @@ def test_two_wheels_may_share_a_file_that_is_the_same_in_both() -> None:
         both(b"# other\n")
     assert caught.value.what == "refused two-1.0-py3-none-any.whl"
     assert "nvidia/__init__.py is in another wheel" in caught.value.why
+    assert tree(both(b"# shared\n"))[f"{LAYOUT.prefix}/bin/tool"][0] == 0o755
+    with pytest.raises(InputError) as caught:
+        both(b"# shared\n", "other:main")
+    assert caught.value.why == f"{LAYOUT.prefix}/bin/tool is in another wheel of the layer, too, with other content"
 
 
 LIB64 = {

@@ -151,6 +151,31 @@ def test_a_file_where_another_wheel_has_a_directory(ground: Ground, turned: bool
     assert "one 1.0 and two 1.0" in refused.what
 
 
+def entry_points(name: str, value: str) -> dict[str, File | bytes]:
+    return {f"{name}-1.0.dist-info/entry_points.txt": f"[console_scripts]\ntool = {value}\n".encode()}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_scripts_of_entry_points_count(ground: Ground, turned: bool) -> None:
+    """No RECORD has them: they are made. A script that gives way to one is not there."""
+    one = ground.wheel("one", {**entry_points("one", "tool:main"), "one-1.0.data/scripts/tool-script.py": b"#!python\nold\n"})
+    two = ground.wheel("two", {**entry_points("two", "tool:main"), "two-1.0.data/scripts/tool": b"#!python\n"})
+    three = ground.wheel("three", entry_points("three", "tool:other"))
+    plain = ground.wheel("plain", {"plain-1.0.data/scripts/tool": b"#!/bin/sh\n"})
+    ground.require(*(two, one) if turned else (one, two))
+    for other in (three, plain):
+        assert f"both have /{LAYOUT.prefix}/bin/tool," in refusal(ground, *((other, two) if turned else (two, other))).why
+    assert ground.make(one, two) == [True, True]
+
+
+def test_metadata_that_a_wheel_brings_along_is_not_its_own(ground: Ground) -> None:
+    """As setuptools has it of what it vendors: its paths there are not paths of the environment."""
+    vendored = {"big/_vendor/two-0.9.dist-info/RECORD": b"a.py,sha256=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA,1\n"}
+    big, two = ground.wheel("big", {**vendored, "big/b.py": b"1"}), ground.wheel("two", {"a.py": b"2"})
+    ground.require(big, two)
+    assert "big/b.py, with other content" in refusal(ground, big, ground.wheel("three", {"big/b.py": b"2"})).why
+
+
 def test_what_is_put_beside_a_wheel_counts(ground: Ground) -> None:
     beside = ground.wheel("one", {}, extra={"mine.pth": "/workspace\n"})
     ground.require(beside, ground.wheel("two", {"mine.pth": b"/workspace\n"}))
