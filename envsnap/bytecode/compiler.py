@@ -108,10 +108,14 @@ class Compiler:
         find: called once, when something must be compiled.
         cache: byte code is kept in its blobs, and what it was made of in its `bytecode/`, by the hash of a wheel or a tree; in its
             `modules/`, by the modules themselves, where such a hash is not known.
+        own: names the image's own interpreter (`BytecodeLayer.own`). What that made is kept by this name, too, and found by it alone.
     """
 
-    def __init__(self, version: str, find: Callable[[], Interpreter | NotFound], cache: Path, *, workers: int | None = None) -> None:
+    def __init__(
+        self, version: str, find: Callable[[], Interpreter | NotFound], cache: Path, *, own: str = "", workers: int | None = None
+    ) -> None:
         self._version = version
+        self._own = own
         self._find = find
         self._found: Interpreter | NotFound | None = None
         self._finding = threading.Lock()
@@ -131,8 +135,8 @@ class Compiler:
 
     def write_layer(
         self, sources: Sequence[Sources], layout: Layout, writer: LayerWriter, on_source: Callable[[int], object] = lambda _: None
-    ) -> None:
-        """Write the byte code of modules, and the directories above it, into a layer.
+    ) -> bool:
+        """Write the byte code of modules, and the directories above it, into a layer. Returns whether the image's own interpreter made any.
 
         Where two sources have the same module, the first one's counts, as for the module itself.
 
@@ -147,26 +151,29 @@ class Compiler:
         made = [self._known(one, layout) or self._make(one, layout, on_source) for one in sources]
         environment.directories(layout, writer)
         folders = set[str]()
-        for kept in made:
+        for _, kept in made:
             for digest in kept.pieces:
                 for path, data in _frames(self._store.read(digest), digest):
                     if writer.content(path) is None:
                         _ancestors(path, layout, folders, writer)
                         writer.file(path, data)
+        return any(maker for maker, _ in made)
 
-    def _known(self, sources: Sources, layout: Layout) -> _Kept | None:
-        """What was made before; None where it was not, or is not what it was."""
-        kept = read_note(self._place(sources.sha256, layout), _Kept) if sources.sha256 is not None else None
-        try:
-            for digest in kept.pieces if kept is not None else ():
-                self._store.touch(digest)
-                self._store.read(digest)
-        except InputError:
-            return None
-        return kept
+    def _known(self, sources: Sources, layout: Layout) -> tuple[str, _Kept] | None:
+        """What was made before, and whose word that is (see `_maker`); None where it was not, or is not what it was."""
+        for maker in ("", self._own) if sources.sha256 is not None else ():
+            kept = read_note(self._place(sources.sha256, layout, maker), _Kept)
+            with contextlib.suppress(InputError):
+                for digest in kept.pieces if kept is not None else ():
+                    self._store.touch(digest)
+                    self._store.read(digest)
+                if kept is not None:
+                    return maker, kept
+        return None
 
-    def _make(self, sources: Sources, layout: Layout, on_source: Callable[[int], object]) -> _Kept:
+    def _make(self, sources: Sources, layout: Layout, on_source: Callable[[int], object]) -> tuple[str, _Kept]:
         interpreter = self._interpreter()
+        maker = self._maker(interpreter)
         pieces: list[str | None] = []
         running: deque[Future[str | None]] = deque()
         try:
@@ -181,13 +188,13 @@ class Compiler:
             raise
         kept = _Kept(pieces=tuple(digest for digest in pieces if digest is not None))
         if sources.sha256 is not None:
-            write_note(self._place(sources.sha256, layout), kept)
-        return kept
+            write_note(self._place(sources.sha256, layout, maker), kept)
+        return maker, kept
 
     def _compile(
         self, interpreter: Interpreter, chunk: Sequence[Module], sources: Sources, on_source: Callable[[int], object]
     ) -> str | None:
-        place = self._cache / "modules" / f"{self._name(chunk)}.json"
+        place = self._cache / "modules" / f"{self._name(chunk, self._maker(interpreter))}.json"
         kept = self._known_chunk(place)
         if kept is None:
             with self._process(interpreter) as process:
@@ -241,13 +248,19 @@ class Compiler:
             raise TargetError("byte code cannot be made on this host", why=self._found.reason, hint=self._found.hint)
         return self._found
 
-    def _place(self, sha256: str, layout: Layout) -> Path:
-        key = json.dumps([_how(), sha256, layout.prefix, layout.python, self._version])
+    def _maker(self, interpreter: Interpreter) -> str:
+        """Whose word byte code is: "" for one that counts for all images, else the name of the image's own interpreter."""
+        assert self._own or not interpreter.is_own, "an image's own interpreter has a name"
+        return self._own if interpreter.is_own else ""
+
+    def _place(self, sha256: str | None, layout: Layout, maker: str) -> Path:
+        key = json.dumps([_how(), sha256, layout.prefix, layout.python, self._version, *filter(None, (maker,))])
         return self._cache / "bytecode" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
 
-    def _name(self, chunk: Sequence[Module]) -> str:
-        """Of a chunk: everything that decides its byte code."""
-        hashed = hashlib.sha256(json.dumps([_how(), self._version, [(module.path, len(module.source)) for module in chunk]]).encode())
+    def _name(self, chunk: Sequence[Module], maker: str) -> str:
+        """Of a chunk: everything that decides its byte code, and who made it."""
+        modules = [(module.path, len(module.source)) for module in chunk]
+        hashed = hashlib.sha256(json.dumps([_how(), self._version, modules, *filter(None, (maker,))]).encode())
         for module in chunk:
             hashed.update(module.source)
         return hashed.hexdigest()

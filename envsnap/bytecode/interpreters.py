@@ -47,12 +47,14 @@ class Interpreter:
         version: exact, "3.11.2".
         cache_tag: in the names of its .pyc files, "cpython-311".
         magic: what they begin with.
+        is_own: it is the image's, and nobody vouches for what it says: it may be made to write any byte code.
     """
 
     command: Command
     version: str
     cache_tag: str
     magic: bytes
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

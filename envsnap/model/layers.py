@@ -114,11 +114,14 @@ class BytecodeLayer(PlannedLayer, frozen=True, kw_only=True, tag="bytecode"):
     Attributes:
         tree: blob of `TreeLayer.tree`, and then there are no wheels.
         version: of exactly the interpreter that must make it, "3.11.2".
+        own: names the image's own interpreter, hex; "" where it is not at hand. It decides no byte of what is made: what it made itself is
+            believed for images that have it, and for no other.
     """
 
     wheels: tuple[PlannedWheel, ...] = ()
     tree: Digest | None = None
     version: str
+    own: str = ""
 
 
 class SourceLayer(PlannedLayer, frozen=True, kw_only=True, tag="source"):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from msgspec.structs import replace
+
 from envsnap.errors import PlanError
 from envsnap.model.base import BaseInventory, Directory
 from envsnap.model.debian import DebFile
@@ -136,7 +138,12 @@ def lay_out(plan: BuildPlan, lock: EnvLock, known: Ingredients) -> LayerPlan:
     above.append(LockLayer(lock=known.lock, files=source.files, path=source.path) if source else LockLayer(lock=known.lock))
     python = _version(lock, known, carried) if compiled else None
     room = MAX_LAYERS - known.base_layers - len(below) - len(above)
-    return LayerPlan(layout=layout, layers=(*below, *wheel_layers(wheels, lively, python=python, room=room), *above))
+    layers = (*below, *wheel_layers(wheels, lively, python=python, room=room), *above)
+    trees = [layer.tree for layer in below if isinstance(layer, TreeLayer)]
+    own = _hash([trees, known.inventory.interpreter]) if trees or known.inventory.interpreter else ""
+    return LayerPlan(
+        layout=layout, layers=tuple(replace(layer, own=own) if isinstance(layer, BytecodeLayer) else layer for layer in layers)
+    )
 
 
 def link_in_the_way(plan: BuildPlan, inventory: BaseInventory) -> str | None:
@@ -280,7 +287,16 @@ def wheel_layers(wheels: Sequence[PlannedWheel], lively: Sequence[PlannedWheel],
 
 def recipe(layer: AnyLayer, layout: Layout) -> str:
     """What names a layer before it is made: hex digest of everything that decides its bytes."""
-    document = {"format": FORMAT, "layout": plain(layout), "layer": _decisive(layer)}
+    return _hash({"format": FORMAT, "layout": plain(layout), "layer": _decisive(layer)})
+
+
+def own_recipe(layer: AnyLayer, layout: Layout) -> str:
+    """As `recipe`, of byte code together with the image's own interpreter: what that made says nothing of other images'."""
+    name = recipe(layer, layout)
+    return _hash([name, layer.own]) if isinstance(layer, BytecodeLayer) and layer.own else name
+
+
+def _hash(document: object) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -290,6 +306,8 @@ def _decisive(layer: AnyLayer) -> object:
             # `files` decides no byte: it is here so that what one lock says of a wheel is never taken as checked by another's.
             rows = [[wheel.file, wheel.sha256, wheel.files, dict(wheel.extra)] for wheel in wheels]
             return [type(layer).__name__, rows, layer.version if isinstance(layer, BytecodeLayer) else ""]
+        case BytecodeLayer():
+            return plain(replace(layer, own=""))
         case _:
             return plain(layer)
 

@@ -22,7 +22,7 @@ from envsnap.model.kinds import Digest
 from envsnap.model.layers import AnyLayer, BytecodeLayer, LayerPlan, Layout, PlannedWheel, WheelsLayer
 from envsnap.notes import read_note, write_note
 from envsnap.oci.image import Layer
-from envsnap.plan.layers import recipe, title
+from envsnap.plan.layers import own_recipe, recipe, title
 from envsnap.progress import Progress, Task
 from envsnap.workflows import wheel_facts, wheel_files
 
@@ -33,8 +33,8 @@ T = TypeVar("T")
 
 Advance = Callable[[int], object]
 """Told of bytes of work that are done. Raises CancelledError: nobody wants the rest."""
-Write = Callable[[LayerWriter, Advance], None]
-"""Writes the content of one layer."""
+Write = Callable[[LayerWriter, Advance], bool]
+"""Writes the content of one layer; returns whether it rests on the word of the image's own interpreter (`BytecodeLayer.own`)."""
 Wanted = Callable[[Layer], Literal["no", "here", "elsewhere"]]
 """Whether the bytes of a layer that is remembered are needed: to be kept, or to be sent, and then they have to be right."""
 
@@ -72,7 +72,7 @@ class _Remembered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def recall(plan: LayerPlan, cache: Path) -> tuple[Layer | None, ...]:
     """The layers of a plan as far as they are remembered, and need not be made to be known."""
-    return tuple(_recall(layer, recipe(layer, plan.layout), cache) for layer in plan.layers)
+    return tuple(_recall(layer, plan.layout, cache) for layer in plan.layers)
 
 
 def make_layers(
@@ -93,8 +93,7 @@ def make_layers(
         InputError: a wheel is not what the lock says, or two have one path with other content, and then no layer is made.
         EngineError: a layer is not what it was the last time.
     """
-    names = [recipe(layer, plan.layout) for layer in plan.layers]
-    order = sorted(range(len(names)), key=lambda index: -_work(plan.layers[index]))
+    order = sorted(range(len(plan.layers)), key=lambda index: -_work(plan.layers[index]))
     ended = threading.Event()
     with (
         progress.task("assemble layers", total=sum(map(_work, plan.layers)), unit="bytes") as task,
@@ -102,7 +101,7 @@ def make_layers(
     ):
 
         def find(index: int) -> Layer | None:
-            remembered = _recall(plan.layers[index], names[index], shop.cache)
+            remembered = _recall(plan.layers[index], plan.layout, shop.cache)
             if remembered is None or not _is_at_hand(remembered, shop.store, wanted(remembered)):
                 return None
             task.advance(_work(plan.layers[index]))
@@ -110,7 +109,7 @@ def make_layers(
             return remembered
 
         def make(index: int) -> Layer:
-            made = _make(plan.layers[index], names[index], plan.layout, shop, task, ended)
+            made = _make(plan.layers[index], plan.layout, shop, task, ended)
             on_layer(made, made=True)
             return made
 
@@ -125,7 +124,7 @@ def make_layers(
             ended.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return tuple(layer for index in range(len(names)) if (layer := layers[index]) is not None)
+    return tuple(layer for index in range(len(plan.layers)) if (layer := layers[index]) is not None)
 
 
 def _all_of(pool: ThreadPoolExecutor, do: Callable[[int], T], indices: Sequence[int]) -> dict[int, T]:
@@ -141,8 +140,9 @@ def _is_at_hand(layer: Layer, store: BlobStore, wanted: Literal["no", "here", "e
     return store.size(layer.digest) == layer.size_bytes and not (wanted == "elsewhere" and store.drop_damaged(layer.digest))
 
 
-def _make(layer: AnyLayer, name: str, layout: Layout, shop: Workshop, task: Task, ended: threading.Event) -> Layer:
+def _make(layer: AnyLayer, layout: Layout, shop: Workshop, task: Task, ended: threading.Event) -> Layer:
     task.status(title(layer))
+    name = recipe(layer, layout)
     left = _work(layer)
 
     def advance(amount: int) -> None:
@@ -166,13 +166,14 @@ def _make(layer: AnyLayer, name: str, layout: Layout, shop: Workshop, task: Task
                     _write_wheel(wheel, layout, shop, writer)
                     advance(wheel.size_bytes)
             else:
-                shop.others[name](writer, advance)
+                if shop.others[name](writer, advance):
+                    name = own_recipe(layer, layout)
         except InputError as error:
             _tell_damage(layer, shop.store, error)
             raise
         diff_id, _ = writer.finish()
     made = Layer(digest=blob.digest, diff_id=diff_id, size_bytes=blob.size, made_by=title(layer))
-    remembered = _recall(layer, name, shop.cache)
+    remembered = _recall_as(layer, name, shop.cache)
     if remembered is not None and remembered != made:
         raise EngineError(
             f"{title(layer)}: the layer is not what it was the last time",
@@ -225,7 +226,11 @@ def _write_wheel(wheel: PlannedWheel, layout: Layout, shop: Workshop, writer: La
         )
 
 
-def _recall(layer: AnyLayer, name: str, cache: Path) -> Layer | None:
+def _recall(layer: AnyLayer, layout: Layout, cache: Path) -> Layer | None:
+    return _recall_as(layer, recipe(layer, layout), cache) or _recall_as(layer, own_recipe(layer, layout), cache)
+
+
+def _recall_as(layer: AnyLayer, name: str, cache: Path) -> Layer | None:
     remembered = read_note(_place(name, cache), _Remembered)
     if remembered is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -47,8 +48,11 @@ class ByteCode:
         self._kept = kept
         self._otherwise = otherwise
 
-    def write(self, layer: BytecodeLayer, writer: LayerWriter, advance: Callable[[int], object] = lambda _: None) -> None:
-        """Write one layer. Args: advance: told of bytes of source whose byte code is there.
+    def write(self, layer: BytecodeLayer, writer: LayerWriter, advance: Callable[[int], object] = lambda _: None) -> bool:
+        """Write one layer. Returns whether the image's own interpreter, which nobody vouches for, made any of it.
+
+        Args:
+            advance: told of bytes of source whose byte code is there.
 
         Raises:
             TargetError: no interpreter of the version can be run here. InputError: a wheel is not at hand.
@@ -57,7 +61,7 @@ class ByteCode:
         for planned in layer.wheels:
             path = self._wheel(planned.sha256)
             sources.append(sources_of(planned, path, self._layout) if path is not None else self._otherwise(planned))
-        self._compiler.write_layer(sources, self._layout, writer, advance)
+        return self._compiler.write_layer(sources, self._layout, writer, advance)
 
 
 def _not_at_hand(wheel: PlannedWheel) -> Sources:
@@ -82,10 +86,11 @@ def byte_code(
     Args:
         kept: blobs of the lock.
         trusted: the lock's and the base's interpreters may be run as this user could run anything. Else they are foreign code: bubblewrap
-            shows them their own files, the compiler and the host's libraries, and no network; without it they are not run.
+            shows them their own files, the compiler and the host's libraries, and no network; without it they are not run. What they make
+            is kept for images that have them.
         otherwise: modules of a wheel that is not at hand; raises InputError where they are not to be had either.
     """
-    version = next((layer.version for layer in plan.layers if isinstance(layer, BytecodeLayer)), "")
+    version, own = next(((layer.version, layer.own) for layer in plan.layers if isinstance(layer, BytecodeLayer)), ("", ""))
     with scratch_directory(cache, ".python.") as scratch:
 
         def find() -> Interpreter | NotFound:
@@ -98,9 +103,10 @@ def byte_code(
                 return NotFound(reason=why, hint=f"install bubblewrap; or {found.hint}; or --engine docker")
             # Each is unpacked only if those before it are of no use.
             foreign = chain(_of_lock(plan, kept, scratch), _of_base(inventory, cache, scratch))
-            return find_interpreter(version, (_confined(command, scratch, sandbox) for command in foreign))
+            found = find_interpreter(version, (_confined(command, scratch, sandbox) for command in foreign))
+            return dataclasses.replace(found, is_own=True) if isinstance(found, Interpreter) and not trusted else found
 
-        with Compiler(version, find, cache) as compiler:
+        with Compiler(version, find, cache, own=own) as compiler:
             yield ByteCode(compiler, plan.layout, wheel, kept, otherwise)
 
 

@@ -41,13 +41,13 @@ class Parts:
     Attributes:
         context: the rendered files of `images/NAME/`, the project's files in its `source/`.
         blobs: beside the lock.
-        system: writes the distribution's packages. byte_code: writes what an interpreter made of a layer's wheels.
+        system: writes the distribution's packages. byte_code: writes what an interpreter made of a layer's wheels; see `Write`.
     """
 
     context: Path
     blobs: BlobStore
     system: Callable[[SystemLayer, LayerWriter], None]
-    byte_code: Callable[[BytecodeLayer, LayerWriter, Advance], None]
+    byte_code: Callable[[BytecodeLayer, LayerWriter, Advance], bool]
 
 
 def writers(plan: LayerPlan, parts: Parts) -> Mapping[str, Write]:
@@ -56,7 +56,7 @@ def writers(plan: LayerPlan, parts: Parts) -> Mapping[str, Write]:
 
 
 def _writer(layer: AnyLayer, layout: Layout, parts: Parts) -> Write:
-    def write(writer: LayerWriter, advance: Advance) -> None:
+    def write(writer: LayerWriter, advance: Advance) -> bool:
         match layer:
             case EnvironmentLayer():
                 write_environment(layer, layout, writer)
@@ -68,13 +68,14 @@ def _writer(layer: AnyLayer, layout: Layout, parts: Parts) -> Write:
                 directories(layout, writer)
                 write_kept(parts.blobs.pieces(layer.tree), writer, top=layer.path.lstrip("/"), conda=layer.conda)
             case BytecodeLayer():
-                parts.byte_code(layer, writer, advance)
+                return parts.byte_code(layer, writer, advance)
             case SourceLayer():
                 _write_source(parts.context, layer, writer)
             case LockLayer():
                 _write_lock(parts.context, layer, layout, writer)
             case WheelsLayer():
                 raise AssertionError("wheels are written one by one")
+        return False
 
     return write
 

@@ -15,7 +15,7 @@ from envsnap.errors import EngineError
 from envsnap.model.kinds import Digest
 from envsnap.notes import read_note, write_note
 from envsnap.oci.image import Image
-from envsnap.plan.layers import recipe, title
+from envsnap.plan.layers import own_recipe, title
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.workflows.prepare import Prepared, wheels_of
 
@@ -32,7 +32,7 @@ class _Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def keep_layer(name: str, diff_id: str, cache: Path) -> None:
-    """Args: name: `plan.layers.recipe`. Raises TargetError: the cache cannot be written."""
+    """Args: name: `plan.layers.own_recipe`. Raises TargetError: the cache cannot be written."""
     write_note(_place(name, cache), _Layer(diff_id=diff_id))
 
 
@@ -57,7 +57,7 @@ def hold(prepared: Prepared, image: Image, cache: Path) -> None:
     if kept is None or kept.config == image.config.digest:
         return
     layers = prepared.layers.layers
-    names = [recipe(one, prepared.layers.layout) for one in layers]
+    names = [own_recipe(one, prepared.layers.layout) for one in layers]
     diff_ids = image.config.diff_ids[-len(layers) :]
     told = [layer(name, cache) for name in names]
     wrong = [title(one) for one, was, is_ in zip(layers, told, diff_ids, strict=True) if was not in (None, is_)]

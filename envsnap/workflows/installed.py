@@ -29,7 +29,7 @@ from envsnap.model.layers import AnyLayer, BytecodeLayer, Layout, LockLayer, Pla
 from envsnap.model.lock import EnvLock
 from envsnap.model.plan import BuildPlan
 from envsnap.oci.image import config_of
-from envsnap.plan.layers import recipe, title
+from envsnap.plan.layers import own_recipe, recipe, title
 from envsnap.probes.wheel_ends import WheelEnds
 from envsnap.progress import Progress
 from envsnap.workflows import content, foretelling, places, wheel_files
@@ -88,7 +88,7 @@ def tell(
     """
     prepared, cache = gathered.prepared, sources.cache
     plan = prepared.layers
-    names = [recipe(layer, plan.layout) for layer in plan.layers]
+    names = [own_recipe(layer, plan.layout) for layer in plan.layers]
     remembered = [layer.diff_id if layer is not None else None for layer in recall(plan, cache)]
     found: list[str | Unknown | None] = [one or foretelling.layer(name, cache) for one, name in zip(remembered, names, strict=True)]
     missing = [index for index, diff_id in enumerate(found) if diff_id is None]

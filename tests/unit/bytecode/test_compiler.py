@@ -12,6 +12,7 @@ import platform
 import sys
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def wheel(name: str = "one", modules: Mapping[str, str] = {"pkg/__init__.py": ""
 def unread() -> Iterator[tuple[str, bytes]]:
     raise AssertionError("the wheel was read again")
     yield
+
+
+def counting(tmp_path: Path) -> tuple[Interpreter, Callable[[], int]]:
+    """The interpreter of these tests, and how often it was started."""
+    python, started = tmp_path / "python", tmp_path / "started"
+    python.write_text(f'#!/bin/sh\necho x >> {started}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    command = Command(argv=(str(python),), env={"PYTHONHASHSEED": "0"})
+    found = Interpreter(command=command, version=VERSION, cache_tag=str(TAG), magic=importlib.util.MAGIC_NUMBER)
+    return found, lambda: len(started.read_text().splitlines())
 
 
 def layer(cache: Path, *wheels: Sources, find: Find = this_one, layout: Layout = LAYOUT, workers: int = 2) -> bytes:
@@ -94,22 +105,14 @@ def test_one_digest_however_many_processes_and_however_the_modules_are_dealt_out
 
 
 def test_a_process_compiles_until_it_has_done_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\necho x >> {tmp_path}/started\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    counting = Interpreter(
-        command=Command(argv=(str(python),), env={"PYTHONHASHSEED": "0"}),
-        version=VERSION,
-        cache_tag=str(TAG),
-        magic=importlib.util.MAGIC_NUMBER,
-    )
+    interpreter, started = counting(tmp_path)
     modules = {f"pkg/m{number}.py": f"def f{number}(x): return x in {{'a{number % 3}', 'b'}}\n" for number in range(10)}
     monkeypatch.setattr(compiler, "_CHUNK_BYTES", 1)
-    made = [layer(tmp_path / "a", wheel("one", modules), wheel("two"), find=lambda: counting, workers=1)]
-    assert (tmp_path / "started").read_text() == "x\n"
+    made = [layer(tmp_path / "a", wheel("one", modules), wheel("two"), find=lambda: interpreter, workers=1)]
+    assert started() == 1
     monkeypatch.setattr(compiler, "_PROCESS_BYTES", 1)
-    made.append(layer(tmp_path / "b", wheel("one", modules), wheel("two"), find=lambda: counting, workers=1))
-    assert (tmp_path / "started").read_text() == "x\n" * (1 + 11)  # the empty module goes with the next one
+    made.append(layer(tmp_path / "b", wheel("one", modules), wheel("two"), find=lambda: interpreter, workers=1))
+    assert started() == 1 + 11  # the empty module goes with the next one
     assert made[0] == made[1]
 
 
@@ -142,6 +145,22 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
             facts.write_text(json.dumps({"pieces": ["../../../etc/passwd"]}))
     assert layer(tmp_path, wheel()) == first
     assert layer(tmp_path, wheel(), find=nobody) == first
+
+
+@pytest.mark.parametrize("vouched", [True, False])
+def test_what_an_images_own_interpreter_made_counts_for_images_with_it_alone(tmp_path: Path, vouched: bool) -> None:
+    """Whether somebody vouches for the modules or not."""
+    sources = wheel() if vouched else replace(wheel(), sha256=None)
+
+    def write(own: str, find: Find) -> bool:
+        with Compiler(VERSION, find, tmp_path, own=own) as made_by:
+            return made_by.write_layer([sources], LAYOUT, LayerWriter(len))
+
+    own, started = counting(tmp_path)
+    foreign = replace(own, is_own=True)
+    for name, interpreter, count in (("1", foreign, 1), ("1", foreign, 1), ("2", foreign, 2), ("3", own, 3), ("", own, 3)):
+        assert write(name * 64, lambda interpreter=interpreter: interpreter) == interpreter.is_own  # type: ignore[misc]
+        assert started() == count, name
 
 
 def test_a_blob_that_is_no_byte_code_is_refused(tmp_path: Path) -> None:

@@ -27,8 +27,17 @@ from envsnap.model.layers import (
     WheelsLayer,
 )
 from envsnap.model.lock import LockedConda, LockedCondaPackage
-from envsnap.model.plan import AptInstall, BuildPlan, ExtendBase, InstallPacked, InstallWheels, MakeCondaEnvironment, MakeEnvironment
-from envsnap.plan.layers import GROUP_BYTES, Ingredients, lay_out, link_in_the_way, recipe, title, wheel_layers
+from envsnap.model.plan import (
+    AptInstall,
+    BuildPlan,
+    CarryInterpreter,
+    ExtendBase,
+    InstallPacked,
+    InstallWheels,
+    MakeCondaEnvironment,
+    MakeEnvironment,
+)
+from envsnap.plan.layers import GROUP_BYTES, Ingredients, lay_out, link_in_the_way, own_recipe, recipe, title, wheel_layers
 from tests import samples
 
 MIB = 1 << 20
@@ -145,6 +154,24 @@ def test_a_recipe_hangs_on_bytes_and_layout_alone() -> None:
     assert len(others | {recipe(layer, LAYOUT)}) == 8
 
 
+def test_byte_code_knows_the_image_s_own_interpreter_and_its_recipe_does_not() -> None:
+    def planned(interpreter: str | None, tree: str | None = None) -> BytecodeLayer:
+        made = made_plan()
+        if tree is not None:
+            step = CarryInterpreter(path="/opt/envsnap/python", program="/opt/envsnap/python/bin/python3", tree=tree, reason="it lacks one")
+            made = replace(made, steps=(step, *made.steps))
+        inventory = replace(INVENTORY, python="3.11.2", interpreter=interpreter)
+        return next(layer for layer in laid_out(made, inventory=inventory).layers if isinstance(layer, BytecodeLayer))
+
+    one, two, none = planned("sha256:" + "1" * 64), planned("sha256:" + "2" * 64), planned(None)
+    carried = planned(None, "sha256:" + "3" * 64)
+    assert none.own == "" and len({one.own, two.own, carried.own, ""}) == 4
+    assert recipe(one, LAYOUT) == recipe(two, LAYOUT) == recipe(none, LAYOUT) == own_recipe(none, LAYOUT)
+    assert len({own_recipe(layer, LAYOUT) for layer in (one, two, none)}) == 3
+    tree = BytecodeLayer(tree="sha256:" + "0" * 64, version="3.11.2")
+    assert recipe(tree, LAYOUT) == recipe(replace(tree, own="1" * 64), LAYOUT)
+
+
 def laid_out(made: BuildPlan, **changes: object) -> LayerPlan:
     return lay_out(made, samples.lock(), known(made, **changes))
 
@@ -220,7 +247,8 @@ def test_condas_packages_lie_below_all_wheels_and_are_held_against_the_lock(comp
     below: list[AnyLayer] = [EnvironmentLayer(writable=("/opt/envsnap/home", "/workspace"))]
     below.append(TreeLayer(tree=tree, path="/opt/envsnap/env", conda={"demo-1.0-h_0": files}))
     if compile_:
-        below.append(BytecodeLayer(tree=tree, version=lock.python.version))
+        own = next(layer.own for layer in planned.layers if isinstance(layer, BytecodeLayer))
+        below.append(BytecodeLayer(tree=tree, version=lock.python.version, own=own))
     assert planned.layers[: len(below)] == tuple(below)
     assert isinstance(planned.layers[len(below)], WheelsLayer)
     assert (planned.layout.lib64, laid_out(made_plan()).layout.lib64) == ("directory", "link")  # conda makes no link of it

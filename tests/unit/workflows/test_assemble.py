@@ -16,7 +16,7 @@ from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError
 from envsnap.layers.wheel import write_wheel
 from envsnap.layers.writer import LayerWriter
-from envsnap.model.layers import LayerPlan, Layout, PlannedWheel, TreeLayer, WheelsLayer
+from envsnap.model.layers import BytecodeLayer, LayerPlan, Layout, PlannedWheel, TreeLayer, WheelsLayer
 from envsnap.notes import write_note
 from envsnap.oci.image import Layer
 from envsnap.plan.layers import recipe
@@ -178,7 +178,7 @@ def test_what_stops_one_layer_is_told(ground: Ground) -> None:
     tree = TreeLayer(tree="sha256:" + "1" * 64, path="/opt/x")
     (wheel,) = ground.plan(ground.files).layers
 
-    def broken(writer: LayerWriter, advance: Advance) -> None:
+    def broken(writer: LayerWriter, advance: Advance) -> bool:
         raise InputError("the tree is broken")
 
     with pytest.raises(InputError, match="the tree is broken"):
@@ -189,17 +189,42 @@ def make(ground: Ground, plan: LayerPlan, others: Mapping[str, Write]) -> None:
     make_layers(plan, ground.shop(others=others), wanted=lambda _: "here", on_layer=lambda _, made: None, progress=SILENT)
 
 
+def test_what_an_images_own_interpreter_made_is_remembered_for_images_that_have_it(ground: Ground) -> None:
+    """Whoever wrote a lock or a base may have it write any byte code, and wheels are the same in all images."""
+    (wheels,) = ground.plan(ground.files).layers
+    assert isinstance(wheels, WheelsLayer)
+    layers = [BytecodeLayer(wheels=wheels.wheels, version="3.11.2", own=own) for own in ("1" * 64, "2" * 64, "")]
+    one, other, none = (LayerPlan(layout=LAYOUT, layers=(layer,)) for layer in layers)
+    (name,) = {recipe(layer, LAYOUT) for layer in layers}
+
+    def written(text: bytes, *, by_own: bool) -> Write:
+        def write(writer: LayerWriter, advance: Advance) -> bool:
+            writer.file("opt/a.pyc", text)
+            return by_own
+
+        return write
+
+    make(ground, one, {name: written(b"spoilt", by_own=True)})
+    (spoilt,) = recall(one, ground.cache)
+    assert spoilt is not None
+    assert recall(other, ground.cache) == recall(none, ground.cache) == (None,)
+    make(ground, other, {name: written(b"right", by_own=False)})
+    (right,) = recall(other, ground.cache)
+    assert right is not None and right != spoilt
+    assert recall(one, ground.cache) == recall(none, ground.cache) == (right,)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), InputError("no")], ids=["Ctrl-C", "an error"])
 def test_what_ends_one_layer_ends_all(ground: Ground, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """At the next bytes that they write or say are done; and nothing of them is left."""
     trees = [TreeLayer(tree="sha256:" + digit * 64, path="/opt/x") for digit in "123"]
     begun, ended = threading.Barrier(3, timeout=20), []
 
-    def fails(writer: LayerWriter, advance: Advance) -> None:
+    def fails(writer: LayerWriter, advance: Advance) -> bool:
         begun.wait()
         raise error
 
-    def writes(writer: LayerWriter, advance: Advance) -> None:
+    def writes(writer: LayerWriter, advance: Advance) -> bool:
         begun.wait()
         try:
             for number in range(10_000):
@@ -208,8 +233,9 @@ def test_what_ends_one_layer_ends_all(ground: Ground, monkeypatch: pytest.Monkey
         except CancelledError:
             ended.append("writes")
             raise
+        return False
 
-    def works(writer: LayerWriter, advance: Advance) -> None:
+    def works(writer: LayerWriter, advance: Advance) -> bool:
         begun.wait()
         try:
             for _ in range(10_000):
@@ -218,6 +244,7 @@ def test_what_ends_one_layer_ends_all(ground: Ground, monkeypatch: pytest.Monkey
         except CancelledError:
             ended.append("works")
             raise
+        return False
 
     others = {recipe(tree, LAYOUT): write for tree, write in zip(trees, (fails, writes, works), strict=True)}
     before = threading.active_count()

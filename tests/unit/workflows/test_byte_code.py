@@ -35,7 +35,7 @@ def plan(wheel: Path, tree: str | None) -> LayerPlan:
     planned = PlannedWheel(name="demo-pkg", version="1.0", file=DEMO_FILE, sha256=sha256, size_bytes=len(data), source_bytes=1)
     layers = [TreeLayer(tree=tree, path=CARRIED.rpartition("/")[0])] if tree is not None else []
     minor = ".".join(VERSION.split(".")[:2])
-    return LayerPlan(layout=Layout(python=minor), layers=(*layers, BytecodeLayer(wheels=(planned,), version=VERSION)))
+    return LayerPlan(layout=Layout(python=minor), layers=(*layers, BytecodeLayer(wheels=(planned,), version=VERSION, own="0" * 64)))
 
 
 def made(
@@ -50,7 +50,7 @@ def made(
         writer = LayerWriter(blob.write)
         layer = made_from.layers[-1]
         assert isinstance(layer, BytecodeLayer)
-        compiled.write(layer, writer)
+        assert compiled.write(layer, writer) is not trusted
         writer.finish()
     return blob.getvalue()
 
