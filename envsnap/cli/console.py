@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,9 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from envsnap import redaction
 from envsnap.cli.amounts import amount, duration
@@ -70,7 +71,8 @@ class Console:
         body = error_body(error)
         what, why, hint = (body[part] for part in ("what", "why", "hint"))
         if self.json and not self.answered:
-            _write(json.dumps({"error": body}, indent=2) + "\n")
+            with suppress(TargetError):  # a failure that cannot be written keeps its own code
+                _write(json.dumps({"error": body}, indent=2) + "\n")
         lines = [f"error: {what}"]
         if self.verbosity >= 1 and error.log:
             lines += ["", *("  | " + line for line in redaction.text(error.log).splitlines()), ""]
@@ -109,19 +111,65 @@ def error_body(error: EnvsnapError) -> dict[str, Any]:
 
 
 def _write(text: str) -> None:
-    """To stdout, at once: what cannot be written is known here and not when the process ends.
+    """To stdout, at once: what cannot be written is known here and not when the process ends. Raises TargetError, as `Stream` does."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
-    Raises:
-        TargetError: stdout cannot take it (a full disk). Somebody who stopped reading is no error: the exit code stays the answer's.
+
+class Stream(io.TextIOWrapper):
+    """stdout or stderr, which a full disk or a closed descriptor must not make a bug of.
+
+    Somebody who stopped reading is no error, and talk that cannot be told is lost: the exit code stays the answer's.
     """
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise TargetError("cannot write the answer", why=f"standard output: {error.strerror or error}") from error
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._lost(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self._lost(error)
+
+    def _lost(self, error: OSError) -> None:
+        """What is still buffered goes nowhere, or the end of the process would fail for it. Raises TargetError: it was the answer."""
+        descriptor = self.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        if descriptor == 1 and not isinstance(error, BrokenPipeError):
+            raise TargetError("cannot write the answer", why=f"standard output: {error.strerror or error}") from error
+
+
+def guard_streams() -> None:
+    """Make stdout and stderr a `Stream` each, for as long as the process lives. Those that somebody replaced are left alone.
+
+    A descriptor that came closed is opened so that it can only be read, and nothing is in it: the next file that is opened would get its
+    number, and the answer would be written there.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)  # the lowest that is free: this one
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, closefd=False)
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _guarded(1, sys.__stdout__)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _guarded(2, sys.__stderr__)
+
+
+def _guarded(descriptor: int, stream: TextIO | None) -> Stream:
+    """A terminal that knows no "→" must not end a command, either."""
+    return Stream(
+        os.fdopen(descriptor, "wb", closefd=False),
+        encoding=stream.encoding if stream is not None else "utf-8",
+        errors="backslashreplace",
+        line_buffering=descriptor == 2 or os.isatty(descriptor),
+    )
 
 
 def _colour(line: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
 import signal
 import sys
 import traceback
@@ -15,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from envsnap import __version__, redaction, settings
-from envsnap.cli.console import Console
+from envsnap.cli.console import Console, guard_streams
 from envsnap.errors import EXIT_NO, EXIT_OK, EnvsnapError, InputError, InterruptedByUser, UsageError
 
 COMMANDS = {  # each with its line in `envsnap --help`, which imports none of them
@@ -155,18 +154,11 @@ def answer_no() -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The console script. Raises SystemExit with a code of the contract."""
     signal.signal(signal.SIGTERM, _interrupt)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no "→" must not end a command
+    guard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(json="--json" in words)  # for errors of parsing; a command then says how to talk
     try:
-        sys.exit(group.main(words, prog_name="envsnap", standalone_mode=False, obj=console) or 0)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        sys.stdout.write(error.format_message() + "\n")
-        sys.exit(EXIT_OK)
+        sys.exit(_run(words, console))
     except click.ClickException as error:
         failure: EnvsnapError = _usage(error)
     except (KeyboardInterrupt, click.Abort):
@@ -179,6 +171,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if console.verbosity >= 2 and failure.__cause__ is not None:
         sys.stderr.write(redaction.text("".join(traceback.format_exception(failure.__cause__))))
     sys.exit(failure.exit_code)
+
+
+def _run(words: list[str], console: Console) -> int:
+    """The exit code of what was asked for, where it did not fail."""
+    try:
+        return group.main(words, prog_name="envsnap", standalone_mode=False, obj=console) or EXIT_OK
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return EXIT_OK
 
 
 def _usage(error: click.ClickException) -> EnvsnapError:

@@ -258,12 +258,50 @@ def test_an_answer_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("plan nope.yaml --json >/dev/full", 4),
+        ("plan nope.yaml --json >&-", 4),
+        ("plan nope.yaml 2>/dev/full", 4),
+        ("plan nope.yaml 2>&-", 4),
+        ("plan nope.yaml -vv <&- >&- 2>&-", 4),
+        ("bild --json >/dev/full", 2),
+        ("diff a.yaml a.yaml >&-", 3),
+        ("diff a.yaml b.yaml >/dev/full 2>&-", 3),
+        ("diff a.yaml b.yaml 2>/dev/full", 7),
+        ("config --json >&-", 3),
+        ("--help >/dev/full", 3),
+        (">/dev/full", 3),
+        ("--version >/dev/full", 3),
+        ("--version >&-", 3),
+        ("plan --help >/dev/full", 3),
+        ("plan --help 2>&-", 0),
+    ],
+)
+def test_a_full_or_closed_stream_is_no_bug(words: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(lock_bytes())
+    (tmp_path / "b.yaml").write_bytes(lock_bytes(numpy="2.0.1"))
+    done = subprocess.run(["sh", "-c", f"{sys.executable} -m envsnap.cli.main {words}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith("" if "2>" in words else "error: ")
+    assert not [word for word in ("Traceback", "bug", "Exception ignored") if word in done.stderr]
+
+
 def test_who_stops_reading_does_not_change_the_answer(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(lock_bytes())
     (tmp_path / "b.yaml").write_bytes(lock_bytes(numpy="2.0.1"))
     command = f"{{ {sys.executable} -m envsnap.cli.main diff a.yaml b.yaml; echo $? >code; }} | true"
     subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=True)
     assert (tmp_path / "code").read_text() == "7\n"
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    for words in (["--help"], ["plan", "--help"], ["--version"]):
+        assert subprocess.run([sys.executable, "-m", "envsnap.cli.main", *words], cwd=tmp_path, stdout=write_end).returncode == 0
+    talk = subprocess.run([sys.executable, "-m", "envsnap.cli.main", "plan", "nope.yaml"], cwd=tmp_path, stderr=write_end)
+    assert talk.returncode == 4
+    os.close(write_end)
 
 
 def test_a_bug_is_named_as_one_without_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
