@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -66,10 +67,31 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        own = takewhile(lambda word: word != "--", args)  # what follows is somebody else's command
-        if not {"-h", "--help"} & set(own):  # help must not fail for a typo in a settings file
+        if not {"-h", "--help"} & set(_own(args)):  # help must not fail for a typo in a settings file
             ctx.default_map = default_map(self, ctx, Path.cwd())
+            ctx.ensure_object(Console).json = wants_json(args, ctx.default_map)
         return super().resolve_command(ctx, args)
+
+
+def _own(words: Iterable[str]) -> list[str]:
+    """The words that are envsnap's: what follows "--" is somebody else's command."""
+    return list(takewhile(lambda word: word != "--", words))
+
+
+def wants_json(words: Sequence[str], file: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether `--json` is set, by flag, variable or file, before the words are parsed: they may not be what a command can take.
+
+    Args:
+        words: the whole command line.
+        file: what a settings file says, as `default_map` has it.
+    """
+    own = _own(words)
+    command = next((word for word in own if not word.startswith("-")), "")
+    variable = os.environ.get(f"ENVSNAP_{command}_JSON".upper().replace("-", "_"))
+    try:
+        return "--json" in own or bool(click.BOOL.convert(variable or file.get(command, {}).get("json", False), None, None))
+    except click.BadParameter:  # which is what parsing will say, to a person
+        return False
 
 
 def _long(option: click.Option) -> str:
@@ -156,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     guard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(json="--json" in words)  # for errors of parsing; a command then says how to talk
+    console = Console(json=wants_json(words, {}))  # for errors of parsing; a command then says how to talk
     try:
         sys.exit(_run(words, console))
     except click.ClickException as error:

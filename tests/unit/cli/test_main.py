@@ -232,6 +232,32 @@ def test_json_asked_for_by_a_setting_makes_errors_json_too(tmp_path: Path) -> No
     assert error(done)["code"] == 4
 
 
+@pytest.mark.parametrize("words", ["plan --bogus", "plan", "plan a b", "bases frob", "verify-signature", "run --bogus x -- python"])
+@pytest.mark.parametrize("where", ["variable", "file"])
+def test_json_asked_for_by_a_setting_makes_errors_of_parsing_json_too(words: str, where: str, tmp_path: Path) -> None:
+    name = words.split()[0]
+    env = {f"ENVSNAP_{name.upper().replace('-', '_')}_JSON": "on"} if where == "variable" else {}
+    (tmp_path / "envsnap.toml").write_text(f"[{name}]\njson = true\n" if where == "file" else "")
+    done = envsnap(*words.split(), cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    assert error(done)["code"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "env"),
+    [
+        ("run --bogus foo -- python train.py --json", {}),  # the command's own
+        ("plan --bogus", {"ENVSNAP_PLAN_JSON": "0"}),  # a variable comes before the file
+        ("plan --bogus", {"ENVSNAP_PLAN_JSON": "maybe"}),
+        ("bild", {"ENVSNAP_PLAN_JSON": "1"}),
+    ],
+)
+def test_json_that_nobody_asked_for(words: str, env: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "envsnap.toml").write_text("[plan]\njson = true\n")
+    done = envsnap(*words.split(), cwd=tmp_path, env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 def test_every_option_has_the_variable_of_its_spelling(tmp_path: Path) -> None:
     rows = json.loads(envsnap("config", "--json", cwd=tmp_path, env={"ENVSNAP_BUILD_TAG": "a:1", "ENVSNAP_PLAN_ENV": "A=1"}).stdout)
     changed = {row["setting"]: row["source"] for row in rows["settings"] if row["source"] != "default"}
