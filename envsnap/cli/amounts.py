@@ -16,6 +16,13 @@ def amount(number: float, unit: Unit) -> str:
     raise AssertionError("unreachable")
 
 
+def part(done: int, total: int | None, unit: Unit) -> str:
+    """How much of what: "12.3 MB of 1.2 GB", "5 of 6 steps"; what is done alone where the total is unknown (None or 0)."""
+    if not total:
+        return amount(done, unit)
+    return f"{amount(done, unit) if unit == 'bytes' else f'{done:,}'} of {amount(total, unit)}"
+
+
 def duration(seconds: float) -> str:
     """A time that is left: "8 s", "3 min", "1 h 20 min"."""
     if seconds < 100:

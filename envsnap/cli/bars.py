@@ -8,7 +8,7 @@ from rich.progress import Task as RichTask
 from rich.table import Column
 from rich.text import Text
 
-from envsnap.cli.amounts import amount, duration
+from envsnap.cli.amounts import amount, duration, part
 from envsnap.progress import Unit
 
 WIDTH = 20  # of a bar, in columns
@@ -50,7 +50,7 @@ class _Amounts(ProgressColumn):
         done = int(task.completed)
         if not task.total and (not done or unit == "steps"):
             return Text()
-        parts = [amount(done, unit) + (f" of {amount(int(task.total), unit)}" if task.total else "")]
+        parts = [part(done, int(task.total or 0), unit)]
         if unit == "bytes" and task.speed:
             parts.append(f"{amount(task.speed, unit)}/s")
         if unit != "steps" and task.time_remaining:

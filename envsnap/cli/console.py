@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from envsnap import redaction
-from envsnap.cli.amounts import amount, duration
+from envsnap.cli.amounts import duration, part
 from envsnap.errors import EnvsnapError, TargetError
 from envsnap.progress import Task, Unit
 
@@ -95,11 +95,11 @@ class Console:
     def task(self, title: str, *, total: int | None = None, unit: Unit = "steps") -> AbstractContextManager[Task]:
         if self.verbosity < 0:
             return _silent()
-        return _bar(title, total, unit) if sys.stderr.isatty() else _lines(title, total, unit)
+        return _lines(title, total, unit) if _is_plain(sys.stderr) else _bar(title, total, unit)
 
     def coloured(self, screen: str) -> str:
-        """One accent, one warning colour; none where NO_COLOR is set or nobody looks."""
-        if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        """One accent, one warning colour; none where lines are plain."""
+        if _is_plain(sys.stdout):
             return screen
         return "\n".join(_colour(line) for line in screen.splitlines())
 
@@ -172,6 +172,11 @@ def _guarded(descriptor: int, stream: TextIO | None) -> Stream:
     )
 
 
+def _is_plain(stream: TextIO) -> bool:
+    """Whether lines are plain there: nobody looks, or NO_COLOR is set."""
+    return not stream.isatty() or bool(os.environ.get("NO_COLOR"))
+
+
 def _colour(line: str) -> str:
     word = line.split(maxsplit=1)[0] if line.strip() else ""
     if word in ("!", "FAIL", "INCOMPLETE", "breaking:", "numeric:", "differ:"):
@@ -218,12 +223,10 @@ class _Plain:
         if now - self.shown < self.every_s:
             return
         self.shown = now
-        parts = [f"{self.title}: {amount(self.done, self.unit)}" if self.done else self.title]
-        if self.limit:
-            parts[0] += f" of {amount(self.limit, self.unit)}"
-            if self.done and self.unit != "steps":  # a step says nothing of how long the next one takes
-                left = (now - self.started) / self.done * max(0, self.limit - self.done)
-                parts.append(f"{duration(left)} left")
+        parts = [f"{self.title}: {part(self.done, self.limit, self.unit)}" if self.done or self.limit else self.title]
+        if self.limit and self.done and self.unit != "steps":  # a step says nothing of how long the next one takes
+            left = (now - self.started) / self.done * max(0, self.limit - self.done)
+            parts.append(f"{duration(left)} left")
         if self.text:
             parts.append(self.text[:100])
         sys.stderr.write(redaction.text(" · ".join(parts)) + "\n")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from envsnap.cli import bars, console
-from envsnap.cli.amounts import amount, duration
+from envsnap.cli.amounts import amount, duration, part
 
 
 class Terminal(io.StringIO):
@@ -22,6 +22,7 @@ def terminal_of(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(console, "QUIET_FOR_S", 0.0)
     monkeypatch.setattr(console, "_bars", None)
     return terminal
@@ -59,6 +60,16 @@ def test_what_is_over_soon_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None
     assert terminal.getvalue() == ""
 
 
+def test_no_color_gets_plain_lines_on_a_terminal_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(console, "PLAIN_EVERY_S", 0.0)
+    with console.Console().task("install", total=6) as task:
+        time.sleep(0.05)
+        task.advance(5)
+    assert terminal.getvalue() == "install: 5 of 6 steps\n"
+
+
 def test_a_display_opens_again(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = terminal_of(monkeypatch)
     for title in ("first", "second"):
@@ -75,3 +86,13 @@ def test_durations(seconds: float, words: str) -> None:
 
 def test_amounts() -> None:
     assert (amount(1204, "files"), amount(12, "bytes"), amount(12_345_678, "bytes")) == ("1,204 files", "12 B", "12.3 MB")
+    assert [part(5, 6, "steps"), part(1204, 4000, "files")] == ["5 of 6 steps", "1,204 of 4,000 files"]
+    assert [part(12, 12_345_678, "bytes"), part(3, None, "files")] == ["12 B of 12.3 MB", "3 files"]
+
+
+def test_a_bar_names_its_unit_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    with console.Console().task("install", total=6) as task:
+        task.advance(5)
+        time.sleep(0.15)
+    assert "5 of 6 steps" in terminal.getvalue()

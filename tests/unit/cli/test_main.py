@@ -235,7 +235,7 @@ def test_json_asked_for_by_a_setting_makes_errors_json_too(tmp_path: Path) -> No
 @pytest.mark.parametrize("words", ["plan --bogus", "plan", "plan a b", "bases frob", "verify-signature", "run --bogus x -- python"])
 @pytest.mark.parametrize("where", ["variable", "file"])
 def test_json_asked_for_by_a_setting_makes_errors_of_parsing_json_too(words: str, where: str, tmp_path: Path) -> None:
-    name = words.split()[0]
+    name = words.split(maxsplit=1)[0]
     env = {f"ENVSNAP_{name.upper().replace('-', '_')}_JSON": "on"} if where == "variable" else {}
     (tmp_path / "envsnap.toml").write_text(f"[{name}]\njson = true\n" if where == "file" else "")
     done = envsnap(*words.split(), cwd=tmp_path, env=env)
