@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(("inventory", "debian", "bytecode", "rootless"), LEAVES | EDGE_TOOLS | {"layers", "guest"}),
     "workflows": LEAVES | EDGE_TOOLS | EDGES | {"lockfile", "catalog", "plan", "render", "parity", "compat", "layers", "launch"},
     "cli": LEAVES | EDGE_TOOLS | EDGES | {"settings", "report", "workflows", "lockfile"},
+    "__main__": {"cli"},
 }
 HEAVY = {
     "torch",

@@ -45,3 +45,12 @@ def test_an_installed_envsnap_finds_its_templates(wheel: Path, tmp_path: Path) -
         check=True,
     )
     assert all(path.startswith(str(tmp_path / "site" / "envsnap" / "templates")) for path in done.stdout.split())
+
+
+def test_the_console_script_is_what_python_m_runs(wheel: Path) -> None:
+    """It holds Ctrl-C while the command line is imported; `envsnap.cli.main` cannot guard its own imports."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+        assert archive.read(name).decode().split() == ["[console_scripts]", "envsnap", "=", "envsnap.__main__:main"]
+    done = subprocess.run([sys.executable, "-m", "envsnap", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "envsnap,"), done.stderr

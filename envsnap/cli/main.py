@@ -173,13 +173,18 @@ def answer_no() -> NoReturn:
     raise click.exceptions.Exit(EXIT_NO)
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The console script. Raises SystemExit with a code of the contract."""
+def main(arguments: Sequence[str] | None = None, *, held: Iterable[int] = ()) -> NoReturn:
+    """The command line. Raises SystemExit with a code of the contract.
+
+    Args:
+        held: signals that were blocked while this was imported, to be let through.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     guard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(json=wants_json(words, {}))  # for errors of parsing; a command then says how to talk
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
         sys.exit(_run(words, console))
     except click.ClickException as error:
         failure: EnvsnapError = _usage(error)

@@ -352,3 +352,24 @@ def test_interrupted_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as end:
         main.main(["doctor"])
     assert end.value.code == 130
+
+
+def test_ctrl_c_during_the_imports_is_told_as_later(tmp_path: Path) -> None:
+    """The interrupt comes while click is being imported, which is most of the start."""
+    code = """if True:
+        import os, signal, sys
+
+        class Impatient:
+            def find_spec(self, name, path=None, target=None):
+                if name == "click":
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        sys.meta_path.insert(0, Impatient())
+        from envsnap.__main__ import main
+        main()
+    """
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", code, "doctor", "--json"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 130
+    assert error(done)["what"] == "interrupted"
+    assert "Traceback" not in done.stderr
