@@ -53,6 +53,18 @@ def read(start: Path, known: Known) -> FileSettings:
     return FileSettings(path=None, values={})
 
 
+def passed_over(path: Path) -> Path | None:
+    """The pyproject.toml beside a settings file whose [tool.envsnap] nobody reads, because envsnap.toml comes first."""
+    project = path.with_name("pyproject.toml")
+    if path == project or not project.is_file():
+        return None
+    try:
+        tools = _toml(project).get("tool")
+    except InputError:  # it is not read: what is wrong with it is not envsnap's to say
+        return None
+    return project if isinstance(tools, dict) and "envsnap" in tools else None
+
+
 def _candidates(start: Path) -> Iterator[tuple[Path, Any]]:
     for directory in (start, *start.parents):
         own = directory / "envsnap.toml"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -42,6 +43,8 @@ COMMANDS = {  # each with its line in `envsnap --help`, which imports none of th
 }
 _AS_IT_IS = "\b\n"
 """Before a paragraph that click is not to wrap: an example is copied, and names have hyphens."""
+SETTINGS_FILE = "envsnap.settings.path"
+"""In a context's `meta`: the settings file that was read, a `Path`."""
 SHARED = frozenset({"json", "quiet", "verbose", "help"})
 
 
@@ -55,6 +58,9 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"envsnap.cli.{cmd_name.replace('-', '_')}").command
+        for option in command.params:
+            if isinstance(option, click.Option) and option.multiple and option.type is click.STRING:
+                option.type = _Texts()
         for option, name in ((option, _long(option)) for option in command.params if isinstance(option, click.Option)):
             if option.name != name and option.envvar is None:  # click asks for the variable of its name in Python
                 option.envvar = f"ENVSNAP_{cmd_name}_{name}".upper().replace("-", "_")
@@ -71,6 +77,16 @@ class Commands(click.Group):
             ctx.default_map = default_map(self, ctx, Path.cwd())
             ctx.ensure_object(Console).json = wants_json(args, ctx.default_map)
         return super().resolve_command(ctx, args)
+
+
+class _Texts(click.types.StringParamType):
+    """Texts of an option that may be given more than once: a variable has them as a shell would, so that one may hold a blank."""
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        try:
+            return shlex.split(rv)
+        except ValueError as error:
+            raise click.BadParameter(f"{rv!r} is not quoted as in a shell: {error}") from None
 
 
 def _own(words: Iterable[str]) -> list[str]:
@@ -114,6 +130,8 @@ def default_map(group: click.Group, ctx: click.Context, start: Path) -> dict[str
         }
         known[name] = frozenset(spelt[name])
     found = settings.read(start, known)
+    if found.path is not None:
+        ctx.meta[SETTINGS_FILE] = found.path
     map_: dict[str, dict[str, Any]] = {name: {} for name in found.values}
     for name, options in found.values.items():
         for word, value in options.items():

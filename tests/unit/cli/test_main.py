@@ -169,7 +169,7 @@ def test_settings_come_from_file_variable_and_flag_in_that_order(tmp_path: Path)
         rows = json.loads(envsnap("config", "--json", cwd=tmp_path, env=env).stdout)["settings"]
         return next(row for row in rows if row["setting"] == "build.base")
 
-    assert base() == {"setting": "build.base", "value": "slim", "source": "file"}
+    assert base() == {"setting": "build.base", "value": "slim", "source": f"file {tmp_path / 'envsnap.toml'}"}
     assert base({"ENVSNAP_BUILD_BASE": "ngc"}) == {"setting": "build.base", "value": "ngc", "source": "variable ENVSNAP_BUILD_BASE"}
 
 
@@ -265,6 +265,58 @@ def test_every_option_has_the_variable_of_its_spelling(tmp_path: Path) -> None:
     (tmp_path / "lock.yaml").write_bytes(lock_bytes())
     done = envsnap("plan", "lock.yaml", cwd=tmp_path, env={"ENVSNAP_PLAN_ENV": "1=2"})
     assert (done.returncode, "'1=2' is not NAME=VALUE" in done.stderr) == (2, True)
+
+
+def settings_shown(cwd: Path, env: dict[str, str]) -> dict[str, object]:
+    rows = json.loads(envsnap("config", "--json", cwd=cwd, env=env).stdout)["settings"]
+    return {row["setting"]: row["value"] for row in rows}
+
+
+def test_a_setting_is_shown_with_one_type_whatever_set_it(tmp_path: Path) -> None:
+    variables = {"PLAN_JSON": "1", "BUILD_PYC": "0", "BUILD_TAG": "a b", "CAPTURE_SMOKE_SEED": "7", "BUILD_PROJECT": "x"}
+    (tmp_path / "x").mkdir()
+    by_variable = settings_shown(tmp_path, {f"ENVSNAP_{name}": value for name, value in variables.items()})
+    (tmp_path / "envsnap.toml").write_text(
+        '[plan]\njson = true\n[build]\npyc = false\ntag = ["a", "b"]\nproject = "x"\n[capture]\nsmoke-seed = 7\n'
+    )
+    by_file = settings_shown(tmp_path, {})
+    assert by_variable == by_file
+    told = [by_file[f] for f in ("plan.json", "build.pyc", "build.tag", "capture.smoke-seed", "build.project", "render.project")]
+    assert json.dumps(told) == '[true, false, ["a", "b"], 7, "x", "."]'
+    assert by_file["render.env"] == []
+
+
+def test_config_shows_a_setting_that_its_command_will_refuse(tmp_path: Path) -> None:
+    done = envsnap("config", "--json", cwd=tmp_path, env={"ENVSNAP_CAPTURE_SMOKE_SEED": "x", "ENVSNAP_RUN_ENV": "'a"})
+    rows = {row["setting"]: row["value"] for row in json.loads(done.stdout)["settings"]}
+    assert (done.returncode, rows["capture.smoke-seed"], rows["run.env"]) == (0, "x", "'a")
+    assert "capture.smoke-seed, variable ENVSNAP_CAPTURE_SMOKE_SEED: Invalid value" in done.stderr
+    assert "run.env, variable ENVSNAP_RUN_ENV: Invalid value" in done.stderr
+
+
+def test_config_tells_which_file_is_read_and_which_is_not(tmp_path: Path) -> None:
+    own, project = tmp_path / "envsnap.toml", tmp_path / "pyproject.toml"
+    project.write_text('[tool.envsnap.plan]\nbase = "slim"\n')
+    alone = envsnap("config", "--json", cwd=tmp_path)
+    assert [json.loads(alone.stdout)[key] for key in ("file", "not_read")] == [str(project), None]
+    assert alone.stderr == ""
+    own.write_text("")
+    both = envsnap("config", "--json", cwd=tmp_path)
+    assert [json.loads(both.stdout)[key] for key in ("file", "not_read")] == [str(own), str(project)]
+    assert both.stderr == f"warning: {project} is not read: {own} comes first\n"
+    project.write_text("[tool")  # not envsnap's to say, as long as it does not read it
+    assert envsnap("config", cwd=tmp_path).stderr == ""
+
+
+def test_a_variable_of_many_values_is_quoted_as_in_a_shell(tmp_path: Path) -> None:
+    (tmp_path / "lock.yaml").write_bytes(lock_bytes())
+    env = {"ENVSNAP_RENDER_ENV": "'OMP_PLACES=a b' \"NCCL_DEBUG=INFO\" 1=2"}
+    assert settings_shown(tmp_path, env)["render.env"] == ["OMP_PLACES=a b", "NCCL_DEBUG=INFO", "1=2"]
+    done = envsnap("render", "lock.yaml", cwd=tmp_path, env=env)
+    assert (done.returncode, "'1=2' is not NAME=VALUE" in done.stderr) == (2, True)  # the others were taken
+    done = envsnap("render", "lock.yaml", cwd=tmp_path, env={"ENVSNAP_RENDER_ENV": "A='b"})
+    assert done.returncode == 2
+    assert "Invalid value for '--env': \"A='b\" is not quoted as in a shell" in done.stderr
 
 
 def test_config_tells_where_a_mirror_came_from_and_not_its_password(tmp_path: Path) -> None:
