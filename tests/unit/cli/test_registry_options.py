@@ -92,7 +92,7 @@ def test_a_settings_file_says_it_too(home: Path, served: FakeRegistry, capsys: p
     (home / "envsnap.toml").write_text(f'[pull]\nregistry-mirror = ["example.com={served.address}"]\n')
     assert run(capsys, "pull", "example.com/vision/yolo:1", "--to", "oci:layout")[0] == 0
     rows = {row["setting"]: row for row in run(capsys, "config")[1]["settings"]}
-    assert rows["pull.registry-mirror"]["source"] == "file"
+    assert rows["pull.registry-mirror"]["source"] == f"file {home / 'envsnap.toml'}"
     assert rows["push.plain-http"]["source"] == "default"
 
 
