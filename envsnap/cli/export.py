@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from envsnap.cli import completion, launching, main, moving, planning
+from envsnap.cli import completion, launching, main, moving, parameters
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
@@ -40,7 +40,7 @@ No secret is in what is written: its place is named there."""
 @click.option("--gpus", metavar="all|none|N|device=0,2", help="As docker's.  [default: all, or one where a number is wanted]")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="[default: standard output]")
 @click.option("--offline", is_flag=True, help="pylock: ask no index for addresses; what it answered earlier must suffice.")
-@click.option("--pip-conf", type=planning.FILE, metavar="F", help="pylock: pip configuration (indexes, credentials); no secret is written.")
+@click.option("--pip-conf", type=parameters.FILE, metavar="F", help="pylock: pip configuration; no secret of it is written.")
 @registry_options
 @main.shared_options
 def command(
