@@ -11,6 +11,7 @@ import click
 from envsnap import redaction, settings
 from envsnap.cli import main
 from envsnap.cli.console import Console
+from envsnap.errors import InputError
 
 _HELP = """Show each setting with its value and its source: default < file < ENVSNAP_* variable < flag.
 
@@ -54,8 +55,9 @@ def _rows(name: str, context: click.Context, path: Path | None, console: Console
             value, source = os.environ[variable], f"variable {variable}"
         try:
             value = _typed(parameter, own, value, variable is not None)
-        except click.BadParameter as error:  # its command will refuse it, too
-            console.warning(f"{setting}, {source}: {error.format_message()}")
+        except (click.BadParameter, InputError) as error:  # its command will refuse it, too
+            said = f"{error.what}: {error.why}" if isinstance(error, InputError) else error.format_message()
+            console.warning(f"{setting}, {source}: {said}")
         rows.append({"setting": setting, "value": _plain(value), "source": source})
     return rows
 
@@ -68,7 +70,7 @@ def _variable(name: str, option: click.Option) -> str | None:
 
 
 def _typed(option: click.Option, context: click.Context, value: Any, from_variable: bool) -> Any:
-    """A value as the option's command gets it, whatever set it. Raises click.BadParameter: it is none that the option can have."""
+    """A value as the option's command gets it. Raises click.BadParameter, InputError: it is none that the option can have."""
     if from_variable:
         value = option.value_from_envvar(context)
     if not isinstance(value, str | int | float | list | tuple | Path):

@@ -287,9 +287,12 @@ def test_a_setting_is_shown_with_one_type_whatever_set_it(tmp_path: Path) -> Non
 
 
 def test_config_shows_a_setting_that_its_command_will_refuse(tmp_path: Path) -> None:
+    (tmp_path / "envsnap.toml").write_text('[build]\nca-bundle = "gone.pem"\n')
     done = envsnap("config", "--json", cwd=tmp_path, env={"ENVSNAP_CAPTURE_SMOKE_SEED": "x", "ENVSNAP_RUN_ENV": "'a"})
     rows = {row["setting"]: row["value"] for row in json.loads(done.stdout)["settings"]}
     assert (done.returncode, rows["capture.smoke-seed"], rows["run.env"]) == (0, "x", "'a")
+    assert rows["build.ca-bundle"] == "gone.pem"
+    assert f"build.ca-bundle, file {tmp_path / 'envsnap.toml'}: cannot read --ca-bundle" in done.stderr
     assert "capture.smoke-seed, variable ENVSNAP_CAPTURE_SMOKE_SEED: Invalid value" in done.stderr
     assert "run.env, variable ENVSNAP_RUN_ENV: Invalid value" in done.stderr
 
