@@ -138,9 +138,10 @@ def test_a_local_version_is_another_version(index: IndexServer, lock: Path) -> N
 
 def test_a_dry_run_writes_nothing_and_another_file_leaves_the_lock(index: IndexServer, lock: Path, tmp_path: Path) -> None:
     before = lock.read_bytes()
-    relock(index, lock, "alpha==2.0", "--allow-conflict", "--dry-run")
+    assert not relock(index, lock, "alpha==2.0", "--allow-conflict", "--dry-run")["written"]
     assert lock.read_bytes() == before
     document = relock(index, lock, "alpha==2.0", "--allow-conflict", "-o", str(tmp_path / "new.yaml"))
+    assert document["written"]
     assert lock.read_bytes() == before and lockfile.loads((tmp_path / "new.yaml").read_bytes()).digest == document["digest"]
 
 
