@@ -1,4 +1,4 @@
-"""The bill of materials of an image: CycloneDX 1.6, the base's part told from the environment's.
+"""The bill of materials of an image, or of a lock alone: CycloneDX 1.6, the base's part told from the environment's.
 
 Made from the lock and the plan, so it can be had before the image is, and it is the same bytes each time: no time in it, and the serial
 number is made of its content. Nothing is guessed: what is not known of a component is left out.
@@ -37,7 +37,9 @@ PART = "dev.envsnap:part"
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "dev.envsnap.bill-of-materials")
 _IMAGE = "image"
+_LOCK = "lock"
 _BASE = "base"
+_DPKG = frozenset({"debian", "ubuntu"})
 
 Component = dict[str, Any]
 
@@ -57,20 +59,38 @@ def bill_of_materials(
         base_packages: of a base that is made of them alone.
         licences: name of a distribution -> SPDX licence expression, as its own metadata says.
     """
+    whole = _component("container", lock.name, _IMAGE, properties=[("dev.envsnap:lock", lock.digest)])
     components = [_base(plan.base, base_packages), *_environment(lock, plan, system, licences or {})]
+    return _document("build", whole, components, assemblies=[_IMAGE, _BASE])
+
+
+def bill_of_lock(lock: EnvLock) -> bytes:
+    """The document of what was captured: what every image of the lock has, and no base; the operating system's packages are those
+    that the environment needs, as they were there.
+    """
+    whole = _component("application", lock.name, _LOCK, properties=[("dev.envsnap:lock", lock.digest)])
+    components = [
+        *_distributions(lock, lock.packages, _captured_interpreter(lock), {}),
+        *_needed(lock),
+        *([_project(lock.source)] if lock.source is not None else []),
+    ]
+    return _document("pre-build", whole, components, assemblies=[_LOCK])
+
+
+def _document(phase: str, whole: Component, components: Sequence[Component], *, assemblies: Sequence[str]) -> bytes:
     document: dict[str, Any] = {
         "bomFormat": "CycloneDX",
         "specVersion": SPECIFICATION,
         "version": 1,
         "metadata": {
-            "lifecycles": [{"phase": "build"}],
+            "lifecycles": [{"phase": phase}],
             "tools": {"components": [{"type": "application", "name": "envsnap", "version": __version__}]},
-            "component": _component("container", lock.name, _IMAGE, properties=[("dev.envsnap:lock", lock.digest)]),
+            "component": whole,
         },
         "components": components,
-        "dependencies": [{"ref": _IMAGE, "dependsOn": sorted(component["bom-ref"] for component in components)}],
+        "dependencies": [{"ref": whole["bom-ref"], "dependsOn": sorted(component["bom-ref"] for component in components)}],
         # A wheel carries libraries, and a base files, of which no package manager knows.
-        "compositions": [{"aggregate": "incomplete", "assemblies": [_IMAGE, _BASE], "dependencies": [_IMAGE]}],
+        "compositions": [{"aggregate": "incomplete", "assemblies": assemblies, "dependencies": [whole["bom-ref"]]}],
     }
     serial = uuid.uuid5(_NAMESPACE, canonical(document).decode("ascii"))
     return canonical({**document, "serialNumber": serial.urn})
@@ -110,7 +130,16 @@ def _files(files: Iterable[PackageFile], distribution: str, part: str) -> Iterat
 
 
 def _environment(lock: EnvLock, plan: BuildPlan, system: Sequence[PackageFile], licences: Mapping[str, str]) -> Iterator[Component]:
-    installed = _installed(lock, plan)
+    yield from _distributions(lock, _installed(lock, plan), _interpreter(lock, plan.base), licences)
+    yield from _system(plan, system)
+    if lock.source is not None and any(isinstance(step, CopySource) for step in plan.steps):
+        yield _project(lock.source)
+
+
+def _distributions(
+    lock: EnvLock, installed: Sequence[LockedPackage], interpreter: Component, licences: Mapping[str, str]
+) -> Iterator[Component]:
+    """Conda's packages with the distributions that they brought, or the interpreter; then the other distributions."""
     of_conda: dict[str, list[LockedPackage]] = {}
     own = []
     urls = {package.url for package in lock.python.conda.packages} if lock.python.conda is not None else set()
@@ -124,11 +153,8 @@ def _environment(lock: EnvLock, plan: BuildPlan, system: Sequence[PackageFile], 
             inner = [_distribution(package, licences) for package in of_conda.get(found.url or "", ())]
             yield _conda(found) | ({"components": inner} if inner else {})
     else:
-        yield _interpreter(lock, plan.base)
+        yield interpreter
     yield from (_distribution(package, licences) for package in own)
-    yield from _system(plan, system)
-    if lock.source is not None and any(isinstance(step, CopySource) for step in plan.steps):
-        yield _project(lock.source)
 
 
 def _installed(lock: EnvLock, plan: BuildPlan) -> Sequence[LockedPackage]:
@@ -152,6 +178,11 @@ def _interpreter(lock: EnvLock, base: Base) -> Component:
     where = purl.generic(name, version) if version is not None else ""
     properties = [("dev.envsnap:captured-version", lock.python.version)]
     return _component("platform", name, "base/python", part=_BASE, version=version or "", purl=where, properties=properties)
+
+
+def _captured_interpreter(lock: EnvLock) -> Component:
+    name, version = lock.python.implementation, lock.python.version
+    return _component("platform", name, "environment/python", version=version, purl=purl.generic(name, version))
 
 
 def _distribution(package: LockedPackage, licences: Mapping[str, str]) -> Component:
@@ -220,6 +251,21 @@ def _system(plan: BuildPlan, files: Sequence[PackageFile]) -> Iterator[Component
         yield from (_component("library", name, f"environment/deb/{name}") for name in sorted(asked))
 
 
+def _needed(lock: EnvLock) -> Iterator[Component]:
+    """What the environment needs of the operating system: its packages; a library that no package owned by its own name."""
+    distribution = lock.observed.platform.distribution
+    for entry in lock.system_packages:
+        properties = [("dev.envsnap:soname", soname) for soname in entry.sonames]
+        if entry.name is None:
+            yield from (_component("library", soname, f"environment/library/{soname}") for soname in entry.sonames)
+            continue
+        name, version, arch = entry.name, entry.version or "", entry.arch or ""
+        of_dpkg = distribution.partition(" ")[0] in _DPKG
+        where = purl.deb(name, version, arch, distribution) if of_dpkg else purl.generic(name, version)
+        reference = f"environment/system/{name}:{arch}"
+        yield _component("library", name, reference, version=version, purl=where, properties=properties)
+
+
 def _project(source: LockedSource) -> Component:
     properties = [("dev.envsnap:files", source.files), *([("dev.envsnap:dirty", "true")] if source.dirty else [])]
     component = _component(
@@ -238,7 +284,7 @@ def _component(
     purl: str = "",
     properties: Iterable[tuple[str, str]] = (),
 ) -> Component:
-    given = [(PART, part), *properties] if reference != _IMAGE else [*properties]
+    given = [(PART, part), *properties] if reference not in (_IMAGE, _LOCK) else [*properties]
     component: Component = {"type": kind, "bom-ref": reference, "name": name}
     component |= {"version": version} if version else {}
     component |= {"purl": purl} if purl else {}

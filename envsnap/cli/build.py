@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from envsnap.cli import keys, main, planning
+from envsnap.cli import keys, main, parameters, planning
 from envsnap.cli.cache import bounded_cache
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries
@@ -26,10 +26,10 @@ from envsnap.cli.registry_options import Registries
     help="oci assembles the image without any engine; docker lets Docker build it; auto assembles, but for steps that need a shell.",
 )
 @click.option("--push", is_flag=True, help="Send the tags to their registries afterwards.")
-@click.option("--load", is_flag=True, help="Have it in the local engine, too, when it is pushed.")
+@click.option("--load", is_flag=True, help="Have it in the local engine: also when it is pushed; an error where none answers.")
 @click.option("--vendor", is_flag=True, help="Keep the distribution's packages that it is made of beside the lock: mirrors drop old ones.")
 @click.option("--sbom", is_flag=True, help="Attach a bill of materials (CycloneDX) to what is pushed.")
-@click.option("--sign", type=planning.FILE, metavar="KEY", help="Sign what is pushed, and what is attached to it, as cosign does.")
+@click.option("--sign", type=parameters.FILE, metavar="KEY", help="Sign what is pushed, and what is attached to it, as cosign does.")
 @main.shared_options
 def command(
     console: Console,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from envsnap.cli import main, planning
+from envsnap.cli import main, parameters, planning
 from envsnap.cli.cache import cache_directory
 from envsnap.cli.console import Console
 from envsnap.cli.registry_options import Registries, registry_options
@@ -39,7 +39,7 @@ from envsnap.errors import UsageError
     metavar="NAME_OR_CC[,…]",
     help="… and with this GPU, by its name or compute capability: A100, 'RTX 3090', 8.6. May be given more than once.",
 )
-@click.option("--pip-conf", type=planning.FILE, metavar="F", help="pip configuration (indexes, credentials).")
+@click.option("--pip-conf", type=parameters.FILE, metavar="F", help="pip configuration (indexes, credentials).")
 @planning.apt_options
 @registry_options
 @main.shared_options

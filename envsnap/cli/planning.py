@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from envsnap import redaction
+from envsnap.cli.parameters import FILE
 from envsnap.cli.registry_options import registry_options
 from envsnap.errors import UsageError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from envsnap.workflows.system import Packages
 
 F = TypeVar("F", bound=Callable[..., Any])
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _TYPED = ParameterSource.COMMANDLINE
 _SET = (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envsnap.cli.parameters import FILE
+
 if TYPE_CHECKING:
     from envsnap.registry.client import Registry
 
@@ -62,7 +64,7 @@ def registry_options(function: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option(
             "--ca-bundle",
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            type=FILE,
             metavar="F",
             help="CA certificates to trust, as of a proxy or a registry of your own; never in a layer.",
         ),

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from envsnap.cli import completion, keys, main, moving, planning
+from envsnap.cli import completion, keys, main, moving, parameters
 from envsnap.cli.cache import bounded_cache
 from envsnap.cli.console import Console, error_body
 from envsnap.cli.registry_options import Registries, registry_options
@@ -44,7 +44,7 @@ LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
     help="Spoil the run on purpose: verify must then fail, for tf32 at L2, else at L3.",
 )
 @click.option("--attach", is_flag=True, help="Attach the verdict to the image in its registry.")
-@click.option("--sign", type=planning.FILE, metavar="KEY", help="Sign the verdict that is attached, as cosign does.")
+@click.option("--sign", type=parameters.FILE, metavar="KEY", help="Sign the verdict that is attached, as cosign does.")
 @registry_options
 @main.shared_options
 def command(

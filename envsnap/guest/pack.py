@@ -27,14 +27,27 @@ import stat
 from configparser import ConfigParser, Error
 from pathlib import Path
 from posixpath import normpath
-from typing import IO, Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, cast
+from typing import IO, Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .conda_tree import pack_conda_tree
 from .egg_info import from_egg_info
 from .python_tree import pack_python_tree
 from .record import DROPPINGS
 from .text import reason, say_progress
-from .wheel import ANY, Member, Refused, data_folder, escaped, escaped_version, is_native, own_tag, unreadable, wheel_headers, write_wheel
+from .wheel import (
+    ANY,
+    PIECE_BYTES,
+    Member,
+    Refused,
+    data_folder,
+    escaped,
+    escaped_version,
+    is_native,
+    own_tag,
+    unreadable,
+    wheel_headers,
+    write_wheel,
+)
 
 SITE = re.compile(r"(.+?)/lib(?:64)?/(?:python|pypy)[0-9.t]*/(?:site|dist)-packages\Z")
 WORKING_TREE_LIMIT_BYTES = 2 << 30
@@ -312,29 +325,22 @@ def packed(number: int, wanted: Dict[str, Any], out: str) -> Dict[str, Any]:
     pack = KINDS[wanted.pop("kind")]
     place = os.path.join(out, f"{number}.whl")
     try:
-        with open(place, "wb") as file:
-            hashing = Hashing(file)
-            result = pack(Packable(**wanted), cast("IO[bytes]", hashing))
-        return {**result._asdict(), "sha256": hashing.hash.hexdigest()}
+        with open(place, "w+b") as file:
+            result = pack(Packable(**wanted), file)
+            # Read back: a wheel that is hashed while it is written has each size after its file, which uv refuses to unpack.
+            return {**result._asdict(), "sha256": sha256_of(file)}
     except (Refused, OSError) as error:
         if os.path.exists(place):
             os.unlink(place)
         return {"refused": reason(error)}
 
 
-class Hashing(io.RawIOBase):
-    """Hashes what is written on its way to a file."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.hash = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.hash.update(data)
-        return self._file.write(data)
+def sha256_of(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while piece := file.read(PIECE_BYTES):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,4 +1,7 @@
-"""`BuildPlan` -> the text files of a build context, `Verdict` -> a page: same input, same bytes. The only room that knows templates."""
+"""`BuildPlan` -> the files of a build context, `EnvLock` -> files that others install from, `Verdict` -> a page: same input, same bytes.
+
+The only room that knows templates.
+"""
 
 from envsnap.render.context import render, render_shell
 from envsnap.render.files import beside, manifest_document

@@ -42,7 +42,7 @@ def requirements(wheels: Sequence[PinnedWheel]) -> str:
     for wheel in sorted(wheels, key=lambda wheel: wheel.name):
         lines += [
             comment(f"{wheel.file}, of {wheel.index}" if wheel.index else wheel.file),
-            _pinned(wheel.name, wheel.version, wheel.sha256),
+            pinned(wheel.name, wheel.version, wheel.sha256),
         ]
     return "".join(f"{line}\n" for line in lines)
 
@@ -55,7 +55,7 @@ def explicit(lines: Sequence[str]) -> str:
 def packed(packages: Iterable[PackedInstall]) -> str:
     """The same for the wheels in `packed/`."""
     ordered = sorted(packages, key=lambda package: package.name)
-    return "".join(f"{_pinned(package.name, package.version, package.blob.removeprefix('sha256:'))}\n" for package in ordered)
+    return "".join(f"{pinned(package.name, package.version, package.blob.removeprefix('sha256:'))}\n" for package in ordered)
 
 
 def expected(lock: EnvLock, *, source: bool) -> bytes:
@@ -122,5 +122,6 @@ def _editable(package: PackedInstall, origin: EditableOrigin, project: str) -> E
     )
 
 
-def _pinned(name: str, version: str, sha256: str) -> str:
+def pinned(name: str, version: str, sha256: str) -> str:
+    """A line of requirements: this version, and of that the file with this hash."""
     return f"{name}=={version} --hash=sha256:{sha256}"

@@ -22,9 +22,22 @@ def document(launch: Launch, argv: Sequence[str]) -> dict[str, Any]:
 
 def exported(form: str, image: str, place: Path | None, text: str, warnings: Sequence[str]) -> dict[str, Any]:
     """Args: place: None where the text is the answer."""
-    file = {"file": str(place)} if place is not None else {"file": None, "text": text}
-    return {"format": form, "image": image, **file, "warnings": list(warnings)}
+    return {"format": form, "image": image, **_file(place, text), "warnings": list(warnings)}
 
 
-def written(place: Path) -> str:
-    return f"wrote {place}"
+def exported_lock(
+    form: str, lock: str, digest: str, place: Path | None, text: str, wheels: Sequence[Path], warnings: Sequence[str]
+) -> dict[str, Any]:
+    """Args: place: as of `exported`. wheels: those that were put beside it."""
+    beside = [str(path) for path in wheels]
+    return {"format": form, "lock": lock, "lock_digest": digest, **_file(place, text), "wheels": beside, "warnings": list(warnings)}
+
+
+def _file(place: Path | None, text: str) -> dict[str, Any]:
+    return {"file": str(place)} if place is not None else {"file": None, "text": text}
+
+
+def written(place: Path, wheels: int = 0) -> str:
+    """Args: wheels: how many were put beside it."""
+    beside = f", and {wheels} wheel{'s' if wheels > 1 else ''} beside it" if wheels else ""
+    return f"wrote {place}{beside}"

@@ -64,6 +64,8 @@ def added(steps: Sequence[AnyStep], base: Base, *, blobs: BlobStore, directory: 
                 without.append("the project's files")
             case _:
                 pass
+    if any(isinstance(step, InstallWheels | MakeCondaEnvironment) and step.compile for step in steps):
+        without.append("byte code")
     total = [size for size in known if size is not None]
     return Added(bytes=sum(total) if len(total) == len(known) else None, without=tuple(without))
 

@@ -44,7 +44,8 @@ def build(
 
     Raises:
         UsageError: a tag that no image can have, nothing to push, or options that exclude each other.
-        EngineError: the engine is needed and does not answer (said before a base is read or a wheel fetched), or the build failed.
+        EngineError: the engine is needed, or `load` asks for it, and it does not answer (said before a base is read or a wheel fetched), or
+            the build failed.
         PlanError, InputError: as `make_plan`, `write_context` and `gather`.
     """
     _require_sense(request)
@@ -53,8 +54,8 @@ def build(
     always = needs_shell.of_lock(lock)
     if always and request.engine == "oci":
         raise _not_by_layers_alone(always)
-    if whole:
-        engine.require(build=True)
+    if whole or request.load:  # asked for by name: nothing else will do, as envsnap's own store does where no engine answers
+        engine.require(build=whole)
     started = time.monotonic()
     here = engine if whole or engine.is_there() else None
     # Where none can build, and one is needed unless it did its steps before, nothing long is begun: that would end for want of it.

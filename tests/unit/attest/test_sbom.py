@@ -13,9 +13,9 @@ from cyclonedx.validation.json import JsonStrictValidator
 from msgspec.structs import replace
 from packageurl import PackageURL
 
-from envsnap.attest.sbom import bill_of_materials
+from envsnap.attest.sbom import bill_of_lock, bill_of_materials
 from envsnap.lockfile.digest import seal
-from envsnap.model.lock import CondaOrigin, EnvLock, LockedConda, LockedCondaPackage, LockedPackage, UnknownOrigin
+from envsnap.model.lock import CondaOrigin, EnvLock, LockedConda, LockedCondaPackage, LockedPackage, LockedSystemPackage, UnknownOrigin
 from envsnap.model.plan import BuildPlan, CopySource, InstallWheels, MakeCondaEnvironment
 from tests import samples
 from tests.unit.attest.conftest import BASE, DEB, without
@@ -152,6 +152,40 @@ def test_a_change_of_content_is_another_serial_number(lock: EnvLock, plan: Build
     other = json.loads(bill_of_materials(lock, plan, licences={"numpy": "MIT"}))
     assert other["serialNumber"] != json.loads(one)["serialNumber"]
     assert "timestamp" not in json.dumps(json.loads(one)["metadata"])
+
+
+def test_a_lock_alone_has_no_base_and_all_that_was_captured(lock: EnvLock, plan: BuildPlan) -> None:
+    document = validated(bill_of_lock(lock))
+    whole = document["metadata"]["component"]
+    assert (whole["type"], whole["name"], properties(whole)) == ("application", "yolo-train", {"dev.envsnap:lock": lock.digest})
+    assert document["metadata"]["lifecycles"] == [{"phase": "pre-build"}]
+    found, built = by_reference(document), by_reference(validated(bill_of_materials(lock, plan)))
+    assert {properties(component)["dev.envsnap:part"] for component in found.values()} == {"environment"}
+    of_index = {name for name in built if name.startswith("environment/pypi/")}
+    assert {name: found[name] for name in of_index} == {name: built[name] for name in of_index}
+    assert found["environment/python"]["version"] == "3.11.7"
+    assert found["environment/system/libgl1:amd64"]["purl"] == "pkg:deb/debian/libgl1@1.6.0-1?arch=amd64&distro=debian-12"
+    assert found["environment/source/yolo"] == built["environment/source/yolo"]
+    (graph,) = document["dependencies"]
+    assert graph["ref"] == "lock" and {*graph["dependsOn"]} == {*found}
+    assert bill_of_lock(samples.lock()) == bill_of_lock(lock)
+
+
+def test_what_a_lock_s_environment_needs_of_another_system(lock: EnvLock) -> None:
+    needed = (
+        LockedSystemPackage(sonames=("libown.so.1", "libown2.so.1")),
+        LockedSystemPackage(name="mesa-libGL", version="23.1", arch="x86_64", sonames=("libGL.so.1",)),
+    )
+    observed = replace(lock.observed, platform=samples.platform(distribution="rocky 9"))
+    found = by_reference(validated(bill_of_lock(seal(replace(lock, system_packages=needed, observed=observed)))))
+    assert found["environment/system/mesa-libGL:x86_64"]["purl"] == "pkg:generic/mesa-libGL@23.1"
+    assert "purl" not in found["environment/library/libown.so.1"] and "environment/library/libown2.so.1" in found
+
+
+def test_a_lock_s_conda_packages_hold_their_distributions() -> None:
+    found = by_reference(validated(bill_of_lock(conda_lock())))
+    assert [one["name"] for one in found["environment/conda/numpy"]["components"]] == ["numpy"]
+    assert "environment/conda/python" in found and "environment/python" not in found
 
 
 @pytest.mark.parametrize("seed", ["1", "2"])

@@ -112,3 +112,14 @@ def test_a_mirror_of_no_registry_is_wrong_usage(home: Path, capsys: pytest.Captu
     code, refused = run(capsys, "save", "example.com/yolo:1", "yolo.tar", "--registry-mirror", "mirror.example.com")
     assert (code, "'mirror.example.com' is not HOST=MIRROR" in refused["error"]["what"]) == (2, True)
     assert not (home / "yolo.tar").exists()
+
+
+@pytest.mark.parametrize("spelt", ["--ca-bundle=nope.pem", "ENVSNAP_PULL_CA_BUNDLE"])
+def test_a_file_that_is_not_there_is_bad_input(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, spelt: str
+) -> None:
+    if not spelt.startswith("-"):
+        monkeypatch.setenv(spelt, "nope.pem")
+    code, said = run(capsys, "pull", "example.com/yolo:1", *([spelt] if spelt.startswith("-") else []))
+    assert (code, said["error"]["what"], said["error"]["why"]) == (4, "cannot read --ca-bundle", "File 'nope.pem' does not exist")
+    assert said["error"]["hint"]

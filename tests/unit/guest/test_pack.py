@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
 import platform
@@ -130,6 +131,16 @@ def test_the_same_files_give_the_same_bytes(copied: Path) -> None:
     archive = zipfile.ZipFile(io.BytesIO(packed))
     assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
     assert {member.date_time[0] for member in archive.infolist()} == {1980}
+
+
+def test_a_file_s_size_stands_before_it(installed: Path, tmp_path: Path) -> None:
+    """And not after it alone, as of what is written to a stream: uv refuses to unpack that."""
+    wanted = {**packable(distribution(wheels.site_of(installed)))._asdict(), "kind": "installed"}
+    found = pack.packed(0, wanted, str(tmp_path))
+    wheel = tmp_path / "0.whl"
+    assert found["sha256"] == hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert {info.flag_bits & 8 for info in zipfile.ZipFile(wheel).infolist()} == {0}
+    assert wheel.read_bytes() == packed_installed(distribution(wheels.site_of(installed)))
 
 
 def test_what_installers_add_is_left_to_them(installed: Path) -> None:

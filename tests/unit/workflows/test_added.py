@@ -56,7 +56,7 @@ def world(tmp_path: Path) -> World:
 
 def wheels(*names: str) -> InstallWheels:
     made = tuple(PinnedWheel(name=name, version="1", file=f"{name}-1-py3-none-any.whl", sha256=samples.hex64(name)) for name in names)
-    return InstallWheels(wheels=made, reason="")
+    return InstallWheels(wheels=made, compile=False, reason="")
 
 
 def packed(digest: str) -> InstallPacked:
@@ -67,6 +67,13 @@ def test_a_wheel_s_size_is_what_was_counted_or_said_of_it(world: World) -> None:
     wheel_facts.remember(samples.hex64("seen"), (1000, 10), world.cache)
     WheelEnds(world.cache).keep(samples.hex64("said"), WheelEnd(size_bytes=200, directory=b"", stem="said-1", record=b""))
     assert world.added(wheels("seen", "said")) == Added(bytes=1200)
+
+
+def test_byte_code_is_not_counted_and_that_is_said(world: World) -> None:
+    """It is made when the image is; an image that is foretold has it in its sum."""
+    wheel_facts.remember(samples.hex64("seen"), (1000, 10), world.cache)
+    compiled = msgspec.structs.replace(wheels("seen"), compile=True)
+    assert world.added(compiled) == Added(bytes=1000, without=("byte code",))
 
 
 def test_one_that_was_never_seen_makes_the_sum_unknown(world: World) -> None:

@@ -155,6 +155,20 @@ def test_what_docker_did_before_needs_no_engine(ground: Grounds) -> None:
     assert len(ground.engine.given) == 1 and ground.grounds[1].done == ground.grounds[0].done
 
 
+@pytest.mark.parametrize("choice", ["oci", "auto"])
+def test_whoever_asks_for_the_engine_by_name_is_told_that_there_is_none(ground: Grounds, choice: str) -> None:
+    """Without --load the image is left in envsnap's own store then; whoever gives it looks for the image in the engine."""
+    ground.packages.resolve = lambda *_: replace(SCRIPTED, needs_shell=())  # type: ignore[method-assign]
+    ground.engine.answers = False
+    with pytest.raises(EngineError, match="cannot reach a Docker engine"):
+        ground.build(engine=choice, load=True)
+    assert not ground.looked_inside
+    ground.build(engine="auto", push=True, tags=("localhost:1/x:1",))
+    ground.engine.answers = True
+    ground.build(engine="auto", load=True)
+    assert len(ground.looked_inside) == 2
+
+
 @pytest.mark.parametrize("cannot_build", [False, True], ids=["no engine", "no BuildKit"])
 @pytest.mark.parametrize("known", [True, False], ids=["pending", "base unknown"])
 def test_what_only_docker_can_do_is_said_before_a_base_is_read(ground: Grounds, known: bool, cannot_build: bool) -> None:

@@ -28,7 +28,7 @@ from envsnap.oci.image import RunConfig, put_together
 from envsnap.progress import Silent
 from envsnap.registry.client import Registry
 from envsnap.workflows import export, launch, local, run, runnable, this_host
-from envsnap.workflows.formats import FORMATS
+from envsnap.workflows.formats import FORMATS, ImageFormat
 from envsnap.workflows.launch import Caller, Wishes
 from envsnap.workflows.records import own_tag
 from envsnap.workflows.runnable import InRegistry, Runnable
@@ -455,12 +455,15 @@ def test_what_is_only_in_a_registry_is_fetched_by_digest(project: Path, said: Sa
 # Elsewhere
 
 
+IMAGE_FORMATS = {name: row for name, row in FORMATS.items() if isinstance(row, ImageFormat)}
+
+
 def exported(form: str, project: Path, said: Said, of: Runnable | None = None, place: Path | None = None, **wishes: Any) -> str:
     asked = export.Asked(image=of or image(), wishes=Wishes(**wishes), caller=caller(project), place=place, progress=said)
-    return FORMATS[form].text(asked)
+    return IMAGE_FORMATS[form].text(asked)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", IMAGE_FORMATS)
 def test_each_format_names_the_image_by_digest_and_the_key_by_name(
     form: str, project: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -490,12 +493,12 @@ def test_what_is_shown_is_a_file_where_one_stands(project: Path, said: Said) -> 
     asked = export.Asked(
         image=image(), wishes=Wishes(), caller=dataclasses.replace(caller(project), directory=project / "src"), place=None, progress=said
     )
-    service = yaml.safe_load(FORMATS["compose"].text(asked))["services"]["yolo-train"]
+    service = yaml.safe_load(IMAGE_FORMATS["compose"].text(asked))["services"]["yolo-train"]
     assert Path(service["volumes"][0]["source"]) == Path("..") and service["working_dir"] == "/workspace/yolo/src"
 
 
 @pytest.mark.parametrize("words", [("wandb", "login", KEY), ("train.py", "--token", "hf_" + "a" * 34), ("x", "https://me:s3cr3ts@host/")])
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", IMAGE_FORMATS)
 def test_a_secret_in_the_command_is_not_written(form: str, words: tuple[str, ...], project: Path, said: Said) -> None:
     with pytest.raises(UsageError, match="looks like a secret") as refused:
         exported(form, project, said, command=words)
@@ -528,7 +531,7 @@ def test_a_task_of_slurm_runs_as_who_submits(project: Path, said: Said) -> None:
         exported("slurm", project, said, command=("python",), user="1000")
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", IMAGE_FORMATS)
 def test_what_an_image_says_of_itself_is_nobody_s_order(form: str, world: World, project: Path, said: Said) -> None:
     """Its labels, its directory, its entrypoint may be anybody's: no line of what is written is theirs, nor of what is said."""
     evil = "x\n#SBATCH --wrap=evil\nevil: true\n$(evil)\x1b[31m"
@@ -549,5 +552,6 @@ def test_what_an_image_says_of_itself_is_nobody_s_order(form: str, world: World,
 
 
 def test_every_format_has_a_row() -> None:
-    assert set(FORMATS) == {"compose", "devcontainer", "k8s", "slurm"}
+    assert set(IMAGE_FORMATS) == {"compose", "devcontainer", "k8s", "slurm"}
+    assert set(FORMATS) - set(IMAGE_FORMATS) == {"pylock", "requirements", "conda", "cyclonedx"}
     assert all(row.what for row in FORMATS.values())
