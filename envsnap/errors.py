@@ -80,7 +80,10 @@ class Refused(EnvsnapError):
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and everything below it: requests and urllib3 carry the cause now in `args`, now in the chain."""
+    """An error and everything below it: requests and urllib3 carry the cause now in `args`, now in the chain.
+
+    An error of ours that was being handled when it came up is what led to the attempt, not what it failed of.
+    """
     pending, seen = [error], set[int]()
     while pending:
         current = pending.pop(0)
@@ -88,7 +91,8 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(current))
         yield current
-        pending += [item for item in (*current.args, current.__cause__, current.__context__) if isinstance(item, BaseException)]
+        context = None if isinstance(current.__context__, EnvsnapError) else current.__context__
+        pending += [item for item in (*current.args, current.__cause__, context) if isinstance(item, BaseException)]
 
 
 def innermost(error: BaseException) -> str:

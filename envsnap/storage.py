@@ -17,6 +17,14 @@ from envsnap.errors import TargetError
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h
 
+_WAYS_OUT = {
+    errno.ENOENT: "make the directory, or choose another place",
+    errno.ENOTDIR: "a file is where a directory should be: choose another place",
+    errno.EEXIST: "a file is where a directory should be: choose another place",
+    errno.EISDIR: "that is a directory: name a file in it",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a place that is yours to write"),
+}
+
 
 @contextmanager
 def disk_errors(doing: str, place: Path) -> Iterator[None]:
@@ -30,7 +38,8 @@ def disk_errors(doing: str, place: Path) -> Iterator[None]:
                 why=f"{error.filename or place}",
                 hint=f"free space below {place}, or choose another place",
             ) from error
-        raise TargetError(f"cannot {doing}", why=f"{error.filename or place}: {error.strerror or error}") from error
+        hint = _WAYS_OUT.get(error.errno or 0, "")
+        raise TargetError(f"cannot {doing}", why=f"{error.filename or place}: {error.strerror or error}", hint=hint) from error
 
 
 def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:

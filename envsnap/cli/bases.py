@@ -65,7 +65,7 @@ def command(
     if action == "list":
         found = workflow.listed(cache_directory(), family)
         parts = (found.releases, found.torch_wheels, found.inventories)
-        console.answer(report.list_screen(*parts), report.list_document(*parts))
+        console.answer(report.list_screen(*parts, found.floors), report.list_document(*parts))
         return
     if action == "show":
         rows = workflow.rows(words[0], family)

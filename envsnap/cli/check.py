@@ -58,6 +58,8 @@ def command(
     registries: Registries,
 ) -> None:
     """Will an image run on this host, and is it its lock's? Asked of its registry, before anything is pulled; exit code 7 is a no."""
+    if image.endswith((".yaml", ".yml")):
+        raise UsageError(f"check asks of an image, and {image} is a lock's file", hint=f"envsnap check IMAGE --lock {image}")
     for option, words in (("base", "--base REF"), ("fetch", "--fetch")):
         typed = click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
         if lock is None and typed:

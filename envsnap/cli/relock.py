@@ -41,4 +41,4 @@ def command(
     )
     shown = (done.before, done.lock, str(done.path), done.differences, [str(conflict) for conflict in done.conflicts], done.unknown)
     screen = report.screen(*shown, written=not dry_run, width=console.width, full=console.verbosity > 0)
-    console.answer(screen, report.document(*shown))
+    console.answer(screen, report.document(*shown, written=not dry_run))

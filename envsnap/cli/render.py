@@ -58,4 +58,4 @@ def command(
     context = write_context(locked, lock, made, request, cache=cache, progress=console)
     place = str(context.directory)
     document = {"context": place, "digest": context.digest, **report.document(made, NOT_ASKED)}
-    console.answer(report.rendered_screen(made, place, context.digest), document)
+    console.answer(report.rendered_screen(made, place, context.digest, planning.as_build()), document)

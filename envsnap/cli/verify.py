@@ -15,6 +15,7 @@ from envsnap.cli.cache import bounded_cache
 from envsnap.cli.console import Console, error_body
 from envsnap.cli.registry_options import Registries, registry_options
 from envsnap.errors import EnvsnapError
+from envsnap.model.gpu_request import parse_gpus
 
 LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
 
@@ -22,7 +23,12 @@ LAYERS = ("L0", "L1", "L2", "L3", "L4", "L5")
 @click.command(epilog="Example:  envsnap verify yolo-train:2026-q4 --gpus all")
 @click.argument("image_or_lock", metavar="IMAGE|LOCK", shell_complete=completion.files)
 @click.option("--gpus", metavar="all|none|N|device=0,2", help="As docker's.  [default: all that the reference used]")
-@click.option("--require", metavar="L0,…", help="Layers that suffice for a pass.  [default: all that the reference has]")
+@click.option(
+    "--require",
+    metavar="L0,…",
+    help="Layers that suffice for a pass, of L0, L2 and L3: any other is not judged yet, and leaves the verdict incomplete. "
+    "Without a smoke-train in the lock L0 alone can pass.  [default: L0,L2,L3]",
+)
 @click.option("--against", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The lock.  [default: the image's own]")
 @click.option(
     "--python",
@@ -55,6 +61,8 @@ def command(
     from envsnap.workflows import verify as workflow
 
     require = _layers(options["require"])
+    if options["gpus"] is not None:
+        parse_gpus(options["gpus"])  # what is no request is told before who could give it is looked for
     if python is not None and (options["against"] or options["user"] or attach):
         raise click.UsageError("--python judges an interpreter of this host: --against, --user and --attach are of images")
     if sign is not None and not attach:
@@ -113,7 +121,7 @@ def command(
                 }
                 console.note(f"attached the verdict{', signed,' if key is not None else ''} to {there.reference}")
     console.answer(
-        report.screen(verdict, "the image" if subject.image_digest else "this interpreter", shown),
+        report.screen(verdict, "the image" if subject.image_digest else "this interpreter", shown, console.width),
         report.document(verdict, image_digest=subject.image_digest, lock_digest=subject.against.digest, device=device, report=shown)
         | {"attached": attached}
         | ({"error": error_body(failed[0])} if failed else {}),

@@ -24,7 +24,9 @@ from envsnap.storage import new_file, write_file
 
 _DOCUMENT = "inventory.json"
 _BLOBS = "blobs/sha256/"
+_GZIP = b"\x1f\x8b"
 _WRITTEN_BY = "envsnap bases export REF FILE writes such files"
+_COPY = "copy it again, or have envsnap bases export write it again"
 _CHUNK = 1 << 20
 _MAX_DOCUMENT_BYTES = 64 << 20
 _MAX_BLOB_BYTES = 1 << 30
@@ -96,10 +98,28 @@ def load(file: Path, cache: Path) -> Remembered:
         TargetError: the disk is full.
     """
     what = f"{file}"
+    try:
+        found = _taken_over(file, what, cache)
+    except InputError as error:
+        error.hint = error.hint or _COPY
+        raise
+    known = recall(found.config, cache)
+    if known is not None and known.read_here and known.inventory.complete:
+        return known
+    taken = replace(found, read_here=False)
+    _keep(taken, cache)
+    return taken
+
+
+def _taken_over(file: Path, what: str, cache: Path) -> Remembered:
+    """What the file says, once its blobs are kept. Raises: as `load`."""
     blobs = BlobStore(cache / "blobs")
     found: Remembered | None = None
     missing: set[str] = set()
     with _opened(file) as stream:
+        if stream.read(len(_GZIP)) != _GZIP:
+            raise InputError(f"refused {what}", why="it is no inventory of a base: those are compressed with gzip", hint=_WRITTEN_BY)
+        stream.seek(0)
         reader = LayerReader(inflated(iter(lambda: stream.read(_CHUNK), b""), what=what), what=what)
         for member in reader:
             if found is None:
@@ -121,19 +141,14 @@ def load(file: Path, cache: Path) -> Remembered:
             missing.remove(digest)
     if found is None or missing:
         raise InputError(f"refused {what}", why="it ends early" if missing else "it is empty", hint="copy it again")
-    known = recall(found.config, cache)
-    if known is not None and known.read_here and known.inventory.complete:
-        return known
-    taken = replace(found, read_here=False)
-    _keep(taken, cache)
-    return taken
+    return found
 
 
 def _opened(file: Path) -> BinaryIO:
     try:
         return file.open("rb")
     except OSError as error:
-        raise InputError(f"cannot read {file}", why=error.strerror or str(error)) from error
+        raise InputError(f"cannot read {file}", why=error.strerror or str(error), hint=_WRITTEN_BY) from error
 
 
 def _archive(remembered: Remembered, blobs: BlobStore, scratch: Path) -> Iterator[bytes]:

@@ -14,7 +14,6 @@ from envsnap.model.lock import EnvLock
 
 SCHEMA = 1
 HEADER = f"envsnap lock, schema {SCHEMA}. docs/lockfile-format.md describes it. Do not edit: its digests would no longer match."
-_RESTORE = "restore the file from version control, or capture again"
 
 
 def loads(data: bytes, place: str = "lock") -> EnvLock:
@@ -31,10 +30,10 @@ def loads(data: bytes, place: str = "lock") -> EnvLock:
     try:
         lock = msgspec.convert(parsed, EnvLock)
     except msgspec.ValidationError as error:
-        raise InputError(f"{place}: {explain(error, parsed)}", why=_cut_off(parsed, data), hint=_RESTORE) from error
+        raise InputError(f"{place}: {explain(error, parsed)}", why=_cut_off(parsed, data), hint=document.RESTORE) from error
     if found := validate.problems(lock):
         why = f"and {len(found) - 1} more" if len(found) > 1 else ""
-        raise InputError(f"{place}: {found[0]}", why=why, hint=_RESTORE, log="\n".join(found))
+        raise InputError(f"{place}: {found[0]}", why=why, hint=document.RESTORE, log="\n".join(found))
     _check_digests(lock, place)
     return lock
 
@@ -46,10 +45,13 @@ def dumps(lock: EnvLock) -> bytes:
 
 def _check_schema(parsed: Any, place: str) -> None:
     if not isinstance(parsed, dict) or "envsnap" not in parsed:
-        raise InputError(f"{place}: not an envsnap lock", why="the key 'envsnap', its schema version, is missing")
+        raise InputError(
+            f"{place}: not an envsnap lock", why="the key 'envsnap', its schema version, is missing", hint="envsnap capture writes locks"
+        )
     schema = parsed["envsnap"]
     if isinstance(schema, bool) or not isinstance(schema, int) or schema < SCHEMA:
-        raise InputError(f"{place}: envsnap: unknown schema version {schema!r}", why=f"this envsnap reads schema {SCHEMA}")
+        why = f"it is text, and must be the number {SCHEMA}" if schema == str(SCHEMA) else f"this envsnap reads schema {SCHEMA}"
+        raise InputError(f"{place}: envsnap: unknown schema version {schema!r}", why=why, hint=document.RESTORE)
     if schema > SCHEMA:
         raise InputError(
             f"{place}: made by a newer envsnap: schema {schema}",
@@ -74,5 +76,5 @@ def _check_digests(lock: EnvLock, place: str) -> None:
 def _check_digest(place: str, part: str, stated: str, actual: str) -> None:
     if stated != actual:
         raise InputError(
-            f"{place}: is {stated}, but the content's is {actual}", why=f"{part} was changed after it was captured", hint=_RESTORE
+            f"{place}: is {stated}, but the content's is {actual}", why=f"{part} was changed after it was captured", hint=document.RESTORE
         )

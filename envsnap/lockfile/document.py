@@ -27,6 +27,9 @@ MAX_DEPTH = 32
 _BREAK = re.compile("[\n\r\x85\u2028\u2029]")
 
 
+RESTORE = "restore the file from version control, or capture again"
+
+
 class _Refused(yaml.MarkedYAMLError):
     """Well-formed YAML that a lock may not use."""
 
@@ -80,24 +83,26 @@ def parse(data: bytes, place: str) -> Any:
         InputError: not UTF-8, too long, not YAML (with line and column), or YAML that a lock may not use.
     """
     if len(data) > MAX_BYTES:
-        raise InputError(f"{place}: more than {MAX_BYTES:,} bytes, and so no lock")
+        raise InputError(f"{place}: more than {MAX_BYTES:,} bytes, and so no lock", hint="name the lock's own file")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{place}: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}") from error
+        raise InputError(f"{place}: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}", hint=RESTORE) from error
     if not text.strip():
-        raise InputError(f"{place}: the file is empty", hint="restore it from version control, or capture again")
+        raise InputError(f"{place}: the file is empty", hint=RESTORE)
     try:
         _refuse_clever_yaml(text)
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise InputError(f"{place}: {where}{', '.join(filter(None, (error.context, error.problem)))}", why=cut_off(data)) from error
+        raise InputError(
+            f"{place}: {where}{', '.join(filter(None, (error.context, error.problem)))}", why=cut_off(data), hint=RESTORE
+        ) from error
     except yaml.YAMLError as error:
-        raise InputError(f"{place}: not YAML: {str(error).splitlines()[0]}", why=cut_off(data)) from error
+        raise InputError(f"{place}: not YAML: {str(error).splitlines()[0]}", why=cut_off(data), hint=RESTORE) from error
     except ValueError as error:  # PyYAML's own: a number or date that cannot be one (0x, 2026-99-99)
-        raise InputError(f"{place}: a value is not what it looks like: {error}") from error
+        raise InputError(f"{place}: a value is not what it looks like: {error}", hint=RESTORE) from error
 
 
 def render(document: Any, header: str) -> bytes:

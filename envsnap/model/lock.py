@@ -213,6 +213,19 @@ class LockedPackage(Value, frozen=True, kw_only=True):
         installable = self.blob is not None or (self.file is not None and self.sha256 is not None)
         return installable or isinstance(self.origin, CondaOrigin | BaseOrigin)
 
+    @property
+    def doubt(self) -> str:
+        """Why nothing vouches for an unproven one, as far as that is to be seen of it alone."""
+        if isinstance(self.origin, UnknownOrigin):
+            return self.origin.reason
+        if self.modified:
+            return f"edited in place ({', '.join(self.modified[:3])}{', …' if len(self.modified) > 3 else ''})"
+        if isinstance(self.origin, WheelOrigin):
+            return f"installed from {self.origin.url}, which no index vouches for"
+        if self.file is not None and self.sha256 is not None:
+            return "an index has a file that fits, and nobody knows whether it is the one that was installed"
+        return "nothing vouches for its files"
+
 
 class LockedSystemPackage(Value, frozen=True, kw_only=True):
     """Attributes:
@@ -388,6 +401,10 @@ class Observed(Value, frozen=True, kw_only=True):
     reference: Reference | None = None
 
 
+RUN = "W&B run "
+"""What the target of a capture of a run begins with."""
+
+
 class Capture(Value, frozen=True, kw_only=True):
     """When and where: in no digest.
 
@@ -406,6 +423,11 @@ class Capture(Value, frozen=True, kw_only=True):
     withheld: Mapping[str, str] = {}
     problems: tuple[Problem, ...] = ()
     readings: Mapping[str, float | int | str] = {}
+
+    @property
+    def is_of_a_run(self) -> bool:
+        """Of what a W&B run wrote down: nothing is installed anywhere that could be kept, looked at or run."""
+        return self.target.startswith(RUN)
 
 
 class EnvLock(Value, frozen=True, kw_only=True):

@@ -11,11 +11,15 @@ from envsnap.model.parity import CheckResult, Fingerprint, Layer, SmokeRun, Stat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What is judged: the lock, and what was found on `device` ("cuda" or "cpu")."""
+    """What is judged: the lock, and what was found on `device` ("cuda" or "cpu").
+
+    Attributes: of_host: found by an interpreter of the host, not in an image.
+    """
 
     lock: EnvLock
     found: Fingerprint
     device: str
+    of_host: bool = False
 
     @property
     def reference(self) -> Smoke | None:
@@ -48,6 +52,7 @@ class Check:
     """Attributes:
     look: answers for a case; None where the question does not arise, and then the check is not listed.
     usually, hint: shown when it fails.
+    on_host: both for an interpreter of the host, where those of an image would mislead.
     """
 
     id: str
@@ -56,12 +61,14 @@ class Check:
     usually: str
     hint: str
     look: Callable[[Case], Finding | None]
+    on_host: tuple[str, str] | None = None
 
     def judge(self, case: Case) -> CheckResult | None:
         finding = self.look(case)
         if finding is None:
             return None
         failed = finding.status == "fail"
+        usually, hint = self.on_host if case.of_host and self.on_host is not None else (self.usually, self.hint)
         return CheckResult(
             id=self.id,
             layer=self.layer,
@@ -69,8 +76,8 @@ class Check:
             expected=finding.expected,
             actual=finding.actual,
             rule=finding.rule or self.rule,
-            usually=(finding.usually or self.usually) if failed else "",
-            hint=(finding.hint or self.hint) if failed else "",
+            usually=(finding.usually or usually) if failed else "",
+            hint=(finding.hint or hint) if failed else "",
         )
 
 

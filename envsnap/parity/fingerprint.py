@@ -103,7 +103,7 @@ def _class(precision: str, distance: float) -> tuple[str, str]:
     if precision == "fp32" and distance <= TF32_CLASS:
         return (
             "TF32-class",
-            "TF32 is on in the image and was off where it was captured (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, NVIDIA_TF32_OVERRIDE)",
+            "TF32 is on and was off where it was captured (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, NVIDIA_TF32_OVERRIDE)",
         )
     if precision == "fp32":
         return "bf16-class or wrong", "half precision where there was none, or other data or weights"
@@ -117,7 +117,7 @@ CHECKS = (
         id="fingerprint.run",
         layer="L2",
         rule="the smoke-train runs to its end",
-        usually="the image lacks something that training needs",
+        usually="something that training needs is missing",
         hint="envsnap verify -v shows what the smoke-train printed",
         look=run_status,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 
 from envsnap.model.facts import CollectedFacts, Distribution, FrameworkFacts, LoadedLibrary
@@ -204,8 +205,12 @@ def _flags(case: Case) -> Finding | None:
 def _env(case: Case) -> Finding:
     expected, found = steering(case.lock.env), steering(case.found.facts.env)
     differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    settings = " ".join(f"--env {name}={expected.get(name, '')}" for name in differing)
-    return equal_tables(_assignments(expected), _assignments(found), hint=f"envsnap build … {settings}")
+    if case.of_host:
+        settings = [f"{name}={shlex.quote(expected[name])}" if name in expected else f"-u {name}" for name in differing]
+        words = ["env", *sorted(settings, key=lambda word: not word.startswith("-u ")), "envsnap verify --python …"]
+    else:
+        words = ["envsnap build …", *(f"--env {name}={expected.get(name, '')}" for name in differing)]
+    return equal_tables(_assignments(expected), _assignments(found), hint=" ".join(words))
 
 
 def _assignments(env: Mapping[str, str]) -> dict[str, str]:
@@ -233,6 +238,7 @@ def _installed(facts: CollectedFacts) -> dict[str, Distribution]:
 
 
 _REBUILD = "build the image again (envsnap build) and run nothing that installs in it"
+_CHANGED = "envsnap diff LOCK --python … names all that changed: undo it, or capture again"
 
 CHECKS = (
     Check(
@@ -241,6 +247,7 @@ CHECKS = (
         rule="same implementation, minor version, ABI and machine",
         usually="another interpreter comes first on PATH",
         hint="envsnap plan names the bases that have this Python",
+        on_host=("--python names another interpreter than the captured one", "name the captured one, or capture this one"),
         look=_python,
     ),
     Check(
@@ -249,6 +256,7 @@ CHECKS = (
         rule="same names and versions, no more and no fewer",
         usually="something was installed in or removed from the image after it was built",
         hint=_REBUILD,
+        on_host=("something was installed or removed since the capture", _CHANGED),
         look=_packages,
     ),
     Check(
@@ -257,6 +265,7 @@ CHECKS = (
         rule="same digest of the canonical RECORD",
         usually="the same version from another build or another index",
         hint="compare its wheel's sha256 in the lock with what the index serves now; then build again",
+        on_host=("the same version was installed from another build or another index", _CHANGED),
         look=_files,
     ),
     Check(
@@ -265,6 +274,7 @@ CHECKS = (
         rule="every installed file is what its RECORD says",
         usually="a file was edited in place, or a later layer wrote over it",
         hint=_REBUILD,
+        on_host=("a file was edited in place", "install that package again, or capture again"),
         look=_edited,
     ),
     Check(
@@ -273,6 +283,7 @@ CHECKS = (
         rule="what imported where it was captured imports",
         usually="a system library is missing, or a project's path is not on sys.path",
         hint="the error names the library; envsnap plan shows which system packages are installed for it",
+        on_host=("a system library is missing, or a project's path is not on sys.path", "the error names the library: install it"),
         look=_imports,
     ),
     Check(
@@ -281,6 +292,7 @@ CHECKS = (
         rule="same libraries loaded, by soname, version and sha256, from the same kind of owner; the driver's are left out",
         usually="LD_LIBRARY_PATH of the base comes before the package's own directory",
         hint="envsnap build … --env LD_LIBRARY_PATH=   or another base (envsnap plan)",
+        on_host=("LD_LIBRARY_PATH comes before the package's own directory", "env -u LD_LIBRARY_PATH envsnap verify --python …"),
         look=_libraries,
     ),
     Check(
@@ -289,6 +301,7 @@ CHECKS = (
         rule="every soname that an extension needs is found",
         usually="a system package was removed, or the base has it under another name",
         hint="envsnap plan shows which system package brings each soname",
+        on_host=("a system package was removed", "install it again: system_packages in the lock names it"),
         look=_system_libraries,
     ),
     *(
@@ -298,6 +311,7 @@ CHECKS = (
             rule=f"same {name} build, by version and git revision",
             usually=f"the base's own {name} comes first on sys.path",
             hint="look at PYTHONPATH and the user site directory in the image",
+            on_host=(f"another {name} comes first on sys.path", "look at PYTHONPATH and the user site directory"),
             look=look,
         )
         for name, look in {"torch": _torch, "tensorflow": _tensorflow, "paddle": _paddle}.items()
@@ -316,6 +330,7 @@ CHECKS = (
         rule="same variables that steer numbers; blank and neutral ones count as not set",
         usually="the base image sets it (NGC images set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1, which turns TF32 on)",
         hint="envsnap build … --env NAME=",
+        on_host=("the shell that verify is started in has another value", ""),
         look=_env,
     ),
     Check(

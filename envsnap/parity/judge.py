@@ -44,7 +44,7 @@ def judge(lock: EnvLock, found: Fingerprint, *, device: str, required: frozenset
         source: where the project's files are to be: in the image; "left out" of it on purpose, as its label says; "not asked" for
             an interpreter of the host.
     """
-    case = Case(lock=lock, found=found, device=device)
+    case = Case(lock=lock, found=found, device=device, of_host=source == "not asked")
     asked = DEFAULT if required is None else required
     unjudged = {layer: why for layer in sorted(asked) if (why := _cannot(layer, case, chosen=required is not None))}
     results = [

@@ -163,7 +163,7 @@ CHECKS = (
         id="training.run",
         layer="L3",
         rule="the smoke-train runs to its end",
-        usually="the image lacks something that training needs",
+        usually="something that training needs is missing",
         hint="envsnap verify -v shows what the smoke-train printed",
         look=run_status,
     ),
@@ -218,7 +218,7 @@ CHECKS = (
         "training.wandb",
         _wandb,
         rule="as many history rows as the reference, and a finished run",
-        usually="W&B is switched off or broken in the image",
-        hint="look at WANDB_MODE and WANDB_DISABLED in the image",
+        usually="W&B is switched off or broken there",
+        hint="look at WANDB_MODE and WANDB_DISABLED there",
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from envsnap.errors import PlanError
 from envsnap.model import torch_version
-from envsnap.model.lock import BaseOrigin, EnvLock, LockedConda, LockedPackage, UnknownOrigin, WheelOrigin
+from envsnap.model.lock import BaseOrigin, EnvLock, LockedConda, LockedPackage, UnknownOrigin
 
 _FEW = 8
 
@@ -37,9 +37,11 @@ def refuse(lock: EnvLock, allow_unproven: frozenset[str], kept: Collection[str] 
         flags = "   ".join(f"--allow-unproven {package.name}" for package in unproven) if len(unproven) <= _FEW else "--allow-unproven all"
         raise PlanError(
             f"nothing vouches for {_names(unproven)}",
-            why="; ".join(f"{package.name}: {_doubt(package)}" for package in unproven[:_FEW])
+            why="; ".join(f"{package.name}: {_doubt(package, lock)}" for package in unproven[:_FEW])
             + (f"; and {len(unproven) - _FEW} more" if len(unproven) > _FEW else ""),
-            hint=f"capture again with --rescue NAME to keep what is installed as a wheel;   or   {flags}",
+            hint=flags
+            if lock.capture.is_of_a_run
+            else f"capture again with --rescue NAME to keep what is installed as a wheel;   or   {flags}",
         )
 
 
@@ -68,16 +70,10 @@ def _home(packages: list[LockedPackage]) -> str:
     return next((package.origin.reference for package in packages if isinstance(package.origin, BaseOrigin)), "REF")
 
 
-def _doubt(package: LockedPackage) -> str:
-    match package.origin:
-        case UnknownOrigin(reason=reason):
-            return reason
-        case _ if package.modified:
-            return f"edited in place ({', '.join(package.modified[:3])}{', …' if len(package.modified) > 3 else ''})"
-        case WheelOrigin(url=url):
-            return f"installed from {url}, which no index vouches for"
-        case _:
-            return "no index is known to have this file"
+def _doubt(package: LockedPackage, lock: EnvLock) -> str:
+    """As the capture told it: the last of what it said of the package, unless the origin says it."""
+    said = [problem.what for problem in lock.capture.problems if problem.where == f"packages.{package.name}"]
+    return said[-1].removeprefix("unproven: ") if said and not isinstance(package.origin, UnknownOrigin) else package.doubt
 
 
 def _names(packages: list[LockedPackage]) -> str:

@@ -7,12 +7,14 @@ never wanted.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import msgspec
 
@@ -67,6 +69,14 @@ class Candidate:
         return f"{self.owner}/{self.path}" if self.owner else self.path
 
 
+class _Content(NamedTuple):
+    """Attributes: data: of a link, its target."""
+
+    data: bytes
+    executable: bool = False
+    link: bool = False
+
+
 class Packer:
     """Chooses and keeps untracked files of one project.
 
@@ -116,13 +126,17 @@ class Packer:
 
     def pack(self, candidates: Sequence[Candidate]) -> dict[str, tuple[LockedFile, ...]]:
         """Keep files as blobs, by owner. Over the limit the small ones go first: they are the code."""
-        self._list(candidates)
-        packed: dict[str, list[LockedFile]] = {"": []}
+        chosen: list[tuple[Candidate, str]] = []
         total, left_out = 0, 0
         for candidate in sorted(candidates, key=lambda each: (each.size_bytes, each.full_path)):
             if (total := total + candidate.size_bytes) > TOTAL_LIMIT_BYTES:
                 left_out += 1
-            elif (file := self._keep(candidate)) is not None:
+            elif (content := self._read(candidate)) is not None and not self._is_withheld(candidate, content):
+                chosen.append((candidate, _sha256(content.data)))
+        self._list([candidate for candidate, _ in chosen])
+        packed: dict[str, list[LockedFile]] = {"": []}
+        for candidate, checked in chosen:
+            if (file := self._keep(candidate, checked)) is not None:
                 packed.setdefault(candidate.owner, []).append(file)
         if left_out:
             limit = f"the untracked files are more than {TOTAL_LIMIT_BYTES >> 20} MiB"
@@ -144,20 +158,27 @@ class Packer:
         for candidate in heavy[_LISTED:]:
             self.progress.detail(f"  {candidate.full_path} ({_size(candidate.size_bytes)})")
 
-    def _keep(self, candidate: Candidate) -> LockedFile | None:
+    def _keep(self, candidate: Candidate, checked: str) -> LockedFile | None:
+        """Args: checked: sha256 of the content that holds no secret: one that was written since is looked at again."""
+        content = self._read(candidate)
+        if content is None or (_sha256(content.data) != checked and self._is_withheld(candidate, content)):
+            return None
+        return LockedFile(path=candidate.path, blob=self.blobs.put(content.data), executable=content.executable, link=content.link)
+
+    def _read(self, candidate: Candidate) -> _Content | None:
         try:
             if candidate.file.is_symlink():
-                target = os.fsencode(candidate.file.readlink())
-                return LockedFile(path=candidate.path, blob=self.blobs.put(target), link=True)
-            data = candidate.file.read_bytes()
-            executable = bool(candidate.file.stat().st_mode & stat.S_IXUSR)
+                return _Content(os.fsencode(candidate.file.readlink()), link=True)
+            return _Content(candidate.file.read_bytes(), executable=bool(candidate.file.stat().st_mode & stat.S_IXUSR))
         except OSError as error:
             self.problem(candidate.full_path, f"left out: {error.strerror}")
             return None
-        if found := redaction.find_secrets_in(data):
-            self.withhold(candidate.full_path, f"left out: {found[0]}. {WAY_OUT}")
-            return None
-        return LockedFile(path=candidate.path, blob=self.blobs.put(data), executable=executable)
+
+    def _is_withheld(self, candidate: Candidate, content: _Content) -> bool:
+        if content.link or not (found := redaction.find_secrets_in(content.data)):
+            return False
+        self.withhold(candidate.full_path, f"left out: {found[0]}. {WAY_OUT}")
+        return True
 
     def walk(self, top: Path) -> Iterator[Path]:
         """Files and links of a directory that is not in git, without what tools put there."""
@@ -233,7 +254,11 @@ def _is_build_output(directory: Path) -> bool:
 
 
 def _size(number: int) -> str:
-    return f"{number / 1e6:.1f} MB" if number >= 1e5 else f"{number / 1e3:.1f} kB"
+    return f"{number} B" if number < 1000 else f"{number / 1e6:.1f} MB" if number >= 1e5 else f"{number / 1e3:.1f} kB"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def is_secret_file(path: str) -> bool:

@@ -25,6 +25,7 @@ from envsnap.model.facts import Problem
 FILE_LIMIT_BYTES = 64 << 20
 LOG_LIMIT_BYTES = 8 << 30
 RECORD_LIMIT_BYTES = 16 << 20
+_METADATA = "wandb-metadata.json"
 _HEADER = struct.Struct("<4sHB")
 _PIECE = struct.Struct("<IHB")
 _BLOCK = 32 << 10
@@ -89,7 +90,7 @@ def read(directory: Path) -> WandbRun:
     logs = sorted(path for path in directory.glob("*.wandb") if path.is_file())
     for log in logs:
         run = _from_log(run, log, problems)
-    metadata = _read(files / "wandb-metadata.json", problems)
+    metadata = _read(files / _METADATA, problems)
     if metadata is not None:
         run = _from_metadata(run, metadata, problems)
     requirements = _read(files / "requirements.txt", problems)
@@ -111,6 +112,11 @@ def read(directory: Path) -> WandbRun:
         conda=_entries(conda.decode("utf-8-sig", "replace")),
         problems=tuple(problems),
     )
+
+
+def says_where(file: str) -> bool:
+    """Whether a run's file of that name says what it ran on."""
+    return file == _METADATA or file.endswith(".wandb")
 
 
 def _upstream(files: Path, problems: list[Problem]) -> tuple[str, bytes] | None:
@@ -151,10 +157,10 @@ def _from_metadata(run: WandbRun, data: bytes, problems: list[Problem]) -> Wandb
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        problems.append(Problem(where="wandb-metadata.json", what=f"cannot be read: {error}"))
+        problems.append(Problem(where=_METADATA, what=f"cannot be read: {error}"))
         return run
     if not isinstance(document, dict):
-        problems.append(Problem(where="wandb-metadata.json", what="is no object"))
+        problems.append(Problem(where=_METADATA, what="is no object"))
         return run
     git = document.get("git") if isinstance(document.get("git"), dict) else {}
     listed = document.get("gpu_nvidia") or document.get("gpuNvidia") or document.get("gpu_devices")

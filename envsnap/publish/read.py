@@ -26,6 +26,7 @@ _MAX_DOCUMENT_BYTES = 8 << 20
 _MAX_TAR_BYTES = 256 << 30  # of one layer, inflated: an honest one is a tenth of that
 _MAX_NESTING = 3  # of indexes
 _SLICE = 32 << 10
+_HINT = "copy the file again, or save the image again: what envsnap save and docker save write can be loaded"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -80,19 +81,24 @@ def opened(path: Path, *, architecture: str, called: str = "") -> Iterator[Carri
 
     Args:
         architecture: which one to take where there are several ("amd64").
+        called: what errors call it, where nobody named it: it was written a moment ago.
 
     Raises:
         InputError: there is none, or more than one; a document is not what its digest says; a layer is missing.
     """
-    called = called or str(path)
-    with files.opened(path) as found:
-        reader = _Reader(found, called)
-        try:
-            yield reader.layout(architecture) if found.size(INDEX) is not None else reader.docker_archive()
-        except EngineError as error:
-            if error.what != reader.what:
-                raise
-            raise InputError(error.what, why=error.why) from error
+    given = called or str(path)
+    try:
+        with files.opened(path) as found:
+            reader = _Reader(found, given)
+            try:
+                yield reader.layout(architecture) if found.size(INDEX) is not None else reader.docker_archive()
+            except EngineError as error:
+                if error.what != reader.what:
+                    raise
+                raise InputError(error.what, why=error.why) from error
+    except InputError as error:
+        error.hint = error.hint or ("" if called else _HINT)
+        raise
 
 
 class _Reader:

@@ -16,11 +16,14 @@ from envsnap.report.text import columns, labelled, listed, plural, short, size, 
 _TITLES: Mapping[Family, str] = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "paddlepaddle": "PaddlePaddle"}
 
 
-def list_screen(releases: Sequence[Release], wheels: Sequence[TorchWheel], inventories: Sequence[Remembered]) -> str:
+def list_screen(
+    releases: Sequence[Release], wheels: Sequence[TorchWheel], inventories: Sequence[Remembered], floors: Mapping[str, str]
+) -> str:
+    """Args: floors: reference of a release -> the oldest driver that runs it, where that is known."""
     lines: list[str] = []
     for family, title in _TITLES.items():
         rows = [
-            (r.reference, r.python or "-", r.cuda or "-", r.framework or "-", r.driver_branch_min or "-")
+            (r.reference, r.python or "-", r.cuda or "-", r.framework or "-", floors.get(r.reference, "-"))
             for r in releases
             if r.family == family
         ]

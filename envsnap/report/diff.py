@@ -40,14 +40,14 @@ def screen(
     full: list what is folded otherwise.
     """
     lines = [*_sides(locks, (left, right), width), ""] if locks is not None else []
+    groups = {grade: changes([difference for difference in differences if difference.grade == grade]) for grade in _MEANING}
     for grade, meaning in _MEANING.items():
-        group = changes([difference for difference in differences if difference.grade == grade])
-        if group:
+        if group := groups[grade]:
             lines += [f"{grade}: {meaning}", *_group(group, width, full=full), ""]
     lines += [f"not compared: {sentence}" for sentence in not_compared]
     if not differences:
         return "\n".join([*lines, f"equal: {left} and {right} describe the same environment"])
-    counted = ", ".join(f"{sum(d.grade == grade for d in differences)} {grade}" for grade in _MEANING)
+    counted = ", ".join(f"{len(group)} {grade}" for grade, group in groups.items())
     return "\n".join([*lines, f"differ: {left} → {right}: {counted}"])
 
 

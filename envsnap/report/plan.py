@@ -189,10 +189,14 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def rendered_screen(plan: BuildPlan, place: str, digest: str) -> str:
+def rendered_screen(plan: BuildPlan, place: str, digest: str, build: str) -> str:
+    """Args: build: the command of envsnap's that builds the same; all that can where the base is in no registry."""
     base = f"{plan.base.name}@{text.short(plan.base.digest)}" if plan.base.digest else plan.base.reference
     rows = [("base", base), ("steps", " · ".join(steps(plan)))]
-    return "\n".join([*text.columns(rows), "", f"wrote {place}   {text.short(digest)}              next: docker build {place}"])
+    if plan.base.is_made_here:
+        rows.append(("note", "no registry has that base: docker build finds it only once envsnap build --engine docker has made it"))
+    ask_next = build if plan.base.is_made_here else f"docker build {place}"
+    return "\n".join([*text.columns(rows), "", f"wrote {place}   {text.short(digest)}              next: {ask_next}"])
 
 
 def built_screen(record: ImageRecord, *, cached: bool, where: str, place: str, uploaded_bytes: int | None = None) -> str:

@@ -36,16 +36,27 @@ def screen(
     if unknown:
         lines.append(f"  what {text.listed(unknown)} {'requires' if len(unknown) == 1 else 'require'} is not known, and was not checked")
     lines += ["", *diff.screen(differences, "before", "after", width=width, full=full).splitlines(), ""]
-    done = "wrote" if written else "would write"
-    lines.append(f"{done} {path}   {text.short(after.digest)}              next: envsnap build {path}")
+    if written:
+        lines.append(f"wrote {path}   {text.short(after.digest)}              next: envsnap build {path}")
+    else:
+        lines.append(f"would write {path}   {text.short(after.digest)}              next: the same without --dry-run")
     return "\n".join(lines)
 
 
 def document(
-    before: EnvLock, after: EnvLock, path: str, differences: tuple[Difference, ...], conflicts: list[str], unknown: tuple[str, ...]
+    before: EnvLock,
+    after: EnvLock,
+    path: str,
+    differences: tuple[Difference, ...],
+    conflicts: list[str],
+    unknown: tuple[str, ...],
+    *,
+    written: bool,
 ) -> dict[str, Any]:
+    """Whether or not it is `written`, "digest" is the new lock's."""
     return {
         "lock": path,
+        "written": written,
         "digest": after.digest,
         "changed": [{"name": name, "from": old, "to": new} for name, old, new in changed(before, after)],
         "differences": diff.document(differences)["differences"],

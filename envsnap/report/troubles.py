@@ -71,7 +71,7 @@ def troubles(lock: EnvLock, *, full: bool = True) -> list[Trouble]:
     graded = {grade: [p for p in lock.packages if p.provenance == grade] for grade in ("unproven", "rebuilt")}
     told = {f"packages.{p.name}" for packages in graded.values() for p in packages}
     weighed = [
-        *((_UNPROVEN, trouble) for trouble in _unproven(graded["unproven"], said, full=full)),
+        *((_UNPROVEN, trouble) for trouble in _unproven(graded["unproven"], said, full=full, kept=not lock.capture.is_of_a_run)),
         *((_FAILED, trouble) for trouble in _failed(lock.observed.imports_failed)),
         *((_REBUILT, trouble) for trouble in _rebuilt(graded["rebuilt"], said, full=full)),
         *(_weighed(problem) for problem in lock.capture.problems if problem.where not in told),
@@ -99,18 +99,19 @@ def _weighed(problem: Problem) -> tuple[int, Trouble]:
     return kind.weight, Trouble(f"{problem.where}: {problem.what}" if kind.said else problem.what, problem.hint or kind.do)
 
 
-def _unproven(packages: Iterable[LockedPackage], said: Mapping[str, Sequence[str]], *, full: bool) -> Iterator[Trouble]:
+def _unproven(packages: Iterable[LockedPackage], said: Mapping[str, Sequence[str]], *, full: bool, kept: bool) -> Iterator[Trouble]:
+    """Args: kept: there is something installed that can be."""
     groups = _grouped(packages, lambda package: doubt(package, said))
     for reason, group in groups if full else groups[:_MOST_REASONS]:
-        yield Trouble(f"{_names(group)} {'is' if len(group) == 1 else 'are'} unproven: {reason}", _way_out(group, said))
+        yield Trouble(f"{_names(group)} {'is' if len(group) == 1 else 'are'} unproven: {reason}", _way_out(group, said, kept=kept))
     if not full and (rest := [package for _, group in groups[_MOST_REASONS:] for package in group]):
-        yield Trouble(f"{_more(rest)} unproven, each for a reason of its own, which -v tells", _way_out(rest, said))
+        yield Trouble(f"{_more(rest)} unproven, each for a reason of its own, which -v tells", _way_out(rest, said, kept=kept))
 
 
-def _way_out(packages: Sequence[LockedPackage], said: Mapping[str, Sequence[str]]) -> str:
+def _way_out(packages: Sequence[LockedPackage], said: Mapping[str, Sequence[str]], *, kept: bool) -> str:
     name = packages[0].name if len(packages) == 1 else "all"
     allow = f"build … --allow-unproven {name}"
-    if any(package.files is None or _also(package, said) for package in packages):  # no wheel can be made of it
+    if not kept or any(package.files is None or _also(package, said) for package in packages):  # no wheel can be made of it
         return allow
     return f"capture … --rescue {name} keeps what is installed;   or {allow}"
 
@@ -155,9 +156,7 @@ def _reason(package: LockedPackage, said: Mapping[str, Sequence[str]]) -> str:
         return package.origin.reason
     if sentences := said.get(f"packages.{package.name}"):
         return sentences[-1].removeprefix("unproven: ")
-    if package.file is not None and package.sha256 is not None:
-        return "an index has a file that fits, and nobody knows whether it is the one that was installed"
-    return "nothing vouches for its files"
+    return package.doubt
 
 
 def _grouped(packages: Iterable[LockedPackage], reason: Callable[[LockedPackage], str]) -> list[tuple[str, list[LockedPackage]]]:

@@ -22,6 +22,8 @@ _TELLING = frozenset(
         *("training.losses", "training.map50", "training.wandb"),
     }
 )
+_BESIDE = len("  L2 fingerprint    inconclusive")
+"""What a layer's line has beside what is told of its checks, at most."""
 _IDENTITY_ALONE = "PASS   {what} holds what the environment held; what it computes was not judged"
 _LAST = {
     "pass": "PASS   {what} computes what the environment computed",
@@ -30,16 +32,16 @@ _LAST = {
 }
 
 
-def screen(verdict: Verdict, what: str, report: str | None) -> str:
-    rows = [_layer(layer, name, [c for c in verdict.checks if c.layer == layer]) for layer, name in _LAYERS.items()]
+def screen(verdict: Verdict, what: str, report: str | None, width: int = text.WIDTH) -> str:
+    """Args: what: was judged. report: the page that was written. width: columns of the screen."""
+    rows = [_layer(layer, name, [c for c in verdict.checks if c.layer == layer], width) for layer, name in _LAYERS.items()]
     found = [row for row in rows if row is not None]
-    lines = _aligned(found, [("not judged", sentence) for sentence in verdict.not_judged or ("nothing",)])
+    lines = _aligned(found, [("not judged", sentence) for sentence in verdict.not_judged or ("nothing",)], width)
     for check in verdict.checks:
         if check.status != "pass":
             lines += ["", *_trouble(check)]
-    if verdict.verdict == "incomplete":
-        judged = sorted({check.layer for check in verdict.checks if check.status == "pass"})
-        lines.append(f"  try  --require {','.join(judged)} where that suffices")
+    if verdict.verdict == "incomplete" and (enough := _enough(verdict)):
+        lines.append(f"  try  --require {','.join(enough)} where that suffices")
     trained = any(check.layer != "L0" for check in verdict.checks)
     last = (_LAST[verdict.verdict] if trained or verdict.verdict != "pass" else _IDENTITY_ALONE).format(what=what)
     return "\n".join(
@@ -47,22 +49,40 @@ def screen(verdict: Verdict, what: str, report: str | None) -> str:
     )
 
 
-def _layer(layer: Layer, name: str, checks: list[CheckResult]) -> tuple[str, str, str] | None:
+def _enough(verdict: Verdict) -> list[Layer]:
+    """The layers that pass; of none L0, which any lock can be held against, where it was not asked for."""
+    judged = {check.layer for check in verdict.checks}
+    passed = sorted(judged - {check.layer for check in verdict.checks if check.status != "pass"})
+    return passed or (["L0"] if "L0" not in judged else [])
+
+
+def _layer(layer: Layer, name: str, checks: list[CheckResult], width: int) -> tuple[str, str, str] | None:
     if not checks:
         return None
     worst = next((s for s in ("fail", "inconclusive", "skip") if any(c.status == s for c in checks)), "ok")
-    told = " · ".join(
+    told = [
         f"{c.id.partition('.')[2]} {c.actual}" if c.status == "pass" else f"{c.id.partition('.')[2]}: {c.status}" for c in _tellable(checks)
-    )
-    return (f"{layer} {name}", told, worst)
+    ]
+    return (f"{layer} {name}", _fitting(told, width - _BESIDE), worst)
 
 
-def _aligned(layers: list[tuple[str, str, str]], unjudged: list[tuple[str, str]]) -> list[str]:
+def _fitting(told: list[str], room: int) -> str:
+    """As many as fit, and how many more there are; each that did not pass is told below anyway."""
+    for most in range(len(told), 1, -1):
+        more = f" and {len(told) - most} more" if most < len(told) else ""
+        if len(line := " · ".join(told[:most]) + more) <= room:
+            return line
+    return f"{told[0]} and {len(told) - 1} more" if len(told) > 1 else "".join(told)
+
+
+def _aligned(layers: list[tuple[str, str, str]], unjudged: list[tuple[str, str]], width: int) -> list[str]:
     """What was judged and what was not, in the same columns; a long sentence of the latter pushes no verdict away."""
     label = max(len(row[0]) for row in (*layers, *unjudged))
     told = max((len(row[1]) for row in layers), default=0)
     lines = [f"  {name.ljust(label)}  {what.ljust(told)}  {status}" for name, what, status in layers]
-    return [*lines, *(f"  {name.ljust(label)}  {sentence}" for name, sentence in unjudged)]
+    for name, sentence in unjudged:
+        lines += text.wrapped(sentence, width, first=f"  {name.ljust(label)}  ", rest=" " * (label + 4))
+    return lines
 
 
 def _tellable(checks: list[CheckResult]) -> list[CheckResult]:

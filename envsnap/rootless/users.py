@@ -36,7 +36,11 @@ def identity(root: Path, user: str) -> Identity:
         entry_of_group = next((row for row in _rows(root, "etc/group") if len(row) >= 3 and row[0] == group), None)
         gid = _number(entry_of_group[2] if entry_of_group else group)
     if uid is None or gid is None:
-        raise TargetError(f"the image knows no user {user}", why="neither its /etc/passwd nor its /etc/group says who that is")
+        raise TargetError(
+            f"the image knows no user {user}",
+            why="neither its /etc/passwd nor its /etc/group says who that is",
+            hint="numbers need no entry there: --user 1000:1000",
+        )
     return Identity(uid=uid, gid=gid, home=(entry[5] if entry else "") or "/")
 
 

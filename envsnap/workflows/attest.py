@@ -369,4 +369,5 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(1 << 20)
     except OSError as error:
-        raise InputError(f"cannot read {path}", why=error.strerror or str(error)) from error
+        hint = "name the file of a key; cosign generate-key-pair makes cosign.key to sign with and cosign.pub to check with"
+        raise InputError(f"cannot read the key {path}", why=error.strerror or str(error), hint=hint) from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsnap import catalog
+from envsnap import catalog, plan
 from envsnap.catalog import images
 from envsnap.errors import EngineError, UsageError
 from envsnap.inventory import remembered
@@ -23,20 +24,27 @@ from envsnap.workflows.transfer import Places, source_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """Attributes: releases, torch_wheels: of the catalogue. inventories: all that are remembered here."""
+    """Attributes:
+    releases, torch_wheels: of the catalogue.
+    inventories: all that are remembered here.
+    floors: reference of a release -> the oldest driver for it, as a plan has it.
+    """
 
     releases: tuple[Release, ...]
     torch_wheels: tuple[TorchWheel, ...]
     inventories: tuple[Remembered, ...]
+    floors: Mapping[str, str]
 
 
 def listed(cache: Path, family: Family | None = None) -> Listed:
     """What is known without asking anybody; torch's wheels go with the family of PyTorch."""
     known = catalog.load()
+    releases = known.of_family(family) if family is not None else known.releases
     return Listed(
-        releases=known.of_family(family) if family is not None else known.releases,
+        releases=releases,
         torch_wheels=known.torch_wheels.wheels if family in (None, "pytorch") else (),
         inventories=tuple(remembered.all_of(cache)),
+        floors={one.reference: floor for one in releases if (floor := plan.release_floor(one, known)) is not None},
     )
 
 

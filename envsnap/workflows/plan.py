@@ -19,7 +19,16 @@ from envsnap.errors import EngineError, InputError
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
 from envsnap.model.lock import EnvLock
-from envsnap.model.plan import CONDA_TREE, PYTHON_TREE, BuildPlan, CarryInterpreter, InstallPacked, MakeCondaEnvironment, PackedInstall
+from envsnap.model.plan import (
+    CONDA_TREE,
+    PYTHON_TREE,
+    BuildPlan,
+    Candidate,
+    CarryInterpreter,
+    InstallPacked,
+    MakeCondaEnvironment,
+    PackedInstall,
+)
 from envsnap.probes import source
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry
@@ -150,10 +159,20 @@ def make_plan(
         allow_replace=request.allow_replace,
         pyc=request.pyc,
     )
+    if asked is not None and request.base is None:
+        made = msgspec.structs.replace(made, candidates=tuple(_kept(candidate, made) for candidate in made.candidates))
     if not hold_driver:
         return made
     held = tuple(capture_host.held(candidate, lock, known) for candidate in made.candidates)
     return msgspec.structs.replace(made, candidates=held)
+
+
+def _kept(candidate: Candidate, made: BuildPlan) -> Candidate:
+    """The last plan's base says that it is that: nobody asked for it this time. What is rendered is the same either way."""
+    if (candidate.base, candidate.strategy) != (made.base, made.strategy):
+        return candidate
+    reason = candidate.reason.removeprefix("asked for").lstrip(":; ")
+    return msgspec.structs.replace(candidate, reason=f"the last plan's base, until --base names another: {reason}")
 
 
 def _recognised(base: Base) -> Base:
@@ -253,7 +272,7 @@ def _write_source(
             hint="take it out, or say `pragma: allowlist secret` on its line, commit and capture again; --no-source leaves the files out",
         )
     manifest = source.manifest(destination)
-    progress.note(f"source: {len(manifest)} files of {lock.source.name}")
+    progress.note(f"source: {len(manifest)} {'file' if len(manifest) == 1 else 'files'} of {lock.source.name}")
     return manifest
 
 

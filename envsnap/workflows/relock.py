@@ -95,7 +95,7 @@ def relock(
     # The indexes that pip asks for whoever runs this: where the lock was captured nobody can be asked.
     facts = interpreter.collect(LocalPython(Path(sys.executable)), framework=False, imports=False, integrity=False, progress=progress)
     releases = Releases(PipConfig.from_facts(facts.pip_config), offline=offline, cache=cache)
-    found = {wish.name: _find(wish, packages[wish.name], before, releases) for wish in wishes}
+    found = {wish.name: _find(wish, packages[wish.name], before, releases, offline=offline) for wish in wishes}
     changes = {name: _replacement(release) for name, release in found.items()}
     after = lockfile.relocked(before, changes, day=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d"))
     blobs = places.blobs_of(path)
@@ -126,7 +126,7 @@ def _require_each_once(wishes: Sequence[Wish]) -> None:
     names = [wish.name for wish in wishes]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UsageError(f"{twice[0]} is named twice", why="a lock has exactly one version of a package")
+        raise UsageError(f"{twice[0]} is named twice", why="a lock has exactly one version of a package", hint="leave one of them out")
 
 
 def _require_changeable(wish: Wish, packages: Mapping[str, LockedPackage]) -> None:
@@ -138,7 +138,7 @@ def _require_changeable(wish: Wish, packages: Mapping[str, LockedPackage]) -> No
             hint=f"did you mean {' or '.join(near)}?" if near else "install it, and capture again: relock changes what is there",
         )
     if package.provenance == "index" and _same(package.version, wish.version):
-        raise UsageError(f"{wish.name} is {package.version} already")
+        raise UsageError(f"{wish.name} is {package.version} already", hint="name another version, or leave it out")
     if isinstance(package.origin, CondaOrigin):
         raise InputError(f"{wish.name} is of a package of conda", hint="change it with conda, and capture again")
     if isinstance(package.origin, BaseOrigin | SystemOrigin):
@@ -156,12 +156,15 @@ def _same(version: str, wanted: str) -> bool:
         return False  # what is installed may call itself anything
 
 
-def _find(wish: Wish, package: LockedPackage, lock: EnvLock, releases: Releases) -> Release:
+def _find(wish: Wish, package: LockedPackage, lock: EnvLock, releases: Releases, *, offline: bool) -> Release:
     index = package.origin.index if isinstance(package.origin, IndexOrigin) else None
     minor = ".".join(lock.python.version.split(".")[:2])
     answer = releases.find(wish.name, wish.version, lockfile.supported_tags(lock), index=index, python=minor)
     if isinstance(answer, NotAnswered):
-        raise EngineError(f"cannot ask for {wish.name} {wish.version}", why=answer.reason, hint="PIP_INDEX_URL names another index")
+        hint = (
+            "without --offline the index is asked, where pip's configuration names it" if offline else "PIP_INDEX_URL names another index"
+        )
+        raise EngineError(f"cannot ask for {wish.name} {wish.version}", why=answer.reason, hint=hint)
     if isinstance(answer, NotThere):
         hint = f"there are {', '.join(answer.near)}" if answer.near else "PIP_EXTRA_INDEX_URL names a further index"
         raise PlanError(f"there is no {wish.name} {wish.version}", why=answer.reason, hint=hint)

@@ -18,6 +18,7 @@ from envsnap.errors import EngineError, InputError, TargetError
 from envsnap.lockfile.requirements import FromVcs, Lost, Pinned, requirement
 from envsnap.model.facts import GpuDevice, GpuFacts, Platform, Problem
 from envsnap.model.lock import (
+    RUN,
     Capture,
     EnvLock,
     IndexOrigin,
@@ -73,17 +74,19 @@ def lock_of_run(
     withheld = {"arguments of the command line": "not kept: one looks like a secret"} if run.arguments_hold_secrets else {}
     places = [project or Path.cwd()]
     project_source = _source(run, name, places, blobs, problems, withheld, offline=offline, cache=cache, progress=progress)
-    capture = replace(draft.capture, target=f"W&B run {directory.resolve().name}", withheld=withheld, problems=tuple(problems))
+    capture = replace(draft.capture, target=f"{RUN}{directory.resolve().name}", withheld=withheld, problems=tuple(problems))
     return lockfile.seal(replace(draft, packages=tuple(packages), source=project_source, capture=capture))
 
 
 def _python(run: wandb_run.WandbRun) -> LockedPython:
     machine = _OS.match(run.os)
     if not _PYTHON.match(run.python) or machine is None:
+        read = f"Python {run.python or 'unknown'}, operating system {run.os or 'unknown'}"
+        damaged = [f"{problem.where} {problem.what}" for problem in run.problems if wandb_run.says_where(problem.where)]
         raise TargetError(
             "the run does not say what it ran on",
-            why=f"Python {run.python or 'unknown'}, operating system {run.os or 'unknown'}",
-            hint="wandb-metadata.json, or the .wandb file of an offline run, holds both",
+            why="; ".join([*damaged, read]),
+            hint="wandb-metadata.json, or the .wandb file of an offline run, holds both" + (": fetch it again" if damaged else ""),
         )
     short = "".join(run.python.split(".")[:2])
     known = run.implementation == "cpython"

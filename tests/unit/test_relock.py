@@ -138,9 +138,10 @@ def test_a_local_version_is_another_version(index: IndexServer, lock: Path) -> N
 
 def test_a_dry_run_writes_nothing_and_another_file_leaves_the_lock(index: IndexServer, lock: Path, tmp_path: Path) -> None:
     before = lock.read_bytes()
-    relock(index, lock, "alpha==2.0", "--allow-conflict", "--dry-run")
+    assert not relock(index, lock, "alpha==2.0", "--allow-conflict", "--dry-run")["written"]
     assert lock.read_bytes() == before
     document = relock(index, lock, "alpha==2.0", "--allow-conflict", "-o", str(tmp_path / "new.yaml"))
+    assert document["written"]
     assert lock.read_bytes() == before and lockfile.loads((tmp_path / "new.yaml").read_bytes()).digest == document["digest"]
 
 
@@ -160,7 +161,8 @@ def test_a_dry_run_writes_nothing_and_another_file_leaves_the_lock(index: IndexS
 )
 def test_what_cannot_be_done_is_said(index: IndexServer, lock: Path, words: list[str], code: int, what: str) -> None:
     before = lock.read_bytes()
-    assert what in relock(index, lock, *words, code=code)["error"]["what"]
+    error = relock(index, lock, *words, code=code)["error"]
+    assert what in error["what"] and error["hint"]
     assert lock.read_bytes() == before
 
 
@@ -174,7 +176,10 @@ def test_a_package_of_another_index_is_not_taken_from_this_one(index: IndexServe
 
 def test_an_index_that_does_not_answer_is_no_answer(index: IndexServer, lock: Path) -> None:
     index.pages["/simple/alpha/"] = (503, "text/plain", b"busy")
-    assert "cannot ask for alpha" in relock(index, lock, "alpha==2.0", code=6)["error"]["what"]
+    error = relock(index, lock, "alpha==2.0", code=6)["error"]
+    assert "cannot ask for alpha" in error["what"] and "PIP_INDEX_URL" in error["hint"]
+    error = relock(index, lock, "beta==2.0", "--offline", code=6)["error"]  # which nobody has asked for yet
+    assert error["hint"].startswith("without --offline")
 
 
 def test_a_package_of_conda_is_condas_to_change(index: IndexServer, lock: Path) -> None:

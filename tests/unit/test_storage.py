@@ -61,7 +61,7 @@ def test_other_disk_errors_name_the_place(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(TargetError) as caught:
         write_file(tmp_path / "file" / "below", b"x")
-    assert str(tmp_path / "file") in caught.value.why
+    assert str(tmp_path / "file") in caught.value.why and "another place" in caught.value.hint
 
 
 def test_new_directory_takes_the_old_ones_place(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from envsnap import lockfile
 from envsnap.blobs import BlobStore
+from envsnap.errors import TargetError
 from envsnap.model.lock import EnvLock
 from envsnap.progress import SILENT
 from envsnap.workflows import wandb_run
@@ -113,3 +114,14 @@ def test_entries_of_conda_are_named(tmp_path: Path, project: Path) -> None:
 def test_halves_of_characters_in_a_remote_reach_no_digest(tmp_path: Path, project: Path) -> None:
     said = read(tmp_path, project, {"git": {"remote": "https://x.invalid/\ud800", "commit": "a" * 40}, "cpu": {"model": "\ud800"}}, {})
     assert said.lock.source is None and said.lock.observed.platform.cpu == ""
+
+
+def test_metadata_that_is_damaged_is_said_to_be(tmp_path: Path, project: Path) -> None:
+    (tmp_path / "run/files").mkdir(parents=True)
+    (tmp_path / "run/files/requirements.txt").write_text("numpy==2.2.6\n")
+    (tmp_path / "run/files/wandb-metadata.json").write_text('{"os": "Linux-6.1')
+    with pytest.raises(TargetError, match="does not say what it ran on") as caught:
+        wandb_run.lock_of_run(
+            tmp_path / "run", "yolo", project, BlobStore(tmp_path / "blobs"), offline=True, cache=tmp_path / "cache", progress=SILENT
+        )
+    assert caught.value.why.startswith("wandb-metadata.json cannot be read: ") and "fetch it again" in caught.value.hint

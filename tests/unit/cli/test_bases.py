@@ -129,6 +129,8 @@ def test_the_catalogue_is_listed_by_family(run: Callable[..., tuple[int, str]]) 
     whole = run("list")[1]
     for words in ("nvcr.io/nvidia/tensorflow:25.02-tf2-py3", "nvcr.io/nvidia/paddlepaddle:24.05-py3", "torch of the index"):
         assert words in whole
+    (row,) = [line.split() for line in whole.splitlines() if line.strip().startswith("nvcr.io/nvidia/pytorch:26.07-py3")]
+    assert row[-1] == "580.65.06"  # as a plan has it: the catalogue names no branch, and its CUDA has a floor
     of_tensorflow = run("list", "--family", "tensorflow")[1]
     assert "nvcr.io/nvidia/tensorflow:25.02-tf2-py3" in of_tensorflow
     assert "nvidia/pytorch" not in of_tensorflow

@@ -109,6 +109,14 @@ def test_where_both_fail_both_are_told_and_the_first_decides(
     assert err.count("error: cannot write") == err.count("error: cannot attach it") == 1
 
 
+def test_words_that_ask_for_no_gpus_are_told_before_anything_is_looked_for(
+    verified: dict[str, Answer], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(workflow, "of_image", lambda *_, **__: pytest.fail("an image was looked for"))
+    ended, out, _ = run(capsys, "--gpus", "bogus", "--json")
+    assert (ended, json.loads(out)["error"]["what"]) == (2, "--gpus bogus: not understood")
+
+
 def test_without_an_error_there_is_none_in_the_document(verified: dict[str, Answer], capsys: pytest.CaptureFixture[str]) -> None:
     verified["verdict"] = "pass"
     ended, out, _ = run(capsys, "--report", "page.html", "--json")

@@ -27,7 +27,9 @@ def test_gpus_as_docker_reads_them(text: str, request_: GpuRequest | None) -> No
     assert parse_gpus(text) == request_
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "two", "device=", "device=0,", "device=a b", "ALL", "1\n", "device=0\n"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "two", "device=", "device=0,", "device=a b", "ALL", "1\n", "device=0\n", "device=x", "device=GPU", "device=0,x"]
+)
 def test_what_is_not_understood(text: str) -> None:
     with pytest.raises(UsageError, match="not understood"):
         parse_gpus(text)

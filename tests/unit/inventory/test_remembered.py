@@ -162,13 +162,16 @@ def test_files_that_are_not_what_export_wrote_are_refused(tmp_path: Path, known:
         packed(("inventory.json", changed), carried(first), carried(second), carried(third)),
     ):
         source.write_bytes(data)
-        with pytest.raises(InputError):
+        with pytest.raises(InputError) as caught:
             load(source, there)
+        assert "bases export" in caught.value.hint or "copy it again" in caught.value.hint
+        assert ("no inventory of a base" in caught.value.why) == (data[:2] != whole[:2])  # what is none is not called cut off
         assert recall(CONFIG, there) is None
     source.write_bytes(whole)
     assert load(source, there) == imported(known)
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="cannot read") as missing:
         load(tmp_path / "nowhere", there)
+    assert "bases export" in missing.value.hint
 
 
 def test_what_is_too_large_is_refused(tmp_path: Path, known: Remembered, monkeypatch: pytest.MonkeyPatch) -> None:

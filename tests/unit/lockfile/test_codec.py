@@ -135,7 +135,7 @@ SENTENCES: list[tuple[str, Edit, str]] = [
 def test_every_fault_has_its_sentence(edit: Edit, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         loads(edited(edit), "locks/x.yaml")
-    assert caught.value.what == f"locks/x.yaml: {sentence}"
+    assert caught.value.what == f"locks/x.yaml: {sentence}" and caught.value.hint
     assert caught.value.exit_code == 4
 
 
@@ -165,12 +165,19 @@ TEXTS: list[tuple[str, bytes, str]] = [
 def test_every_bad_text_has_its_sentence(data: bytes, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         loads(data)
-    assert caught.value.what == f"lock: {sentence}"
+    assert caught.value.what == f"lock: {sentence}" and caught.value.hint
 
 
 def test_yaml_syntax_errors_tell_line_and_column() -> None:
-    with pytest.raises(InputError, match=r"lock: line 3, column 3: "):
+    with pytest.raises(InputError, match=r"lock: line 3, column 3: ") as caught:
         loads(b"a:\n  - [\n  }\n")
+    assert caught.value.hint
+
+
+def test_a_schema_version_in_quotes_is_told_from_an_unknown_one() -> None:
+    with pytest.raises(InputError) as caught:
+        loads(edited(put("envsnap", value="1")))
+    assert caught.value.why == "it is text, and must be the number 1"
 
 
 def test_a_date_is_not_text() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -233,6 +234,17 @@ def test_everything_is_collected_and_not_the_first_alone() -> None:
         smoke=samples.smoke_run(batch_used=4),
     )
     assert failed(verdict(found)) == ["identity.libraries", "identity.env", "training.batch"]
+
+
+def test_an_interpreter_of_the_host_is_told_nothing_of_images() -> None:
+    env = with_env(TORCH_ALLOW_TF32_CUBLAS_OVERRIDE="1", OMP_NUM_THREADS="")
+    env_check = check(verdict(env, source="not asked"), "identity.env")
+    assert env_check.hint == "env -u TORCH_ALLOW_TF32_CUBLAS_OVERRIDE OMP_NUM_THREADS=2 envsnap verify --python …"
+    gone = check(verdict(with_facts(distributions=samples.distributions()[1:]), source="not asked"), "identity.packages")
+    assert "envsnap diff LOCK" in gone.hint
+    for each in CHECKS:
+        told = each.on_host or (each.usually, each.hint)
+        assert each.id == "identity.source" or not re.search(r"\b(image|base|build again|envsnap build)\b", " ".join(told)), each.id
 
 
 def test_a_failure_tells_both_values_and_the_way_out() -> None:

@@ -11,7 +11,7 @@ from envsnap import catalog
 from envsnap.errors import PlanError
 from envsnap.lockfile import seal
 from envsnap.model.base import Base, BaseInventory, ImageConfig
-from envsnap.model.facts import DeviceCode
+from envsnap.model.facts import DeviceCode, Problem
 from envsnap.model.lock import (
     EditableOrigin,
     EnvLock,
@@ -36,6 +36,7 @@ from envsnap.model.plan import (
 )
 from envsnap.plan import make_plan
 from envsnap.plan.labels import cuda_of
+from envsnap.report.troubles import troubles
 from tests import samples
 
 KNOWN = catalog.load()
@@ -114,6 +115,26 @@ def test_all_unproven_packages_are_named_at_once_each_with_its_flag() -> None:
     with pytest.raises(PlanError) as caught:
         planned(seal(replace(samples.lock(), packages=odd)), allow_unproven=frozenset({"two"}))
     assert caught.value.hint.endswith("--allow-unproven one   --allow-unproven three")
+
+
+def test_a_doubt_is_told_as_the_capture_told_it() -> None:
+    one = with_package(provenance="unproven")  # an index has its file
+    said = Problem(where="packages.odd", what="unproven: offline, and its wheel was never seen here")
+    told = []
+    for lock in (one, replace(one, capture=replace(one.capture, problems=(said,)))):
+        with pytest.raises(PlanError) as caught:
+            planned(lock)
+        told.append(caught.value.why.removeprefix("odd: "))
+        assert troubles(lock)[0].what == f"odd 1.0 is unproven: {told[-1]}"
+    assert told[1] == "offline, and its wheel was never seen here"
+
+
+def test_nothing_of_a_run_can_be_rescued() -> None:
+    lock = with_package(provenance="unproven")
+    lock = replace(lock, capture=replace(lock.capture, target="W&B run run-x"))
+    with pytest.raises(PlanError) as caught:
+        planned(lock)
+    assert caught.value.hint == "--allow-unproven odd" and troubles(lock)[0].do == "build … --allow-unproven odd"
 
 
 def test_an_allowed_package_with_a_file_goes_in_as_its_index_has_it() -> None:

@@ -552,10 +552,23 @@ def test_what_is_not_in_git_is_listed_before_it_is_packed(project: Project) -> N
             notes.append(text)
 
     project.commit({"a.py": ""})
-    project.write({f"f{number}.py": "x" * number for number in range(1, 9)} | {"big.csv": "x" * 200_000})
+    secret = {"new.py": f"key = '{TOKEN}'"}
+    project.write({f"f{number}.py": "x" * number for number in range(1, 9)} | {"big.csv": "x" * 200_000, "g.py": "x" * 1200} | secret)
     source.read_source(project.root, [], project.blobs, "x", Noting())
-    assert notes[0].startswith("not in git, and packed: 9 files, 0.2 MB: big.csv (0.2 MB), f8.py (0.0 kB)")
-    assert notes[0].endswith("and 3 more") and details == ["f3.py", "f2.py", "f1.py"]
+    assert notes[0].startswith("not in git, and packed: 10 files, 0.2 MB: big.csv (0.2 MB), g.py (1.2 kB), f8.py (8 B)")
+    assert notes[0].endswith("and 4 more") and details == ["f4.py", "f3.py", "f2.py", "f1.py"]  # none is named that stays behind
+
+
+def test_a_secret_that_is_written_while_files_are_packed_stays_too(project: Project) -> None:
+    class Late(Silent):
+        def note(self, text: str) -> None:
+            project.write({"new.py": f"key = '{TOKEN}'"})
+
+    project.commit({"a.py": ""})
+    project.write({"new.py": "x"})
+    probe = source.read_source(project.root, [], project.blobs, "x", Late())
+    assert probe.source is not None and probe.source.untracked == ()
+    assert list(probe.withheld) == ["new.py"]
 
 
 def test_large_files_stay_behind_by_name_and_code_goes_first(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -309,14 +309,18 @@ def test_archives_that_are_none_are_refused(tmp_path: Path, image_files: tuple[I
     offsets = [len(whole) - 20_000, len(whole) // 2, 700, 100, 0]
     for data in (*(whole[:offset] for offset in offsets), b"x" * 5000, gzip.compress(whole), b"\x28\xb5\x2f\xfd" + whole):
         place.write_bytes(data)
-        with pytest.raises(InputError):
+        with pytest.raises(InputError) as refused:
             verified(place)
+        assert "again" in refused.value.hint or "decompress" in refused.value.hint
     place.write_bytes(gzip.compress(whole))
     with pytest.raises(InputError) as failed:
         verified(place)
     assert "gzip" in failed.value.why and "decompress" in failed.value.hint
-    with pytest.raises(InputError, match="cannot read"):
-        verified(tmp_path / "nowhere.tar")
+    (tmp_path / "no-index").mkdir()
+    for nothing in ("nowhere.tar", "no-index"):
+        with pytest.raises(InputError, match="cannot read") as failed:
+            verified(tmp_path / nothing)
+        assert "envsnap save" in failed.value.hint
 
 
 def test_a_name_twice_and_too_many_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

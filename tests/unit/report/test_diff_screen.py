@@ -84,7 +84,7 @@ cosmetic: should change nothing
   project commit    3f2c1d9          → 8888888
       why  history; whether the files differ is said by source.files
 
-differ: a.yaml → b.yaml: 6 breaking, 8 numeric, 4 cosmetic
+differ: a.yaml → b.yaml: 4 breaking, 8 numeric, 4 cosmetic
 """
 NARROW = """\
   A  a.yaml  sha256:81b3…6530
@@ -130,7 +130,7 @@ cosmetic: should change nothing
   project commit    3f2c1d9          → 8888888
       why  history; whether the files differ is said by source.files
 
-differ: a.yaml → b.yaml: 6 breaking, 8 numeric, 4 cosmetic
+differ: a.yaml → b.yaml: 4 breaking, 8 numeric, 4 cosmetic
 """
 
 

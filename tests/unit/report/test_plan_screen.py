@@ -85,8 +85,15 @@ def test_an_image_on_a_base_that_only_an_engine_has_is_known_without_its_manifes
 
 def test_the_base_s_digest_is_printed_once() -> None:
     for reference in ("x.example.com/b:1", f"x.example.com/b:1@{DIGEST}"):
-        base = rendered_screen(planned(reference=reference), "images/yolo", DIGEST).splitlines()[0]
+        base = rendered_screen(planned(reference=reference), "images/yolo", DIGEST, "envsnap build x.yaml").splitlines()[0]
         assert base.split() == ["base", f"x.example.com/b:1@sha256:{DIGEST[7:11]}…{DIGEST[-4:]}"]
+
+
+def test_what_is_rendered_is_offered_to_docker_where_its_base_can_be_pulled() -> None:
+    build = "envsnap build x.yaml --base debian:bookworm"
+    assert rendered_screen(planned(), "images/yolo", DIGEST, build).endswith("next: docker build images/yolo")
+    said = rendered_screen(planned(reference="debian:bookworm", family="debian"), "images/yolo", DIGEST, build)
+    assert "no registry has that base" in said and said.endswith(f"next: {build}")
 
 
 def test_the_captured_driver_is_told_on_the_screen() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from envsnap import parity
 from envsnap.model.facts import GpuDevice, GpuFacts, Problem
 from envsnap.model.host import Ability
 from envsnap.model.lock import UnknownOrigin
-from envsnap.model.parity import CheckResult, Difference, Verdict
-from envsnap.report import capture, diff, doctor, text, verify
+from envsnap.model.parity import CheckResult, Difference, Layer, Verdict
+from envsnap.report import capture, diff, doctor, relock, text, verify
 from tests import samples
 
 LOCK = samples.lock()
@@ -56,6 +57,12 @@ def test_the_capture_document_has_the_keys_of_the_contract() -> None:
     assert sum(document["provenance"].values()) == document["packages"] == len(LOCK.packages)
 
 
+def test_a_lock_that_was_not_written_is_not_offered_to_a_build() -> None:
+    said = relock.screen(LOCK, LOCK, "x.yaml", (), [], (), written=False).splitlines()[-1]
+    assert said.startswith("would write x.yaml") and said.endswith("next: the same without --dry-run")
+    assert relock.screen(LOCK, LOCK, "x.yaml", (), [], (), written=True).endswith("next: envsnap build x.yaml")
+
+
 def test_a_clean_verdict_says_pass_and_a_failure_says_what_to_try() -> None:
     clean = parity.judge(LOCK, samples.fingerprint(), device="cpu", required=None)
     assert verify.screen(clean, "the image", None).splitlines()[-1].startswith("PASS   the image computes")
@@ -69,6 +76,33 @@ def test_a_clean_verdict_says_pass_and_a_failure_says_what_to_try() -> None:
 def test_a_pass_of_identity_alone_does_not_speak_of_numbers() -> None:
     alone = parity.judge(LOCK, samples.fingerprint(), device="cpu", required=frozenset({"L0"}))
     assert verify.screen(alone, "the image", None).splitlines()[-1].endswith("what it computes was not judged")
+
+
+@pytest.mark.parametrize(
+    ("required", "tried"), [({"L3"}, "L0"), ({"L0", "L3"}, "L0"), ({"L4"}, "L0"), (None, "L0")], ids=["L3", "L0,L3", "L4", "default"]
+)
+def test_an_incomplete_verdict_names_layers_that_suffice(required: set[Layer] | None, tried: str) -> None:
+    lock = samples.lock(smoke=False)
+    asked = None if required is None else frozenset(required)
+    judged = parity.judge(lock, samples.fingerprint(smoke=None), device="cpu", required=asked)
+    assert f"  try  --require {tried} where that suffices" in verify.screen(judged, "the image", None).splitlines()
+
+
+def test_a_layer_that_is_not_fully_judged_is_not_offered() -> None:
+    unsure = replace(FAILED, status="inconclusive")
+    passed = replace(FAILED, status="pass", id="identity.packages")
+    screen = verify.screen(Verdict(verdict="incomplete", checks=(passed, unsure)), "the image", None)
+    assert "--require" not in screen
+
+
+def test_no_layer_s_line_is_wider_than_the_screen() -> None:
+    checks = tuple(replace(FAILED, id=f"identity.something-number-{number}") for number in range(12))
+    sentence = "L3 training: the lock has no smoke-train, " + "and that is so for many reasons, " * 6
+    screen = verify.screen(Verdict(verdict="fail", checks=checks, not_judged=(sentence,)), "the image", None, 100)
+    assert max(map(len, screen.splitlines())) <= 100
+    first = screen.splitlines()[0]
+    assert "something-number-0: fail" in first and first.endswith("and 10 more  fail")
+    assert "something-number-11" in screen  # below, as every failure is
 
 
 def test_differences_are_grouped_and_counted() -> None:

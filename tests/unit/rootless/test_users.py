@@ -37,8 +37,9 @@ def test_users_are_read_as_engines_read_them(root: Path, user: str, found: Ident
 
 @pytest.mark.parametrize("user", ["eve", "ada:nobody", "large", "-1", "1e3", "99999999999", "²"])
 def test_a_user_that_the_image_does_not_know_is_an_error(root: Path, user: str) -> None:
-    with pytest.raises(TargetError, match="knows no user"):
+    with pytest.raises(TargetError, match="knows no user") as caught:
         identity(root, user)
+    assert "--user 1000:1000" in caught.value.hint
 
 
 def test_an_image_without_users_has_root_and_numbers(tmp_path: Path) -> None:

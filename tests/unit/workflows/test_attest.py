@@ -208,9 +208,10 @@ def test_types_of_statements_are_names_or_uris(registry: Registry, digest: str, 
 
 
 def test_keys_that_cannot_be_read_are_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="cannot read the key") as caught:
         attest.public_key(tmp_path / "missing.pub")
-    with pytest.raises(InputError, match="cannot read"):
+    assert "generate-key-pair" in caught.value.hint
+    with pytest.raises(InputError, match="cannot read the key"):
         attest.private_key(tmp_path, lambda: b"")
 
 

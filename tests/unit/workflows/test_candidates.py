@@ -13,10 +13,12 @@ from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, NoBase
 from envsnap.model.base import Base, BaseInventory, ImageConfig
 from envsnap.model.plan import BuildPlan, Candidate
+from envsnap.probes import source
+from envsnap.progress import Silent
 from envsnap.registry.client import Registry, RegistryImage
 from envsnap.report import plan as report
 from envsnap.workflows import base_images, candidates, places, wheel_facts
-from envsnap.workflows.plan import PlanRequest
+from envsnap.workflows.plan import PlanRequest, _write_source
 from envsnap.workflows.system import Packages
 from envsnap.workflows.unknown import Unknown
 from tests import samples
@@ -138,3 +140,21 @@ def test_what_has_no_plan_is_told_its_ways(tmp_path: Path, monkeypatch: pytest.M
     assert "--rescue python" in ways["ngc-venv"].way and ways["slim"].added_bytes is not None
     screen = report.ways_screen(tuple(ways.values()))
     assert ">" not in screen.splitlines()[1] and "envsnap capture --rescue python" in screen
+
+
+@pytest.mark.parametrize(("number", "told"), [(1, "1 file"), (2, "2 files")])
+def test_the_project_s_files_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, told: str) -> None:
+    notes: list[str] = []
+
+    class Noting(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    lock = samples.lock()
+    assert lock.source is not None
+    lock = replace(lock, source=replace(lock.source, commit=None, patch=None))
+    monkeypatch.setattr(source, "materialise", lambda *_: None)
+    monkeypatch.setattr(source, "secrets_below", lambda _: ())
+    monkeypatch.setattr(source, "manifest", lambda _: [("train.py", "644", "")] * number)
+    _write_source(lock, BlobStore(tmp_path), PlanRequest(), tmp_path, tmp_path, Noting(), offline=True)
+    assert notes == [f"source: {told} of yolo"]

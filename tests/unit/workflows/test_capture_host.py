@@ -18,7 +18,7 @@ from envsnap.model.facts import GpuDevice, GpuFacts
 from envsnap.model.lock import EnvLock
 from envsnap.progress import SILENT
 from envsnap.registry.client import Registry
-from envsnap.workflows import plan
+from envsnap.workflows import bases, plan
 from envsnap.workflows.capture_host import require_driver
 from envsnap.workflows.plan import PlanRequest
 from envsnap.workflows.system import Packages
@@ -105,10 +105,10 @@ class World:
         self.pulled.append(reference)
         raise EngineError("cannot pull", why="the test ends here")
 
-    def plan(self, lock: EnvLock, *, pull: bool, **options: Any) -> Any:
+    def plan(self, lock: EnvLock, *, pull: bool, asked: bool = True, **options: Any) -> Any:
         return plan.make_plan(
             lock,
-            PlanRequest(base=self.base.reference),
+            PlanRequest(base=self.base.reference if asked else None),
             engine=cast("DockerEngine", SimpleNamespace(image=lambda _: None, pull=self.pull)) if pull else None,
             registry=cast("Registry", SimpleNamespace(resolve=self.resolve)),
             packages=cast("Packages", None),
@@ -166,3 +166,14 @@ def test_a_plan_shows_which_other_bases_would_not_run(mirror: Callable[[EnvLock]
     assert "580.65.06 or newer, for CUDA 13.0" in slim.reason and "no compatibility libraries" in slim.reason
     assert slim.breaks == (slim.reason,) and not slim.exact and slim.way
     assert [one.possible for one in mirror(lock).plan(lock, pull=False).candidates] == [True, False, True, True, False]
+
+
+def test_the_last_plan_s_base_is_not_said_to_be_asked_for(mirror: Callable[[EnvLock], World], monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = captured("580.159.04")
+    world = mirror(lock)
+    monkeypatch.setattr(bases, "pins", lambda _: {world.base.reference: samples.digest("base")})
+    asked, kept = world.plan(lock, pull=False), world.plan(lock, pull=False, asked=False)
+    assert asked.candidates[0].reason.startswith("asked for")
+    assert kept.candidates[0].reason.startswith("the last plan's base, until --base names another: ")
+    assert "asked for" not in kept.candidates[0].reason
+    assert kept.base_reason == asked.base_reason  # which is rendered

@@ -179,6 +179,15 @@ def test_what_is_not_here_is_asked_of_its_registry_by_digest(world: World) -> No
             runnable.find(f"{served.address}/vision/yolo:2", world.places)
 
 
+def test_a_registry_that_is_not_there_is_not_said_to_have_answered(world: World) -> None:
+    with registry.running() as served:
+        gone = served.address
+    world.record()
+    with pytest.raises(EngineError) as failed:
+        runnable.find(f"{gone}/vision/yolo:2", world.places)
+    assert "there is no image" not in f"{failed.value.what} {failed.value.why}"
+
+
 # How it is run
 
 
