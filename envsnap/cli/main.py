@@ -28,7 +28,7 @@ COMMANDS = {  # each with its line in `envsnap --help`, which imports none of th
     "build": "Build the lock's image, check it, tag it and record it.",
     "verify": "Does the image compute what the environment computed?",
     "run": "Run an image with all that training needs.",
-    "export": "How an image is run, for Compose, Kubernetes, Slurm or a development container.",
+    "export": "A lock in the formats of other tools: its packages, or how its image is run.",
     "check": "Will an image run on this host, and is it its lock's? No layer is pulled.",
     "sign": "Sign an image of a registry, as cosign does.",
     "verify-signature": "Did the owner of a key sign exactly this image?",
