@@ -127,9 +127,13 @@ def _beside(parent: Path, prefix: str) -> Path:
 
 
 def _own(directory: Path, stack: contextlib.ExitStack) -> bool:
-    """Lock a directory for as long as `stack` lives; False where another took it for one that was left, before it was locked."""
+    """Lock a directory for as long as `stack` lives; False where another took it for one that was left, before it was locked.
+
+    That one may be done with it between the two: what is locked then is a directory that is no longer there.
+    """
     try:
-        return _lock(stack.enter_context(_opened(directory))) != "busy"
+        handle = stack.enter_context(_opened(directory))
+        return _lock(handle) != "busy" and os.path.samestat(os.fstat(handle), directory.stat())
     except FileNotFoundError:
         return False
 

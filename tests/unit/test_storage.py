@@ -148,6 +148,23 @@ def test_nothing_is_left_of_what_was_killed(tmp_path: Path) -> None:
     assert names(tmp_path / "blobs/sha256") == []
 
 
+def test_a_directory_that_another_took_away_before_it_was_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other holds its lock for as long as it takes to remove what it took for left: an instant, between our opening and our locking."""
+    real, taken = storage._lock, list[Path]()
+
+    def late(handle: int) -> str:
+        if not taken:
+            taken.extend(tmp_path.glob(".x.*"))
+            taken[0].rmdir()
+        return real(handle)
+
+    monkeypatch.setattr(storage, "_lock", late)
+    with scratch_directory(tmp_path, ".x.") as place:
+        (place / "a").touch()
+        assert taken and place not in taken
+    assert names(tmp_path) == []
+
+
 def test_a_file_system_without_unnamed_files_or_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
 
