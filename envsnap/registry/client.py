@@ -52,7 +52,30 @@ class RegistryImage:
     machines: tuple[str, ...]
 
 
-_TURNS = 4  # of writing what is attached, while others write the same
+_TURNS = 4  # of sending blobs and the manifest that names them, while others send the same
+_NOT_YET = ("BLOB_UNKNOWN", "DIGEST_INVALID")
+
+
+def _written(send_blobs: Callable[[], int], put: Callable[[], object]) -> int:
+    """Send blobs, and then what names them; returns how many bytes were sent.
+
+    Of two that send one blob to one repository at once docker-registry 2.8 may tell either that it is there before it is, and take what
+    it has half written of it for damage. So what it does not know is looked up, and named, again.
+
+    Raises:
+        EngineError: it is refused for something else, or still.
+    """
+    sent = 0
+    for turn in range(_TURNS):
+        sent += send_blobs()
+        try:
+            put()
+            break
+        except EngineError as error:
+            if turn == _TURNS - 1 or not any(code in error.why for code in _NOT_YET):
+                raise
+            time.sleep(turn + 1)
+    return sent
 
 
 class Registry:
@@ -216,9 +239,11 @@ class Registry:
                 meter.add(blob.size)
             return amount
 
-        with progress.task(f"push {reference}", total=sum(blob.size for blob in blobs), unit="bytes") as task:
-            uploaded = send_all(blobs, send, task, what=what, cut=self.close)
-        return Pushed(digest=self.put_manifest(reference, manifest), uploaded_bytes=uploaded)
+        def send_blobs() -> int:
+            with progress.task(f"push {reference}", total=sum(blob.size for blob in blobs), unit="bytes") as task:
+                return send_all(blobs, send, task, what=what, cut=self.close)
+
+        return Pushed(digest=manifest.digest, uploaded_bytes=_written(send_blobs, lambda: self.put_manifest(reference, manifest)))
 
     def attach(self, reference: str, manifest: Manifest, read: Read) -> str:
         """Write an artifact into the repository of `reference` and have it listed among the referrers of its subject; returns its digest.
@@ -227,17 +252,12 @@ class Registry:
             manifest: whose `subject` says what it is attached to.
             read: bytes of its blobs; the empty config need not be among them.
         """
-        for turn in range(_TURNS):
-            for blob in unique_blobs(manifest):
-                self.upload(reference, blob, _empty if blob.digest == digest_of(EMPTY) else partial(read, blob))
-            try:
-                attach(self._place(parse_reference(reference)), manifest, what=f"cannot attach to {reference}")
-                break
-            except EngineError as error:
-                # Of two that write one blob at once, docker-registry 2.8 may tell either that it is there before it is.
-                if "BLOB_UNKNOWN" not in error.why or turn == _TURNS - 1:
-                    raise
-                time.sleep(turn + 1)
+
+        def send_blobs() -> int:
+            blobs = unique_blobs(manifest)
+            return sum(self.upload(reference, blob, _empty if blob.digest == digest_of(EMPTY) else partial(read, blob)) for blob in blobs)
+
+        _written(send_blobs, lambda: attach(self._place(parse_reference(reference)), manifest, what=f"cannot attach to {reference}"))
         return manifest.digest
 
     # -- where things are ------------------------------------------------------------------------------------------------

@@ -130,8 +130,8 @@ def test_two_at_once_on_one_cache(
     (tmp_path / "other").mkdir()
     other = machine if same_project else replace(machine.again(tmp_path / "other"), cache=machine.cache)
     running = [one.start("build", one.lock, *words, "-t", f"{tag}-{number}", "--push") for number, one in enumerate((machine, other))]
-    for number, process in enumerate(running):
-        said, errors = process.communicate(timeout=600)
+    told_by = [process.communicate(timeout=600) for process in running]
+    for number, (process, (said, errors)) in enumerate(zip(running, told_by, strict=True)):
         assert process.returncode == 0, errors
         assert json.loads(said)["image"]["manifest_digest"] == told["manifest_digest"] == digest_at(f"{tag}-{number}")
     assert not unfinished(machine)

@@ -217,6 +217,32 @@ def test_the_list_keeps_what_others_wrote(server: FakeRegistry, client: Registry
     assert written[1]["digest"] == one.manifest.digest
 
 
+@pytest.mark.parametrize("code", ["MANIFEST_BLOB_UNKNOWN", "DIGEST_INVALID"])
+def test_what_another_just_sent_may_not_be_there_yet(
+    server: FakeRegistry, client: Registry, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """docker-registry 2.8 says so of two that push one image to one repository at once: it is found to be half written."""
+    put, waited, refused = server._put, list[float](), list[str]()
+
+    def later(request: Any, repository: str, name: str) -> Any:
+        if len(refused) < 2:
+            request.rfile.read(int(request.headers["Content-Length"]))
+            refused.append(name)
+            return 400, {}, json.dumps({"errors": [{"code": code}]}).encode()
+        return put(request, repository, name)
+
+    server._put = later  # type: ignore[method-assign]
+    monkeypatch.setattr("envsnap.registry.client.time.sleep", waited.append)
+    pushed = client.push(f"{server.address}/a/b:1", IMAGE.manifest, IMAGE.read)
+    assert (pushed.digest, pushed.uploaded_bytes, len(waited)) == (IMAGE.manifest.digest, SUM, 2)
+    server.manifests.clear()
+    code = "MANIFEST_INVALID"
+    refused.clear()
+    with pytest.raises(EngineError, match="cannot push"):
+        client.push(f"{server.address}/a/b:1", IMAGE.manifest, IMAGE.read)
+    assert len(waited) == 2
+
+
 def test_a_list_that_another_overwrote_is_written_again(server: FakeRegistry, client: Registry) -> None:
     server.referrers = False
     reference, tag = f"{server.address}/a/b:1", IMAGE.manifest.digest.replace(":", "-")
