@@ -51,7 +51,7 @@ def _find(wheel: PinnedWheel, pages: Pages, locations: Sequence[Location]) -> Li
             reasons.append(f"the address of {urlsplit(location.url).hostname}'s index may be a secret itself")
             continue
         try:
-            files = pages.links(location) if location.kind == "find-links" else pages.project(location, wheel.name)
+            files = pages.listed(location, wheel.name)
         except NoProject:
             continue
         except Unanswered as error:

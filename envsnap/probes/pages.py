@@ -121,6 +121,10 @@ class Pages:
         self._threads = threading.local()
         self._silent_hosts: dict[str, str] = {}
 
+    def listed(self, location: Location, name: str) -> Sequence[ListedFile]:
+        """Files among which those of a project are: its page on an index, or all that a find-links place has. Raises as those two."""
+        return self.links(location) if location.kind == "find-links" else self.project(location, name)
+
     def project(self, location: Location, name: str) -> Sequence[ListedFile]:
         """Files of one project on an index.
 

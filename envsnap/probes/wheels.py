@@ -139,7 +139,7 @@ class Wheels:
         reasons = []
         for location in sorted(locations, key=lambda location: location.label != wheel.index):
             try:
-                files = pages.links(location) if location.kind == "find-links" else pages.project(location, wheel.name)
+                files = pages.listed(location, wheel.name)
             except NoProject:
                 continue
             except Unanswered as error:

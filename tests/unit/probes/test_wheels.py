@@ -29,7 +29,7 @@ class Index:
         self.breaks = breaks
         self.starts: list[int] = []
 
-    def project(self, location: Location, name: str) -> list[ListedFile]:
+    def listed(self, location: Location, name: str) -> list[ListedFile]:
         assert name == "demo"
         return [ListedFile(name=FILE, sha256=None, yanked=False, size_bytes=None, local=None, url=f"{location.url}/{FILE}")]
 
