@@ -765,6 +765,13 @@ def report(bench: Bench) -> None:
             if name in bench.samples and floors:
                 cpu = median(one.more["cpu"] for one in bench.samples[name])
                 print(f"CPU of {name}: {cpu:.1f} s against a floor of {median(floors):.1f} s ({engine}): {cpu / median(floors):.2f}")
+    for engine in ("isal", "zlib"):
+        if f"proven {engine}" in bench.samples and {"bare", f"floor {engine}"} <= bench.samples.keys():
+            floors, proven, sent = (
+                [one.more["cpu"] for one in bench.samples[name]] for name in (f"floor {engine}", f"proven {engine}", "bare")
+            )
+            times = [(one + more) / floor for one, more, floor in zip(proven, sent, floors, strict=False)]
+            print(f"CPU of the parts, one after the other ({engine}): {median(times):.2f} of the floor, {min(times):.2f}-{max(times):.2f}")
     for name, of in (("least", "no-pyc"), ("least-pyc", "pyc-cold")):
         if name in middle:
             goals = [f"{peer} takes {middle[peer] / middle[name]:.1f} times as long" for peer in ("pip", "uv") if peer in middle]
