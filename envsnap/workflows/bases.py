@@ -55,7 +55,7 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
     """All that can be known of one base without guessing; what cannot is said in `unknown_because`.
 
     Raises:
-        EngineError: a base that was asked for by name cannot be had, or one that was to be refreshed cannot be looked up.
+        EngineError: a base of which the catalogue knows nothing cannot be had, or one that was to be refreshed cannot be looked up.
     """
     digest = sources.pinned.get(reference) or parse_reference(reference).digest or None
     if family == "debian":
@@ -88,7 +88,7 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
     try:
         found = sources.registry.resolve(named, machine=sources.machine)
     except EngineError as error:
-        if family == "other":  # somebody named it: that it cannot be had is the answer, not a gap in what is known
+        if family == "other":  # nobody but its registry knows it: that it cannot be had is the answer, not a gap in what is known
             raise
         why = f"{error.what}: {error.why}" if error.why else error.what
         return replace(base, unknown_because=why)
