@@ -93,7 +93,7 @@ def require_tag(text: str) -> Reference:
 
 
 def familiar(text: str) -> str:
-    """A name as people and docker say it, without the default registry that it has in full: "yolo:1" for that with its "library/".
+    """A name as people and docker say it: without the default registry, and its "library/", which a short one implies.
 
     What is no name, or would be another one without it, stays as it is.
     """
