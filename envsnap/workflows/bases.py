@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 from msgspec.structs import replace
 
 from envsnap.blobs import BlobStore
@@ -17,7 +16,7 @@ from envsnap.model.plan import BuildPlan
 from envsnap.oci.reference import parse_reference, same_repository, with_digest
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry, image_config
-from envsnap.workflows import base_images, inventories
+from envsnap.workflows import base_images, inventories, places
 from envsnap.workflows.system import Packages
 from envsnap.workflows.unknown import Unknown
 
@@ -116,7 +115,7 @@ def pins(place: Path) -> dict[str, str]:
     """
     path = place / "plan.yaml"
     try:
-        kept = msgspec.yaml.decode(path.read_bytes(), type=BuildPlan)
+        kept = places.read_kept(path, BuildPlan)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
