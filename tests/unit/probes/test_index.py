@@ -366,6 +366,12 @@ def test_an_index_that_answers_nonsense_is_broken(tmp_path: Path, status: int, h
     assert isinstance(answer, Broken)
 
 
+def test_an_index_is_followed_by_rule(tmp_path: Path) -> None:
+    with answering(lambda request: (302, {"Location": request.path}, b"")) as address:
+        (answer,) = find(tmp_path, PipConfig(index_url=f"http://{address}/simple/"), SIX)
+    assert isinstance(answer, Broken) and "leads from one place to another without end" in answer.reason
+
+
 @pytest.mark.parametrize("number", ["\xb2", "9" * 5000, "-1", ""])
 def test_numbers_of_an_index_that_are_none(tmp_path: Path, number: str) -> None:
     data = wheel(tmp_path)
