@@ -63,7 +63,7 @@ class Location:
         """For sentences."""
         if self.label is None:
             return "the default index"
-        return self.label if self.kind == "index" and self.label != "file" else f"{self.label} {redaction.url(self.url)}"
+        return self.label if self.kind == "index" and self.label != "file" else f"{self.label} {redaction.shown_url(self.url)}"
 
     @property
     def directory(self) -> Path | None:
@@ -91,14 +91,18 @@ class ListedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def index_label(url: str) -> str:
-    """What a lock calls an index, "name@host": no scheme, no credentials, and of the path only its last telling part."""
+    """What a lock calls an index, "name@host": no scheme, no credentials, and of the path only its last telling part, unless that may be
+    a token. The same address has the same label wherever pip is configured with it, so that a build finds the index again.
+    """
     parts = urlsplit(url)
     if parts.scheme == "file":
         return "file"
     host = parts.netloc.rpartition("@")[2]
     names = [segment for segment in parts.path.split("/") if segment not in _GENERIC_SEGMENTS]
     # Some hosts put a token into the path; a repository's name is short.
-    name = names[-1] if names and len(names[-1]) <= 40 and not redaction.is_secret_value(names[-1]) else ""
+    name = names[-1] if names and len(names[-1]) <= 40 else ""
+    if redaction.is_random(name) or redaction.is_secret_value(name):
+        name = ""
     return f"{name}@{host}" if name else host
 
 
