@@ -41,6 +41,8 @@ _ASSIGNED = re.compile(
     re.IGNORECASE,
 )
 _USERINFO = re.compile(r"://[^\s/'\"]*@")  # whatever stands before the scheme, and to the last @: a password may hold one
+_RANDOM = re.compile(r"(?:\A|(?<=[^A-Za-z0-9]))(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{16,}(?![A-Za-z0-9])")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
 REDACTED = "****"
 
 
@@ -66,6 +68,20 @@ def url(text: str) -> str:
     user, at, host = parts.netloc.rpartition("@")
     keep = at and parts.scheme in ("ssh", "git+ssh") and user == "git"
     return urlunsplit((parts.scheme, parts.netloc if keep else host, parts.path, "", ""))
+
+
+def is_random(segment: str) -> bool:
+    """Whether a part of a URL's path may be a token of no known form, as some hosts put one there: long, letters and digits mixed."""
+    return _RANDOM.search(segment) is not None or _UUID.match(segment) is not None
+
+
+def shown_url(text: str) -> str:
+    """`url`, for people: without what may be a token in its path, too. Nothing is found there any more."""
+    parts = urlsplit(url(text))
+    if not parts.netloc:
+        return text
+    kept = (REDACTED if is_random(segment) or is_secret_value(segment) else segment for segment in parts.path.split("/"))
+    return urlunsplit(parts._replace(path="/".join(kept)))
 
 
 def text(value: str) -> str:

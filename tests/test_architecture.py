@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "envsnap"
 
 LEAVES = {"errors", "progress", "redaction", "model", "oci"}
-EDGE_TOOLS = {"archive", "blobs", "carry", "notes", "process", "storage", "target"}
+EDGE_TOOLS = {"archive", "blobs", "carry", "notes", "process", "redirects", "storage", "target"}
 EDGES = {"probes", "engines", "smoke", "registry", "inventory", "debian", "bytecode", "publish", "attest", "rootless"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "storage": {"errors"},
     "blobs": {"errors", "oci", "storage"},
     "notes": {"storage"},
+    "redirects": {"redaction"},
     "target": {"process"},
     "archive": {"errors", "storage"},
     "carry": {"errors", "archive", "target"},

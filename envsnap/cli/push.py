@@ -15,7 +15,10 @@ from envsnap.cli.registry_options import Registries, registry_options
 @registry_options
 @main.shared_options
 def command(console: Console, image: str, references: tuple[str, ...], registries: Registries) -> None:
-    """Send an image to registries: by a name or digest of it, its lock's file, or the lock's name. Only what they lack is uploaded."""
+    """Send an image to registries: by a name or digest of it, its lock's file, or the lock's name. Only what they lack is uploaded.
+
+    The image alone: its lock, provenance and bill of materials are put beside it by build --push.
+    """
     from envsnap.report import transfer as report
     from envsnap.workflows import transfer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from envsnap import redaction
+from envsnap import redaction, redirects
 from envsnap.errors import EngineError, innermost
 
 if TYPE_CHECKING:
@@ -84,17 +84,19 @@ class Transfer:
         import requests
 
         if self._session is None:
-            self._session = requests.Session()
+            self._session = redirects.session()
         verify = None if self._ca_bundle is None else str(self._ca_bundle)
         headers = {"Accept-Encoding": "identity"}  # what is compressed on the way would not have the size that the index says
         try:
-            with self._session.get(url, stream=True, timeout=_TIMEOUT_S, verify=verify, headers=headers) as response:
+            with redirects.get(self._session, url, timeout=_TIMEOUT_S, verify=verify, headers=headers) as response:
                 if response.status_code in (404, 410):
                     raise Missing
                 if response.status_code != 200:
                     kind = Unsteady if response.status_code == 429 or response.status_code >= 500 else EngineError
                     raise kind(what, why=f"{redaction.url(url)} answers {response.status_code}", hint=_HINT)
                 yield from response.iter_content(_PIECE)
+        except redirects.Astray as error:
+            raise EngineError(what, why=f"{redaction.url(url)} {error}", hint=_HINT) from error
         except (requests.RequestException, ValueError) as error:  # requests lets some of what comes of nonsense through
             lasting = isinstance(error, requests.exceptions.SSLError | ValueError)
             raise (EngineError if lasting else Unsteady)(

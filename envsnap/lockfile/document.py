@@ -83,7 +83,7 @@ def parse(data: bytes, place: str) -> Any:
         InputError: not UTF-8, too long, not YAML (with line and column), or YAML that a lock may not use.
     """
     if len(data) > MAX_BYTES:
-        raise InputError(f"{place}: more than {MAX_BYTES:,} bytes, and so no lock", hint="name the lock's own file")
+        raise InputError(f"{place}: more than {MAX_BYTES:,} bytes, which none of these files has", hint="name the lock's own file")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -123,9 +123,9 @@ def _refuse_clever_yaml(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_FastLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            _refuse("anchors and aliases are not allowed in a lock", event.start_mark)
+            _refuse("anchors and aliases are not allowed", event.start_mark)
         if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag is not None:
-            _refuse(f"the tag {event.tag!r} is not allowed in a lock", event.start_mark)
+            _refuse(f"the tag {event.tag!r} is not allowed", event.start_mark)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):

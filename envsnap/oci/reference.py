@@ -92,6 +92,23 @@ def require_tag(text: str) -> Reference:
     return reference
 
 
+def familiar(text: str) -> str:
+    """A name as people and docker say it: without the default registry, and its "library/", which a short one implies.
+
+    What is no name, or would be another one without it, stays as it is.
+    """
+    from docker.auth import INDEX_NAME
+
+    for implied in (f"{INDEX_NAME}/library/", f"{INDEX_NAME}/"):
+        short = text.removeprefix(implied)
+        try:
+            if short != text and parse_reference(short) == parse_reference(text):
+                return short
+        except UsageError:
+            continue
+    return text
+
+
 def same_repository(left: str, right: str) -> bool:
     """Whether two names lead to one repository of one registry, whatever their tags and digests; what is no name leads nowhere."""
     try:

@@ -41,8 +41,9 @@ def candidate_references(lock: EnvLock, catalog: Catalog, asked: str | None) -> 
         if not fitting:
             raise _no_release(lock, catalog)
         return (of_release(fitting[0]),)
-    if asked == "slim":
-        return (slim(lock, catalog),)
+    small = slim(lock, catalog)
+    if asked in ("slim", small.reference):  # by either name the same, as far as it is known and in what is not
+        return (small,)
     if asked in catalog.assembled:
         return (Base(reference=asked, family="debian"),)
     if not _REFERENCE.match(asked):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,6 @@ from envsnap.probes.pages import ListedFile, Location, NoProject, Pages, Unanswe
 from envsnap.progress import Progress
 
 _THREADS = 12
-_AS_TOKEN = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{16,}\Z|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 Listed = tuple[Location, ListedFile]
 
@@ -65,4 +63,4 @@ def _find(wheel: PinnedWheel, pages: Pages, locations: Sequence[Location]) -> Li
 
 def _is_secret(location: Location) -> bool:
     """Whether who knows the address may read what lies there: some hosts put a token into the path, which nothing would take out."""
-    return any(map(_AS_TOKEN.match, urlsplit(location.url).path.split("/"))) or redaction.is_secret_value(redaction.url(location.url))
+    return any(map(redaction.is_random, urlsplit(location.url).path.split("/"))) or redaction.is_secret_value(redaction.url(location.url))

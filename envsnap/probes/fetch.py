@@ -50,8 +50,7 @@ def find_repository(
             if not Repository(store).has_commit(commit):
                 if offline:
                     raise GitError(f"no remote is asked offline, and no clone at hand has {commit[:12]}")
-                progress.note(f"fetching {commit[:12]} from {redaction.url(remote or 'nowhere')}")
-                _fetch(store, remote, commit)
+                _fetch(store, remote, commit, progress)
     except (GitError, NotStarted) as error:
         raise InputError(f"the project's commit {source.commit[:12]} is not at hand", why=str(error), hint=hint) from error
     return store
@@ -66,11 +65,12 @@ def _has_commits(candidate: Path, source: LockedSource) -> bool:
     )
 
 
-def _fetch(store: Path, remote: str | None, commit: str) -> None:
+def _fetch(store: Path, remote: str | None, commit: str, progress: Progress) -> None:
     if remote is None:
         raise GitError("it was captured from a repository without a remote")
     if not (_URL.match(remote) or _SCP_LIKE.match(remote) or (remote.startswith("/") and "\n" not in remote)):
         raise GitError(f"the remote {redaction.url(remote)!r} is not an https, ssh, git or file address")
+    progress.note(f"fetching {commit[:12]} from {redaction.url(remote)}")
     repository = Repository(store, NETWORK)
     common = ("fetch", "--quiet", "--no-tags", "--recurse-submodules=no")
     try:

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from envsnap import redaction
+from envsnap import redaction, redirects
 from envsnap.errors import InputError
 from envsnap.probes.wheel_record import TAIL_BYTES, PiecewiseFile
 from envsnap.storage import write_file
@@ -63,7 +63,7 @@ class Location:
         """For sentences."""
         if self.label is None:
             return "the default index"
-        return self.label if self.kind == "index" and self.label != "file" else f"{self.label} {redaction.url(self.url)}"
+        return self.label if self.kind == "index" and self.label != "file" else f"{self.label} {redaction.shown_url(self.url)}"
 
     @property
     def directory(self) -> Path | None:
@@ -91,14 +91,18 @@ class ListedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def index_label(url: str) -> str:
-    """What a lock calls an index, "name@host": no scheme, no credentials, and of the path only its last telling part."""
+    """What a lock calls an index, "name@host": no scheme, no credentials, and of the path only its last telling part, unless that may be
+    a token. The same address has the same label wherever pip is configured with it, so that a build finds the index again.
+    """
     parts = urlsplit(url)
     if parts.scheme == "file":
         return "file"
     host = parts.netloc.rpartition("@")[2]
     names = [segment for segment in parts.path.split("/") if segment not in _GENERIC_SEGMENTS]
     # Some hosts put a token into the path; a repository's name is short.
-    name = names[-1] if names and len(names[-1]) <= 40 and not redaction.is_secret_value(names[-1]) else ""
+    name = names[-1] if names and len(names[-1]) <= 40 else ""
+    if redaction.is_random(name) or redaction.is_secret_value(name):
+        name = ""
     return f"{name}@{host}" if name else host
 
 
@@ -219,7 +223,7 @@ class Pages:
             return
         if self._offline or file.url is None:
             raise Unanswered(f"offline, and the RECORD of {file.name} was never read")
-        url = _with_login(file.url, location.url)
+        url = redirects.with_login(file.url, location.url)
         with self._piece(location, url, f"bytes=-{TAIL_BYTES}") as response:
             total = _number(response.headers.get("content-range", "").rpartition("/")[2])
             if response.status_code == 206 and total is not None:
@@ -241,7 +245,7 @@ class Pages:
 
         if self._offline or file.url is None:
             raise Unanswered(f"offline, and {file.name} was never fetched")
-        url = _with_login(file.url, location.url)
+        url = redirects.with_login(file.url, location.url)
         with self._piece(location, url, f"bytes={start}-") as response:
             if response.status_code not in (200, 206):
                 raise Unanswered(f"{location.shown} answers {response.status_code} for {file.name}")
@@ -285,13 +289,15 @@ class Pages:
         from pypi_simple import ACCEPT_JSON_PREFERRED
 
         try:
-            return self._session().get(
+            return redirects.get(
+                self._session(),
                 url,
                 headers={"Accept": ACCEPT_JSON_PREFERRED, **headers},
                 timeout=TIMEOUT_S,
-                stream=True,
                 verify=None if self._ca_bundle is None else str(self._ca_bundle),
             )
+        except redirects.Astray as error:
+            raise Unanswered(f"{location.shown} {error}") from error
         except requests.exceptions.SSLError as error:
             raise self._silent(location, url, f"has a certificate that is not trusted ({_TRUST})") from error
         except requests.Timeout as error:
@@ -328,7 +334,7 @@ class Pages:
         from urllib3.util import Retry
 
         if not hasattr(self._threads, "session"):
-            session = requests.Session()
+            session = redirects.session()
             session.verify = True if self._pip_cert is None else str(self._pip_cert)  # pip sets it so: the environment comes before it
             retries = Retry(total=2, backoff_factor=0.3, status_forcelist=(429, 502, 503, 504), raise_on_status=False)
             session.mount("https://", HTTPAdapter(max_retries=retries))
@@ -405,11 +411,3 @@ def _fresh_until(headers: Mapping[str, str]) -> float:
 def _number(text: str) -> int | None:
     """What a header counts; None where it is no number of a size that anything has."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
-
-
-def _with_login(url: str, index: str) -> str:
-    """`url` with the user part of the index's own address, where both are of one host."""
-    parts, login = urlsplit(url), urlsplit(index).netloc.rpartition("@")
-    if not login[0] or parts.netloc != login[2] or parts.scheme != urlsplit(index).scheme:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{login[0]}@{parts.netloc}"))

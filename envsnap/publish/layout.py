@@ -16,7 +16,7 @@ from envsnap.errors import InputError
 from envsnap.model.plan import BASE_DIGEST, BASE_NAME
 from envsnap.oci.documents import OCI_INDEX, Descriptor, canonical
 from envsnap.oci.image import BaseImage, Image
-from envsnap.oci.reference import parse_reference
+from envsnap.oci.reference import familiar, parse_reference
 from envsnap.publish.content import layers_of
 
 INDEX, MARK, DOCKER_MANIFEST_FILE = "index.json", "oci-layout", "manifest.json"
@@ -117,9 +117,9 @@ def _base_documents(base: BaseImage) -> tuple[Any, ...]:
 
 
 def read_names(annotations: Mapping[str, str]) -> tuple[str, ...]:
-    """What an index calls one of its manifests."""
+    """What an index calls one of its manifests, as whoever wrote it said it: containerd writes names out in full."""
     name = annotations.get(CONTAINERD_NAME) or annotations.get(REF_NAME) or ""
-    return (name,) if name else ()
+    return (familiar(name),) if name else ()
 
 
 def parse_json(raw: bytes, what: str, why: str) -> Any:

@@ -167,7 +167,7 @@ def ways_document(candidates: Sequence[Candidate]) -> dict[str, Any]:
 
 
 def _base(base: Base) -> dict[str, Any]:
-    return {"reference": base.reference, "digest": base.digest, "family": base.family, "unknown_because": base.unknown_because}
+    return {"reference": base.reference, "digest": base.digest, "family": base.family, "unknown_because": base.unknown_because or None}
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:

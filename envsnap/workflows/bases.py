@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 from msgspec.structs import replace
 
 from envsnap.blobs import BlobStore
@@ -17,7 +16,7 @@ from envsnap.model.plan import BuildPlan
 from envsnap.oci.reference import parse_reference, same_repository, with_digest
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry, image_config
-from envsnap.workflows import base_images, inventories
+from envsnap.workflows import base_images, inventories, places
 from envsnap.workflows.system import Packages
 from envsnap.workflows.unknown import Unknown
 
@@ -55,7 +54,7 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
     """All that can be known of one base without guessing; what cannot is said in `unknown_because`.
 
     Raises:
-        EngineError: a base that was asked for by name cannot be had, or one that was to be refreshed cannot be looked up.
+        EngineError: a base of which the catalogue knows nothing cannot be had, or one that was to be refreshed cannot be looked up.
     """
     digest = sources.pinned.get(reference) or parse_reference(reference).digest or None
     if family == "debian":
@@ -88,7 +87,7 @@ def know(reference: str, family: str, release: Release | None, sources: Sources,
     try:
         found = sources.registry.resolve(named, machine=sources.machine)
     except EngineError as error:
-        if family == "other":  # somebody named it: that it cannot be had is the answer, not a gap in what is known
+        if family == "other":  # nobody but its registry knows it: that it cannot be had is the answer, not a gap in what is known
             raise
         why = f"{error.what}: {error.why}" if error.why else error.what
         return replace(base, unknown_because=why)
@@ -116,7 +115,7 @@ def pins(place: Path) -> dict[str, str]:
     """
     path = place / "plan.yaml"
     try:
-        kept = msgspec.yaml.decode(path.read_bytes(), type=BuildPlan)
+        kept = places.read_kept(path, BuildPlan)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from envsnap import lockfile, redaction
 from envsnap.blobs import BlobStore
 from envsnap.errors import InputError, UsageError
-from envsnap.lockfile.document import MAX_BYTES
+from envsnap.lockfile import document
 from envsnap.model.lock import EnvLock, LockedSource, LockedSubmodule
 from envsnap.storage import write_file
 
+T = TypeVar("T")
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")  # as model.kinds.LockName
 
 
@@ -59,11 +63,28 @@ def read_lock(path: Path) -> EnvLock:
         InputError: it is missing, or not a lock that can be trusted (the place in it is named).
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = _read(path)
     except OSError as error:
         raise InputError(f"cannot read the lock {path}", why=error.strerror or str(error), hint="envsnap capture writes one") from error
     return lockfile.loads(data, place=str(path))
+
+
+def read_kept(path: Path, kind: type[T]) -> T:
+    """A YAML file of `images/NAME/`. It comes from wherever the lock came from, and is read as that is: bounded, and without aliases.
+
+    Raises:
+        OSError: it is not there, or cannot be read. ValueError: it is no such file; the message says where and why.
+    """
+    try:
+        return msgspec.convert(document.parse(_read(path), path.name), kind)
+    except InputError as error:
+        raise ValueError(error.what) from error
+
+
+def _read(path: Path) -> bytes:
+    """No more of a file than is to be refused for its size. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(document.MAX_BYTES + 1)
 
 
 def copy_for_image(lock: EnvLock, path: Path) -> bytes:
@@ -74,7 +95,7 @@ def copy_for_image(lock: EnvLock, path: Path) -> bytes:
     """
     data = path.read_bytes()
     try:
-        last = (image_directory(lock.name) / "lock.yaml").read_bytes()
+        last = _read(image_directory(lock.name) / "lock.yaml")
         if last == data:
             return data
         earlier = lockfile.loads(last, place="the last rendering's lock")

@@ -19,7 +19,7 @@ from envsnap.oci.documents import Manifest
 from envsnap.progress import Progress
 from envsnap.registry.client import Registry
 from envsnap.storage import write_file
-from envsnap.workflows import attest, system
+from envsnap.workflows import attest, places, system
 from envsnap.workflows.plan import Context, PlanRequest
 
 LOCK_DIGITS = 12  # of the lock's digest, in the tag that every build gets
@@ -92,8 +92,8 @@ def own_tag(lock: EnvLock) -> str:
 def read_record(directory: Path) -> ImageRecord | None:
     """The record of the last build; None when there is none that can be read."""
     try:
-        return msgspec.yaml.decode((directory / "image.yaml").read_bytes(), type=ImageRecord)
-    except (OSError, msgspec.MsgspecError):
+        return places.read_kept(directory / "image.yaml", ImageRecord)
+    except (OSError, ValueError):
         return None
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from envsnap.engines.interface import EngineImage
-from envsnap.errors import EngineError, InputError
+from envsnap.errors import EngineError
 from envsnap.launch import wishes
 from envsnap.model.base import ImageConfig
 from envsnap.model.image import ImageRecord
@@ -14,8 +13,8 @@ from envsnap.oci.documents import Config, Manifest
 from envsnap.oci.image import Image
 from envsnap.oci.reference import is_id, parse_reference, same_repository
 from envsnap.registry.client import image_config
-from envsnap.workflows import places, transfer
-from envsnap.workflows.records import own_tag, read_record
+from envsnap.workflows import transfer
+from envsnap.workflows.records import own_tag
 from envsnap.workflows.transfer import Found, Places
 
 _LOCK_NAME = "dev.envsnap.lock.name"
@@ -66,12 +65,10 @@ def find(name: str, places_: Places) -> Runnable:
     Of a lock's file it is an image of that very lock, as for verify: what was built before the lock changed is none.
 
     Raises:
-        InputError: no image of that lock is known. EngineError: nobody has it. UsageError: it is no name.
+        InputError: no such lock. EngineError: nobody has it. UsageError: it is no name.
     """
-    lock = places.read_lock(Path(name)) if name.endswith((".yaml", ".yml")) else None
-    record = transfer.record_of(name) if lock is None else read_record(places.image_directory(lock.name))
-    if lock is not None and record is not None and record.lock_digest != lock.digest:
-        record = None
+    lock = transfer.lock_of(name)
+    record = transfer.record_of(name, lock)
     try:
         found = transfer.find(name if lock is None else own_tag(lock), places_)
     except EngineError as error:
@@ -80,8 +77,7 @@ def find(name: str, places_: Places) -> Runnable:
             return _of_registry(asked, record, places_)
         if lock is None:
             raise
-        hint = f"envsnap build {name}"
-        raise InputError(f"no image of {name} is here", why=f"nothing has the name {own_tag(lock)}", hint=hint) from error
+        raise transfer.absent(name, places_.engine, lock=lock) from error
     if record is not None and record.config_digest != _config_digest(found.image):
         record = None  # another build of the same lock
     reference = next(filter(_has_address, record.tags), found.name) if record is not None else found.name

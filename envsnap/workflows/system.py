@@ -30,7 +30,7 @@ from envsnap.oci.image import Image, scratch
 from envsnap.progress import Progress
 from envsnap.registry.client import image_config
 from envsnap.storage import write_file
-from envsnap.workflows import base_images, inventories, local
+from envsnap.workflows import base_images, inventories, local, places
 from envsnap.workflows.unknown import Unknown
 
 PINS = "packages.yaml"
@@ -45,7 +45,7 @@ def kept(directory: Path) -> SystemPins:
     """
     place = directory / PINS
     try:
-        return msgspec.yaml.decode(place.read_bytes(), type=SystemPins)
+        return places.read_kept(place, SystemPins)
     except FileNotFoundError:
         return SystemPins()
     except (OSError, ValueError) as error:

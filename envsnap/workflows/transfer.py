@@ -11,6 +11,7 @@ from envsnap.engines.interface import Engine, EngineImage
 from envsnap.errors import EngineError, EnvsnapError, InputError, UsageError
 from envsnap.model.image import ImageRecord
 from envsnap.model.kinds import ARCHITECTURES
+from envsnap.model.lock import EnvLock
 from envsnap.model.transfer import Landed, MovedImage, Saved, Sent
 from envsnap.oci.documents import Descriptor
 from envsnap.oci.image import BaseImage, Image
@@ -24,7 +25,7 @@ from envsnap.registry.client import Registry
 from envsnap.storage import new_file
 from envsnap.workflows import local, places
 from envsnap.workflows.land import land
-from envsnap.workflows.records import read_record
+from envsnap.workflows.records import own_tag, read_record
 
 Verify = Callable[[str, str], None]
 """Called with a reference and the digest of its manifest, before anything of it is kept; raises where it is not to be trusted."""
@@ -86,36 +87,53 @@ def _registries(image: Image, registry: Registry | None, *references: str) -> li
 def find(name: str, places_: Places) -> Found:
     """The image that a reference, a digest, a lock's file, or an image's own name ("yolo-train") means.
 
+    Of a lock's file it is an image of that very lock, as for verify: the one of its record, where there is one.
+
     Raises:
-        InputError: no image of that lock was built.
-        EngineError: nobody here has it; what has the name of the lock's image now is another one.
-        UsageError: it is no name.
+        InputError: no such lock. UsageError: it is no name.
+        EngineError: nobody here has it (`absent`).
     """
-    record = record_of(name)
-    for one in record.tags if record is not None else (name,):
+    lock = lock_of(name)
+    record = record_of(name, lock)
+    for one in record.tags if record is not None else (own_tag(lock) if lock is not None else name,):
         found = local.find(one, places_.cache) or _of_engine(one, places_.engine)
         if found is not None and (record is None or _config_digest(found) == record.config_digest):
             return Found(name=one, image=found)
-    if record is not None:
-        raise EngineError(
-            f"the image of {name} is not here any more",
-            why=f"nothing has the name {record.reference} and the config digest {record.config_digest[:19]}…",
-            hint="envsnap build   makes it again, the same",
-        )
-    raise EngineError(f"there is no image {name} here", hint="envsnap build LOCK   makes one,   envsnap pull REF   fetches one")
+    raise absent(name, places_.engine, lock=lock, record=record)
 
 
-def record_of(name: str) -> ImageRecord | None:
-    """What is known of the image that a lock's file or an image's own name means; None when it is neither.
+def absent(name: str, engine: Engine, *, lock: EnvLock | None = None, record: ImageRecord | None = None) -> EngineError:
+    """What every command says of an image that nothing here has, whether or not an engine answers.
 
-    Raises:
-        InputError: no image of that lock was built.
+    Args:
+        name: as it was given. lock: where that is a lock's file. record: by which it was looked for, too.
     """
-    if name.endswith((".yaml", ".yml")):
-        record = read_record(places.image_directory(places.read_lock(Path(name)).name))
-        if record is None:
-            raise InputError(f"no image of {name} was built", hint=f"envsnap build {name}")
-        return record
+    lacks = []
+    if record is not None:
+        lacks.append(f"nothing has the name {record.reference} and the config digest {record.config_digest[:19]}…")
+    elif lock is not None:
+        lacks.append(f"nothing has the name {own_tag(lock)}")
+    try:
+        engine.require()
+    except EngineError as error:
+        lacks.append(f"{error.what}: {error.why}" if error.why else error.what)
+    return EngineError(
+        f"no image of {name} is here" if lock is not None else f"there is no image {name} here",
+        why="; ".join(lacks),
+        hint=f"envsnap build {name if lock is not None else 'LOCK'}   makes one,   envsnap pull REF   fetches one",
+    )
+
+
+def lock_of(name: str) -> EnvLock | None:
+    """The lock whose file a name is; None for any other name. Raises InputError: as `places.read_lock`."""
+    return places.read_lock(Path(name)) if name.endswith((".yaml", ".yml")) else None
+
+
+def record_of(name: str, lock: EnvLock | None) -> ImageRecord | None:
+    """What is known of the image of a lock, or that has this name of its own; None where nothing is, or was built of another lock."""
+    if lock is not None:
+        record = read_record(places.image_directory(lock.name))
+        return record if record is not None and record.lock_digest == lock.digest else None
     return None if set(name) & set("/:@") or name in (".", "..") else read_record(places.image_directory(name))
 
 

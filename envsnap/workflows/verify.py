@@ -78,19 +78,18 @@ def of_image(
 
     Raises:
         InputError: no such lock, or the image holds no lock. UsageError: it is no name.
-        EngineError: the engine does not answer, and the cache has no such image or nothing else runs it. TargetError: no such image, or no
-            such GPUs.
+        EngineError: no such image is here; or no engine answers, and nothing else runs it. TargetError: no such GPUs.
     """
-    lock_file = Path(image_or_lock) if Path(image_or_lock).suffix in (".yaml", ".yml") else None
-    reference = image_or_lock if lock_file is None else own_tag(places.read_lock(lock_file))
+    built_of = transfer.lock_of(image_or_lock)
+    lock_file = Path(image_or_lock) if built_of is not None else None
+    reference = image_or_lock if built_of is None else own_tag(built_of)
     assembled = local.find(reference, places_.cache)
     held = _by_engine(places_.engine, reference, assembled, user)
     if held is None and assembled is not None:
         held = _by_cache(assembled, reference, places_, user, env, progress)
         held = dataclasses.replace(held, target=_unless_the_engine_could(held.target, places_.engine, reference))
     if held is None:
-        hint = f"envsnap build {lock_file or 'LOCK'} makes it" + ("" if lock_file else f"; docker pull {reference} fetches it")
-        raise TargetError(f"the engine has no image {reference}", hint=hint)
+        raise transfer.absent(image_or_lock, places_.engine, lock=built_of)
     lock_file = against or lock_file or _local_lock(held.labels.get(LOCK_LABEL, ""))
     lock = places.read_lock(lock_file) if lock_file else _lock_of_image(held, reference)
     wanted = gpus if gpus is not None else _gpus_of(lock)
@@ -126,16 +125,10 @@ def _unless_the_engine_could(target: Callable[[str], Target], engine: Engine, re
 
 
 def _by_engine(engine: Engine, reference: str, assembled: Image | None, user: str | None) -> _Held | None:
-    """None where the engine has no such image, or another one under the name of one that was assembled here."""
+    """None where no engine answers, or it has no such image, or another one under the name of one that was assembled here."""
     try:
         engine.require()
-    except EngineError as error:
-        if assembled is None:
-            raise EngineError(
-                f"there is no image {reference} here",
-                why=f"envsnap's own store does not have it, and {error.what[0].lower()}{error.what[1:]}: {error.why}",
-                hint=f"envsnap pull {reference}   fetches one of a registry,   envsnap build LOCK   makes one",
-            ) from error
+    except EngineError:
         return None
     image = engine.image(reference)
     if image is None or (assembled is not None and image.config_digest != assembled.config.digest):
@@ -226,8 +219,8 @@ def in_registry(image_or_lock: str, subject: Subject, places_: Places) -> InRegi
     """The subject as its registry has it, by the name that was given or that its lock's build was given first.
 
     Raises:
-        UsageError: no registry is named. InputError: no image of the lock was built.
-        EngineError: the registry has another image under that name, or none, or cannot be reached.
+        UsageError: no registry is named.
+        EngineError: no image of the lock's record is here; the registry has another image under that name, or none, or cannot be reached.
     """
     found = transfer.find(image_or_lock, places_)
     if not found.has_address:

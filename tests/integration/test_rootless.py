@@ -367,7 +367,7 @@ def test_who_could_give_gpus_is_named(
 
 
 def test_verify_still_says_what_is_nowhere(cache: Path, engine: DockerEngine, registry_client: Registry) -> None:
-    with pytest.raises(TargetError, match="has no image"):
+    with pytest.raises(EngineError, match="there is no image nowhere:1 here"):
         verify.of_image(places(cache, engine, registry_client), "nowhere:1", against=None, gpus="none", env=os.environ, progress=SILENT)
     nobody = DockerEngine({"DOCKER_HOST": "unix:///nowhere/docker.sock"})
     with pytest.raises(EngineError):

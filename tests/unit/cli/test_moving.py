@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from envsnap import lockfile
 from envsnap.blobs import BlobStore
 from envsnap.cli import cache, main
 from envsnap.workflows import local
+from envsnap.workflows.records import own_tag
+from tests import samples
 from tests.fakes import layered, registry
 
 WEEK_S = 7 * 24 * 3600
@@ -36,7 +39,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, dict[str, Any]]:
     with pytest.raises(SystemExit) as ended:
-        main.main([*map(str, words), "--json"])
+        main.main([*map(str, words), *([] if "--json" in words else ["--json"])])
     out = capsys.readouterr().out
     return int(ended.value.code or 0), json.loads(out)
 
@@ -95,6 +98,34 @@ def test_what_cannot_be_done_has_its_exit_code(
     ended, document = run(capsys, *words)
     assert (ended, document["error"]["code"]) == (code, code)
     assert what in document["error"]["what"]
+
+
+@pytest.mark.parametrize("image", ["demo.yaml", "envsnap/nowhere:1"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["verify"], []),
+        (["run", "--print"], ["--", "true"]),
+        (["export"], ["--format", "k8s"]),
+        (["save"], ["a.tar"]),
+        (["push"], ["example.com/yolo:2"]),
+    ],
+    ids=" ".join,
+)
+def test_an_image_that_is_not_here_is_the_same_error_of_every_command(
+    home: Path, capsys: pytest.CaptureFixture[str], before: list[str], image: str, after: list[str]
+) -> None:
+    (home / "demo.yaml").write_bytes(lockfile.dumps(samples.lock()))
+    ended, document = run(capsys, *before, image, *(after if "--" not in after else ["--json", *after]))
+    assert ended == 6
+    of_lock = image == "demo.yaml"
+    own = f"nothing has the name {own_tag(samples.lock())}; " if of_lock else ""
+    assert document["error"]["why"].startswith(f"{own}cannot reach a Docker engine: ")
+    assert {key: said for key, said in document["error"].items() if key != "why"} == {
+        "code": 6,
+        "what": "no image of demo.yaml is here" if of_lock else f"there is no image {image} here",
+        "hint": f"envsnap build {'demo.yaml' if of_lock else 'LOCK'}   makes one,   envsnap pull REF   fetches one",
+    }
 
 
 def test_the_cache_is_shown_and_freed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

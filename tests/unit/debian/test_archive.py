@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from envsnap import redirects
 from envsnap.blobs import BlobStore
 from envsnap.debian import archive as module
 from envsnap.debian import transfer
@@ -270,6 +271,22 @@ def test_a_mirror_that_answers_nonsense_is_named(mirror: Mirror, tmp_path: Path,
     with served(mirror.root.parent, odd) as url, pytest.raises(EngineError) as caught:
         archive(mirror, tmp_path / "cache", url=f"{url}/mirror").index()
     assert caught.value.why.startswith(f"{url}/mirror/") and len(count) == 1
+
+
+def test_a_mirror_is_followed_by_rule(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.publish()
+    count = []
+
+    def leading(request: http.server.SimpleHTTPRequestHandler) -> bool:
+        count.append(1)
+        request.send_response(302)
+        request.send_header("Location", request.path)
+        request.end_headers()
+        return True
+
+    with served(mirror.root.parent, leading) as url, pytest.raises(EngineError) as caught:
+        archive(mirror, tmp_path / "cache", url=f"{url}/mirror").index()
+    assert "leads from one place to another without end" in caught.value.why and len(count) == redirects.MAX_STEPS + 1
 
 
 def test_an_index_that_its_signed_description_names_and_that_is_not_there(mirror: Mirror, tmp_path: Path) -> None:

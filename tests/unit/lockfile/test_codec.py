@@ -148,12 +148,12 @@ TEXTS: list[tuple[str, bytes, str]] = [
     ("another document", b"services: {}\n", "not an envsnap lock"),
     ("key twice", b"envsnap: 1\nenvsnap: 1\n", "line 2, column 1: the key 'envsnap' is there twice"),
     ("key twice deep inside", b"envsnap: 1\nenv:\n  A: x\n  A: y\n", "line 4, column 3: the key 'A' is there twice"),
-    ("anchor", b"envsnap: &a 1\n", "line 1, column 10: anchors and aliases are not allowed in a lock"),
-    ("alias", b"envsnap: 1\nname: *a\n", "line 2, column 7: anchors and aliases are not allowed in a lock"),
+    ("anchor", b"envsnap: &a 1\n", "line 1, column 10: anchors and aliases are not allowed"),
+    ("alias", b"envsnap: 1\nname: *a\n", "line 2, column 7: anchors and aliases are not allowed"),
     ("merge key", b"envsnap: 1\n<<: {a: b}\n", "line 2, column 1: the key '<<' is not text"),
     ("number as key", b"envsnap: 1\n2: x\n", "line 2, column 1: the key '2' is not text"),
     ("list as key", b"envsnap: 1\n? [a]\n: x\n", "line 2, column 3: the key (a list or mapping) is not text"),
-    ("python object", b"envsnap: !!python/object/apply:os.system [id]\n", "line 1, column 10: the tag 'tag:yaml.org,2002:python/object/apply:os.system' is not allowed in a lock"),
+    ("python object", b"envsnap: !!python/object/apply:os.system [id]\n", "line 1, column 10: the tag 'tag:yaml.org,2002:python/object/apply:os.system' is not allowed"),
     ("nesting", b"envsnap: " + b"[" * 900 + b"\n", "line 1, column 41: nested more than 32 deep"),
     ("not a number", b"envsnap: .nan\n", "line 1, column 10: .nan is not a finite number"),
     ("impossible date", b"envsnap: 2026-99-99\n", "a value is not what it looks like: month must be in 1..12"),
@@ -188,7 +188,7 @@ def test_a_date_is_not_text() -> None:
 
 def test_a_text_that_is_too_long_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "MAX_BYTES", 10)
-    with pytest.raises(InputError, match="lock: more than 10 bytes, and so no lock"):
+    with pytest.raises(InputError, match="lock: more than 10 bytes, which none"):
         loads(b"[" * 11)
 
 

@@ -9,6 +9,7 @@ from envsnap.errors import UsageError
 from envsnap.oci.reference import (
     Reference,
     api_host,
+    familiar,
     is_loopback,
     names_registry,
     parse_reference,
@@ -153,3 +154,19 @@ def test_a_name_that_says_its_registry(text: str) -> None:
 @pytest.mark.parametrize("text", ["a", "a:1", "me/a:1", "envsnap/a:1", f"a@{DIGEST}", "a/b/c"])
 def test_a_name_that_leaves_its_registry_to_the_default(text: str) -> None:
     assert not names_registry(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"{INDEX_NAME}/library/debian:1", "debian:1"),
+        (f"{INDEX_NAME}/envsnap/yolo:1", "envsnap/yolo:1"),
+        (f"{INDEX_NAME}/library/a/b:1", "library/a/b:1"),
+        (f"{INDEX_NAME}/localhost/yolo:1", f"{INDEX_NAME}/localhost/yolo:1"),  # without it another registry's
+        (f"{INDEX_NAME}/library/", f"{INDEX_NAME}/library/"),
+        ("registry.example.com/library/yolo:1", "registry.example.com/library/yolo:1"),
+        ("no name", "no name"),
+    ],
+)
+def test_the_default_registry_is_not_said(text: str, said: str) -> None:
+    assert familiar(text) == said

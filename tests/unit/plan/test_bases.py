@@ -74,6 +74,9 @@ def test_no_release_for_this_driver() -> None:
 def test_slim_and_references() -> None:
     lock = samples.lock()
     assert candidate_references(lock, KNOWN, "slim") == (Base(reference="python:3.11-slim-bookworm", family="slim"),)
+    assert candidate_references(lock, KNOWN, "python:3.11-slim-bookworm") == candidate_references(lock, KNOWN, "slim")
+    other = "python:3.12-slim-bookworm"  # another than "slim" means here
+    assert candidate_references(lock, KNOWN, other) == (Base(reference=other, family="other"),)
     (ngc,) = candidate_references(lock, KNOWN, "nvcr.io/nvidia/pytorch:25.06-py3")
     assert ngc.family == "ngc-pytorch" and ngc.release is not None
     assert candidate_references(lock, KNOWN, "localhost:5000/x:1") == (Base(reference="localhost:5000/x:1", family="other"),)

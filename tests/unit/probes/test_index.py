@@ -34,6 +34,7 @@ SIX = Wanted(name="six", version="1.16.0", tags=("py2-none-any", "py3-none-any")
 SIX_WHEEL = "six-1.16.0-py2.py3-none-any.whl"
 A, B = "a" * 64, "b" * 64
 SECRET = "hunter2"
+TOKEN = "dGhpc2lzYXRva2Vu7"
 
 
 @pytest.fixture(autouse=True)
@@ -366,6 +367,12 @@ def test_an_index_that_answers_nonsense_is_broken(tmp_path: Path, status: int, h
     assert isinstance(answer, Broken)
 
 
+def test_an_index_is_followed_by_rule(tmp_path: Path) -> None:
+    with answering(lambda request: (302, {"Location": request.path}, b"")) as address:
+        (answer,) = find(tmp_path, PipConfig(index_url=f"http://{address}/simple/"), SIX)
+    assert isinstance(answer, Broken) and "leads from one place to another without end" in answer.reason
+
+
 @pytest.mark.parametrize("number", ["\xb2", "9" * 5000, "-1", ""])
 def test_numbers_of_an_index_that_are_none(tmp_path: Path, number: str) -> None:
     data = wheel(tmp_path)
@@ -445,11 +452,27 @@ def test_netrc_is_heeded(server: IndexServer, tmp_path: Path, monkeypatch: pytes
         ("https://download.example.com/whl/cu130", "cu130@download.example.com"),
         ("https://example.com:8443/root/team/+simple/", "team@example.com:8443"),
         ("https://example.com/" + "k" * 48 + "/simple/", "example.com"),
+        (f"https://example.com/{TOKEN}/simple/", "example.com"),
+        (f"https://example.com/{TOKEN}/team/", "team@example.com"),
+        (f"https://example.com/team/{TOKEN}/", "example.com"),
+        (f"https://example.com/1x2y-{TOKEN}/", "example.com"),
+        ("https://example.com/0b8fd21a-7d0c-4f9e-a1d4-3f2c1d90a4b7/simple/", "example.com"),
+        ("https://example.com/pypi-remote-2024-q4/simple", "pypi-remote-2024-q4@example.com"),
+        ("https://example.com/whl/nightly/cu130", "cu130@example.com"),
         ("file:///srv/wheels/simple", "file"),
     ],
 )
 def test_labels_of_indexes(url: str, label: str) -> None:
     assert index_label(url) == label
+
+
+def test_a_token_in_an_index_s_path_is_neither_kept_nor_said(server: IndexServer, tmp_path: Path) -> None:
+    url = server.url.replace("/simple/", f"/{TOKEN}/simple/")
+    server.pages[f"/{TOKEN}/simple/six/"] = (200, "text/html", link(SIX_WHEEL, sha256=A).encode())
+    config = PipConfig(index_url=url, find_links=(url.replace("/simple/", "/wheels/"),))
+    found, missing = find(tmp_path, config, SIX, NUMPY)
+    assert isinstance(found, Found) and found.index == server.url.split("/")[2]  # as wherever this index is configured
+    assert not isinstance(missing, Found) and "/****/wheels/" in missing.reason and TOKEN not in missing.reason
 
 
 def test_the_default_index_has_no_label() -> None:

@@ -49,6 +49,15 @@ def test_what_is_written_is_read_back_as_the_same_image(tmp_path: Path, form: Fo
         assert (tmp_path / "out").stat().st_size == size
 
 
+@pytest.mark.parametrize("name", ["envsnap/yolo:1", "yolo:1", REFERENCE])
+@pytest.mark.parametrize("form", FORMS)
+def test_it_is_called_there_as_it_was_when_it_was_written(tmp_path: Path, form: Form, name: str) -> None:
+    image, source = made(tmp_path)
+    write.save(image, tmp_path / "out", form, [name], source, SILENT)
+    with read.opened(tmp_path / "out", architecture="amd64") as carried:
+        assert carried.names == (name,)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_without_the_base_its_layers_are_named_and_it_says_so(tmp_path: Path, form: Form) -> None:
     image, store, _ = layered.make_image(tmp_path / "blobs")

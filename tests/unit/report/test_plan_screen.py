@@ -51,6 +51,15 @@ def test_of_an_image_that_is_not_known_yet_the_reason_and_the_way_are_told() -> 
     assert read["image"] == {"manifest_digest": None, "config_digest": None, "told_from": None, "unknown_because": unknown}
 
 
+def test_of_a_base_too_what_is_not_unknown_has_no_reason() -> None:
+    def said(**base: Any) -> list[Any]:
+        read = document(planned(**base), KNOWN)
+        return [one["unknown_because"] for one in (read["base"], read["candidates"][0])]
+
+    assert said() == [None, None]
+    assert said(unknown_because="nobody answers") == ["nobody answers"] * 2
+
+
 def test_an_image_that_is_known_is_told_before_it_is_built() -> None:
     assert image_screen(KNOWN).splitlines() == [
         f"  image  {text.short(samples.digest('c'))} (known before the build, adds 2.8 GB)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from envsnap import lockfile
 from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError, UsageError
 from envsnap.model.image import ImageRecord
@@ -20,7 +22,9 @@ from envsnap.publish import read
 from envsnap.publish.content import layers_of
 from envsnap.registry.client import Registry
 from envsnap.workflows import local, transfer
+from envsnap.workflows.records import own_tag
 from envsnap.workflows.transfer import Places
+from tests import samples
 from tests.fakes import layered, registry
 from tests.fakes.engine import FakeEngine
 from tests.fakes.registry import FakeRegistry
@@ -156,8 +160,30 @@ def test_an_image_is_found_by_its_record(world: World, tmp_path: Path) -> None:
 
 def test_a_name_that_moved_on_is_not_the_records_image(world: World, tmp_path: Path) -> None:
     write_record(world, tmp_path / "images/yolo", config_digest="sha256:" + "3" * 64)
-    with pytest.raises(EngineError, match="not here any more"):
+    with pytest.raises(EngineError, match="there is no image yolo here") as failed:
         transfer.find("yolo", world.places)
+    assert failed.value.why == f"nothing has the name {world.name} and the config digest sha256:{'3' * 12}…"
+
+
+def test_a_lock_s_image_is_of_that_very_lock(world: World, tmp_path: Path) -> None:
+    lock = samples.lock()
+    (tmp_path / "yolo.yaml").write_bytes(lockfile.dumps(lock))
+    local.remember(world.image, [own_tag(lock)], world.places.cache, place="here")
+    assert transfer.find("yolo.yaml", world.places).name == own_tag(lock)  # without a record
+    place = tmp_path / "images" / lock.name
+    write_record(world, place)  # of another lock: what was built before this one changed
+    assert transfer.find("yolo.yaml", world.places).name == own_tag(lock)
+    local.forget(own_tag(lock), world.places.cache)
+    with pytest.raises(EngineError, match=r"no image of yolo\.yaml is here"):
+        transfer.find("yolo.yaml", world.places)
+    shutil.rmtree(place)
+    write_record(world, place, lock_digest=lock.digest)
+    assert transfer.find("yolo.yaml", world.places).name == world.name
+    shutil.rmtree(place)
+    write_record(world, place, lock_digest=lock.digest, config_digest="sha256:" + "3" * 64)
+    with pytest.raises(EngineError, match=r"no image of yolo\.yaml is here") as failed:
+        transfer.find("yolo.yaml", world.places)
+    assert world.name in failed.value.why and "envsnap build yolo.yaml" in failed.value.hint
 
 
 def test_names_that_nothing_has(world: World, tmp_path: Path) -> None:
