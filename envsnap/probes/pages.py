@@ -28,9 +28,11 @@ from envsnap.storage import write_file
 if TYPE_CHECKING:
     import requests
     from pypi_simple import DistributionPackage
+    from urllib3.response import BaseHTTPResponse
 
 PAGE_LIMIT_BYTES = 64 << 20
 TIMEOUT_S = (10.0, 60.0)  # to connect, between two answers
+LONGEST_WAIT_S = 30.0  # that an index may ask for with Retry-After
 
 _JSON = "application/vnd.pypi.simple.v1+json"
 _TRUST = "pip's setting `cert` or REQUESTS_CA_BUNDLE names whom to trust"
@@ -336,7 +338,13 @@ class Pages:
         if not hasattr(self._threads, "session"):
             session = redirects.session()
             session.verify = True if self._pip_cert is None else str(self._pip_cert)  # pip sets it so: the environment comes before it
-            retries = Retry(total=2, backoff_factor=0.3, status_forcelist=(429, 502, 503, 504), raise_on_status=False)
+
+            class Patient(Retry):
+                def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+                    asked = super().get_retry_after(response)
+                    return None if asked is None else min(asked, LONGEST_WAIT_S)
+
+            retries = Patient(total=2, backoff_factor=0.3, status_forcelist=(429, 502, 503, 504), raise_on_status=False)
             session.mount("https://", HTTPAdapter(max_retries=retries))
             session.mount("http://", HTTPAdapter(max_retries=retries))
             self._threads.session = session

@@ -367,6 +367,16 @@ def test_an_index_that_answers_nonsense_is_broken(tmp_path: Path, status: int, h
     assert isinstance(answer, Broken)
 
 
+def test_an_index_that_asks_for_patience_gets_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", waited.append)
+    answers = iter(["3", "86400"])
+    with answering(lambda _: (503, {"Retry-After": next(answers, "1")}, b"")) as address:
+        (answer,) = find(tmp_path, PipConfig(index_url=f"http://{address}/simple/"), SIX)
+    assert isinstance(answer, Broken) and "answers 503" in answer.reason
+    assert waited == [3, pages.LONGEST_WAIT_S]
+
+
 def test_an_index_is_followed_by_rule(tmp_path: Path) -> None:
     with answering(lambda request: (302, {"Location": request.path}, b"")) as address:
         (answer,) = find(tmp_path, PipConfig(index_url=f"http://{address}/simple/"), SIX)
