@@ -30,10 +30,12 @@ from posixpath import normpath
 from typing import IO, Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .conda_tree import pack_conda_tree
+from .distributions import Installed
 from .egg_info import from_egg_info
-from .os_packages import SystemPackage, listed_by
+from .os_packages import SystemPackage, brought_by, listed_by
 from .python_tree import pack_python_tree
 from .record import DROPPINGS
+from .system_distributions import Owned
 from .text import is_below, reason, say_progress
 from .wheel import (
     ANY,
@@ -164,13 +166,16 @@ def pack_system(distribution: Packable, wheel: IO[bytes]) -> Packed:
     the entry points; of what else the package has elsewhere nothing is in it.
 
     Raises:
-        Refused: something cannot be read, or is a link to a directory, which no wheel holds.
+        Refused: something cannot be read, was changed since it was looked at, or is a link to a directory, which no wheel holds.
     """
     owner = SystemPackage(*(str((distribution.system or {}).get(key, "")) for key in ("manager", "package", "version", "arch")))
     site = Path(os.path.realpath(distribution.location))
     below = [path[len(f"{site}/") :] for path in listed_by(owner) if is_below(path, str(site))]
+    added = Changes.of(distribution).added
+    if not is_as_looked_at(distribution, owner, {path: str(site / path) for path in added}):
+        raise Refused("its files changed while they were captured")
     files = {}
-    for path in sorted({*below, *Changes.of(distribution).added}):
+    for path in sorted({*below, *added}):
         file = site / path
         if file.is_dir() and file.is_symlink():
             raise Refused(f"{path} is a link to a directory")
@@ -186,6 +191,13 @@ def pack_system(distribution: Packable, wheel: IO[bytes]) -> Packed:
     except OSError as error:
         raise Refused(f"{error.filename} cannot be read: {error.strerror}") from error
     return Packed(write_wheel(members, name, wheel), tags)
+
+
+def is_as_looked_at(distribution: Packable, owner: SystemPackage, added: Mapping[str, str]) -> bool:
+    """Whether the digest is still that of `SystemOwner`. Args: added: path -> file."""
+    was = (distribution.system or {}).get("files")
+    there = Owned(Installed({"location": distribution.location}, "", None), owner, brought_by([owner]).get(owner))
+    return was is None or there.checked(added)["files"] == was
 
 
 def metadata_of_editable(distribution: Packable, tags: Sequence[str]) -> Tuple[str, List[Member]]:

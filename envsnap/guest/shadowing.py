@@ -81,8 +81,9 @@ def loose_modules(location: str, names: Iterable[str], distributions: Iterable[I
     below = location[len(sys.prefix.rstrip("/")) + 1 :] + "/" if is_below(location, sys.prefix) else None
     known = {entry.path.partition("/")[0] for found in distributions if found.location == location for entry in found.entries or ()}
     known.update(path[len(below) :].partition("/")[0] for path in conda_paths if below and path.startswith(below))
-    # Eggs and their like have no RECORD, but name their modules.
-    known.update(name for found in distributions if found.location == location and not found.entries for name in found.facts["modules"])
+    # Eggs and their like have no usable RECORD, but name their modules.
+    named_alone = (found for found in distributions if found.facts.get("files") is None and not found.facts["editable_paths"])
+    known.update(name for found in named_alone if found.location == location for name in found.facts["modules"])
     # What one of the same name hides is known all the same.
     for found in hidden(location, names, distributions):
         known.update(found.facts["modules"], (entry.path.partition("/")[0] for entry in found.entries or ()))

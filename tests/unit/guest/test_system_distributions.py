@@ -71,10 +71,11 @@ class System:
     def owner(self, *, integrity: bool = True, name: str = "demo") -> dict[str, object] | None:
         return system_distributions.of_system(self.distributions(), integrity=integrity).get(name)
 
-    def packed(self, *modified: str) -> dict[str, bytes]:
-        """What is in the wheel."""
+    def packed(self, *modified: str, files: str | None = None) -> dict[str, bytes]:
+        """What is in the wheel. Args: files: their digest when they were looked at."""
         (found,) = (found for found in self.distributions() if found.name == "demo")
-        wanted = pack.Packable("demo", "1.0", found.location, found.facts["metadata_dir"], modified=modified, system=PACKAGE)
+        owner = {**PACKAGE, "files": files}
+        wanted = pack.Packable("demo", "1.0", found.location, found.facts["metadata_dir"], modified=modified, system=owner)
         wheel = io.BytesIO()
         pack.pack_system(wanted, wheel)
         with zipfile.ZipFile(wheel) as archive:
@@ -166,6 +167,10 @@ def test_dpkg_s_lists_are_read_once(system: System, monkeypatch: pytest.MonkeyPa
 def test_what_the_system_brought_without_metadata_is_not_nobody_s(system: System) -> None:
     system.install("python3-demo", EGG)
     system.install("python3-bare", {"bare.py": "", "bare.pth": "import bare\n"})
+    half = {"Half-1.dist-info/METADATA": "Name: half\nVersion: 1\n", "Half-1.dist-info/top_level.txt": "half\n", "half/__init__.py": ""}
+    system.install(
+        "python3-half", {**half, "Half-1.dist-info/RECORD": "Half-1.dist-info/METADATA,,\nhalf/__init__.py\n"}
+    )  # as Debian's blinker
     (system.site / "mine.py").write_text("")
     (system.site / "mine.pth").write_text("import mine\n")
     names, found = sorted(path.name for path in system.site.iterdir()), system.distributions()
@@ -208,6 +213,16 @@ def test_a_wheel_has_the_edits_too(system: System) -> None:
     inside = system.packed("added: demo/mine.py", "missing: demo/gone.py")
     assert inside["demo/mine.py"] == b"B = 1\n" and "demo/gone.py" not in inside
     assert b"Root-Is-Purelib: false" in inside["demo-1.0.dist-info/WHEEL"]  # by its extension: an egg has no tags
+
+
+def test_what_changed_since_it_was_looked_at_is_refused(system: System) -> None:
+    system.install("python3-demo", EGG)
+    (system.site / "demo/mine.py").write_text("B = 1\n")
+    looked_at = digest({**EGG, "demo/mine.py": "B = 1\n"})
+    assert system.packed("added: demo/mine.py", files=looked_at)["demo/mine.py"] == b"B = 1\n"
+    (system.site / "demo/mine.py").write_text("B = 2\n")
+    with pytest.raises(Refused, match="changed while they were captured"):
+        system.packed("added: demo/mine.py", files=looked_at)
 
 
 def test_a_link_to_a_directory_is_refused_by_name(system: System) -> None:
