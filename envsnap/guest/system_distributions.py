@@ -29,7 +29,7 @@ def of_system(distributions: Sequence[Installed], *, integrity: bool) -> dict[st
         for name, package in packages.items()
         if is_as_brought(metadata[name], brought.get(package))
     }
-    added = added_to(owned, distributions) if integrity else {}
+    added = added_to(owned, distributions) if integrity and owned else {}
     return {name: {**one.facts(), **(one.checked(added.get(name, {})) if integrity else NOT_CHECKED)} for name, one in owned.items()}
 
 
