@@ -24,6 +24,7 @@ from envsnap.model.lock import (
     LockedCondaPackage,
     LockedPackage,
     LockedSource,
+    SystemOrigin,
     VcsOrigin,
     WheelOrigin,
 )
@@ -150,11 +151,11 @@ def _distributions(
             own.append(package)
     if lock.python.conda is not None:
         for found in lock.python.conda.packages:
-            inner = [_distribution(package, licences) for package in of_conda.get(found.url or "", ())]
+            inner = [_distribution(package, lock, licences) for package in of_conda.get(found.url or "", ())]
             yield _conda(found) | ({"components": inner} if inner else {})
     else:
         yield interpreter
-    yield from (_distribution(package, licences) for package in own)
+    yield from (_distribution(package, lock, licences) for package in own)
 
 
 def _installed(lock: EnvLock, plan: BuildPlan) -> Sequence[LockedPackage]:
@@ -185,14 +186,13 @@ def _captured_interpreter(lock: EnvLock) -> Component:
     return _component("platform", name, "environment/python", version=version, purl=purl.generic(name, version))
 
 
-def _distribution(package: LockedPackage, licences: Mapping[str, str]) -> Component:
-    local = isinstance(package.origin, DirectoryOrigin | EditableOrigin)  # an index may have another project of that name
+def _distribution(package: LockedPackage, lock: EnvLock, licences: Mapping[str, str]) -> Component:
     component = _component(
         "library",
         package.name,
         f"environment/pypi/{package.name}",
         version=package.version,
-        purl=purl.generic(package.name, package.version) if local else purl.pypi(package.name, package.version, _qualifiers(package)),
+        purl=_name(package, lock),
         properties=[
             ("dev.envsnap:provenance", package.provenance),
             ("dev.envsnap:origin", str(package.origin.__struct_config__.tag)),
@@ -214,6 +214,22 @@ def _distribution(package: LockedPackage, licences: Mapping[str, str]) -> Compon
     if package.name in licences:
         component["licenses"] = [{"expression": licences[package.name]}]
     return component
+
+
+def _name(package: LockedPackage, lock: EnvLock) -> str:
+    match package.origin:
+        case DirectoryOrigin() | EditableOrigin():  # an index may have another project of that name
+            return purl.generic(package.name, package.version)
+        case SystemOrigin(package=name, version=version, arch=arch) if package.provenance == "system":
+            return _of_system(name, version, arch, lock)
+        case _:
+            return purl.pypi(package.name, package.version, _qualifiers(package))
+
+
+def _of_system(name: str, version: str, arch: str, lock: EnvLock) -> str:
+    distribution = lock.observed.platform.distribution
+    of_dpkg = distribution.partition(" ")[0] in _DPKG
+    return purl.deb(name, version, arch, distribution) if of_dpkg else purl.generic(name, version)
 
 
 def _qualifiers(package: LockedPackage) -> dict[str, str]:
@@ -253,15 +269,13 @@ def _system(plan: BuildPlan, files: Sequence[PackageFile]) -> Iterator[Component
 
 def _needed(lock: EnvLock) -> Iterator[Component]:
     """What the environment needs of the operating system: its packages; a library that no package owned by its own name."""
-    distribution = lock.observed.platform.distribution
     for entry in lock.system_packages:
         properties = [("dev.envsnap:soname", soname) for soname in entry.sonames]
         if entry.name is None:
             yield from (_component("library", soname, f"environment/library/{soname}") for soname in entry.sonames)
             continue
         name, version, arch = entry.name, entry.version or "", entry.arch or ""
-        of_dpkg = distribution.partition(" ")[0] in _DPKG
-        where = purl.deb(name, version, arch, distribution) if of_dpkg else purl.generic(name, version)
+        where = _of_system(name, version, arch, lock)
         reference = f"environment/system/{name}:{arch}"
         yield _component("library", name, reference, version=version, purl=where, properties=properties)
 

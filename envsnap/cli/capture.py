@@ -44,7 +44,7 @@ from envsnap.cli.console import Console
     multiple=True,
     metavar="NAME|python|conda|all",
     help="Keep a wheel of this package as it is installed, although an index may have it; python: the interpreter.  "
-    "[repeatable; what no index has is always kept]",
+    "[repeatable; what neither an index nor the operating system has is always kept]",
 )
 @main.shared_options
 def command(

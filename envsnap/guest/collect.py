@@ -51,6 +51,7 @@ from .pip_config import pip_config
 from .record import canonical_path
 from .shadowing import foreign_imports, path_oddities
 from .source_files import check_source, is_manifest
+from .system_distributions import of_system
 from .text import Problems, reason, write_document
 from .variables import steering_variables, withheld_variables
 
@@ -106,6 +107,7 @@ def collect(
     foreign = system_libraries(distributions, mapped, roots)
     clock.mark("system_libraries")
     checked = check_integrity(distributions) if integrity else {}
+    of_packages = of_system(distributions, integrity=integrity)
     changes = {package.name: conda_changes(package) for package in conda} if integrity else None
     clock.mark("integrity")
     architectures = device_codes(distributions, problems) if code else {}
@@ -117,7 +119,12 @@ def collect(
         "interpreter": interpreter_facts(),
         "platform": platform_facts(),
         "distributions": [
-            {**found.facts, **integrity_facts(found, checked.get(found.name), changes), "device_code": architectures.get(found.name)}
+            {
+                **found.facts,
+                **integrity_facts(found, checked.get(found.name), changes),
+                "system": of_packages.get(found.name),
+                "device_code": architectures.get(found.name),
+            }
             for found in distributions
         ],
         "unowned": unowned(directories, distributions),

@@ -13,8 +13,9 @@ from typing import Any, Iterable, NamedTuple, Sequence
 from .children import Sandbox, end_group, ending
 from .distributions import Installed
 from .framework_child import FRAMEWORKS
-from .libraries import INJECTED, is_shared_object, owners_of
+from .libraries import INJECTED, is_shared_object
 from .needs import soname_of
+from .os_packages import owners_of
 from .paths import is_inside
 from .record import Entry
 from .text import Problems, hash_or_none, is_below

@@ -1,4 +1,4 @@
-"""Shared libraries of the host: where the loader finds them and whose they are."""
+"""Shared libraries of the host: where the loader finds them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import os
 import re
 import subprocess
 import sysconfig
-from typing import Iterable, NamedTuple, Sequence
+from typing import Iterable, Sequence
 
 from .elf import read_elf
 from .interpreter import interpreter_binary
-from .metadata import Headers
-from .text import system_text
 
 SHARED_OBJECT = re.compile(r".+\.so(?:\.[0-9A-Za-z_.-]+)?\Z")
 # The C library is a property of the platform (`Platform.libc`), not a package that one could add to a base.
@@ -95,64 +93,3 @@ def output_of(command: Sequence[str]) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.decode("utf-8", "surrogateescape")
-
-
-class SystemPackage(NamedTuple):
-    manager: str
-    name: str
-    version: str
-    arch: str
-
-
-def owners_of(paths: Iterable[str]) -> dict[str, SystemPackage]:
-    """Real path -> the operating system's package that owns it."""
-    wanted = sorted(set(paths))
-    if not wanted:
-        return {}
-    return dpkg_owners(wanted) if os.path.isdir("/var/lib/dpkg/info") else rpm_owners(wanted)
-
-
-def dpkg_owners(paths: Iterable[str], root: str = "/var/lib/dpkg") -> dict[str, SystemPackage]:
-    aliases = {alias.encode("utf-8", "surrogateescape"): path for path in paths for alias in usrmerge_aliases(path)}
-    found: dict[str, str] = {}
-    for name in sorted(os.listdir(f"{root}/info")):
-        if name.endswith(".list"):
-            with open(f"{root}/info/{name}", "rb") as file:
-                for line in aliases.keys() & set(file.read().split(b"\n")):
-                    found.setdefault(aliases[line], name[: -len(".list")])
-    status = dpkg_status({package.partition(":")[0] for package in found.values()}, root)
-    owners = {}
-    for path, package in found.items():
-        name, _, arch = package.partition(":")
-        entries = status.get(name, [])
-        version, of = next((entry for entry in entries if arch in ("", entry[1])), ("", arch))
-        owners[path] = SystemPackage("dpkg", name, version, of)
-    return owners
-
-
-def usrmerge_aliases(path: str) -> tuple[str, str]:
-    """A merged /usr has files at /usr/lib that packages list as /lib, and the other way round."""
-    return (path, path[len("/usr") :] if path.startswith("/usr/") else "/usr" + path)
-
-
-def dpkg_status(names: set[str], root: str) -> dict[str, list[tuple[str, str]]]:
-    """Package -> (version, architecture) for each installed architecture."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for paragraph in system_text(f"{root}/status").split("\n\n"):
-        name = paragraph[len("Package: ") : paragraph.find("\n")] if paragraph.startswith("Package: ") else ""
-        if name in names:
-            fields = Headers(paragraph)
-            found.setdefault(name, []).append((fields.one("version"), fields.one("architecture")))
-    return found
-
-
-def rpm_owners(paths: Sequence[str]) -> dict[str, SystemPackage]:
-    owners = {}
-    lines = output_of(["rpm", "-qf", "--qf", "owner\\t%{NAME}\\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\\t%{ARCH}\\n", *paths]).splitlines()
-    for path, line in zip(paths, lines):  # noqa: B905  (3.8 has no `strict`)
-        # one line for each path, "file X is not owned by any package" among them
-        fields = line.split("\t")
-        if fields[0] == "owner" and len(fields) == 4:
-            version = fields[2][2:] if fields[2].startswith("0:") else fields[2]
-            owners[path] = SystemPackage("rpm", fields[1], version, fields[3])
-    return owners

@@ -10,7 +10,8 @@ from typing import Any, Iterable, NamedTuple, Sequence
 from .distributions import Installed
 from .elf import read_elf
 from .interpreter import interpreter_binary
-from .libraries import C_LIBRARY, INJECTED, Loader, SystemPackage, expanded, is_shared_object, owners_of
+from .libraries import C_LIBRARY, INJECTED, Loader, expanded, is_shared_object
+from .os_packages import SystemPackage, owners_of
 from .paths import is_inside
 
 

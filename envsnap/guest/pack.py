@@ -2,7 +2,7 @@
 
     python -B GUEST pack --wanted FILE --out DIR
 
---wanted FILE     [{"kind": "installed"|"editable"|"working_tree"|"conda"|"python", ...the fields of `Packable`}, ...]
+--wanted FILE     [{"kind": "installed"|"editable"|"working_tree"|"system"|"conda"|"python", ...the fields of `Packable`}, ...]
 --out DIR         gets a wheel N.whl for the N-th of them, and packed.json: for each {"refused": sentence} or
                   {"sha256": hex digits} and the fields of `Packed`.
 
@@ -30,10 +30,13 @@ from posixpath import normpath
 from typing import IO, Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .conda_tree import pack_conda_tree
+from .distributions import Installed
 from .egg_info import from_egg_info
+from .os_packages import SystemPackage, brought_by, listed_by
 from .python_tree import pack_python_tree
 from .record import DROPPINGS
-from .text import reason, say_progress
+from .system_distributions import Owned
+from .text import is_below, reason, say_progress
 from .wheel import (
     ANY,
     PIECE_BYTES,
@@ -66,6 +69,7 @@ class Packable(NamedTuple):
     editable_paths: Sequence[str] = ()
     modules: Sequence[str] = ()
     tags: Sequence[str] = ()
+    system: Optional[Mapping[str, Any]] = None
 
 
 class Packed(NamedTuple):
@@ -155,6 +159,45 @@ def pack_working_tree(distribution: Packable, wheel: IO[bytes]) -> Packed:
     name, members = metadata_of_editable(distribution, tags)
     members += [Member(path=path, content=file, executable=bool(status.st_mode & stat.S_IXUSR)) for path, (file, status) in files.items()]
     return Packed(write_wheel(members, name, wheel), tags)
+
+
+def pack_system(distribution: Packable, wheel: IO[bytes]) -> Packed:
+    """Write a wheel of what a package of the operating system has in the site directory, as it is now, links followed. Scripts are left to
+    the entry points; of what else the package has elsewhere nothing is in it.
+
+    Raises:
+        Refused: something cannot be read, was changed since it was looked at, or is a link to a directory, which no wheel holds.
+    """
+    owner = SystemPackage(*(str((distribution.system or {}).get(key, "")) for key in ("manager", "package", "version", "arch")))
+    site = Path(os.path.realpath(distribution.location))
+    below = [path[len(f"{site}/") :] for path in listed_by(owner) if is_below(path, str(site))]
+    added = Changes.of(distribution).added
+    if not is_as_looked_at(distribution, owner, {path: str(site / path) for path in added}):
+        raise Refused("its files changed while they were captured")
+    files = {}
+    for path in sorted({*below, *added}):
+        file = site / path
+        if file.is_dir() and file.is_symlink():
+            raise Refused(f"{path} is a link to a directory")
+        # Metadata of its other distributions are of other wheels.
+        if file.is_file() and not path.endswith(".pyc") and not path.partition("/")[0].endswith((".dist-info", ".egg-info")):
+            files[path] = file
+    if not files:
+        raise Refused(f"{owner.manager}'s package {owner.name} has no modules beside its metadata")
+    tags = tuple(distribution.tags) or (own_tag() if is_native(files) else ANY,)
+    name, members = metadata_of_editable(distribution, tags)
+    try:
+        members += [Member(path=path, content=file, executable=is_executable(file)) for path, file in files.items()]
+    except OSError as error:
+        raise Refused(f"{error.filename} cannot be read: {error.strerror}") from error
+    return Packed(write_wheel(members, name, wheel), tags)
+
+
+def is_as_looked_at(distribution: Packable, owner: SystemPackage, added: Mapping[str, str]) -> bool:
+    """Whether the digest is still that of `SystemOwner`. Args: added: path -> file."""
+    was = (distribution.system or {}).get("files")
+    there = Owned(Installed({"location": distribution.location}, "", None), owner, brought_by([owner]).get(owner))
+    return was is None or there.checked(added)["files"] == was
 
 
 def metadata_of_editable(distribution: Packable, tags: Sequence[str]) -> Tuple[str, List[Member]]:
@@ -314,6 +357,7 @@ KINDS = {
     "installed": pack_installed,
     "editable": pack_editable,
     "working_tree": pack_working_tree,
+    "system": pack_system,
     "conda": pack_conda,
     "python": pack_python,
 }

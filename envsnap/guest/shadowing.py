@@ -10,6 +10,7 @@ from typing import Iterable, Mapping, Sequence
 
 from .distributions import Installed, read_distribution
 from .modules import is_public, module_of
+from .os_packages import owners_of
 from .paths import is_site_directory
 from .text import Problems, counted, hash_or_none, is_below, list_directory, read_text
 
@@ -64,13 +65,13 @@ def outside_packages(directories: Iterable[str], distributions: Iterable[Install
 
 
 def executing_pth(location: str, names: Iterable[str], distributions: Iterable[Installed], problems: Problems) -> list[str]:
-    """That of a package travels with it; one that no package brought stays behind."""
+    """That of a package travels with it, also of one of the operating system's; one that no package brought stays behind."""
     sentences = []
     for name in (name for name in names if name.endswith(".pth")):
         if any(found.location == location and has_entry(found, name) for found in distributions):
             continue
         text = read_text(os.path.join(location, name), name, problems) or ""
-        if re.search(r"^import[ \t]", text, re.MULTILINE):
+        if re.search(r"^import[ \t]", text, re.MULTILINE) and not owners_of([os.path.realpath(os.path.join(location, name))]):
             sentences.append(f"{name} of no package runs code whenever the interpreter starts, and stays behind")
     return sentences
 
@@ -80,8 +81,9 @@ def loose_modules(location: str, names: Iterable[str], distributions: Iterable[I
     below = location[len(sys.prefix.rstrip("/")) + 1 :] + "/" if is_below(location, sys.prefix) else None
     known = {entry.path.partition("/")[0] for found in distributions if found.location == location for entry in found.entries or ()}
     known.update(path[len(below) :].partition("/")[0] for path in conda_paths if below and path.startswith(below))
-    # Eggs and their like have no RECORD, but name their modules.
-    known.update(name for found in distributions if found.location == location and found.entries is None for name in found.facts["modules"])
+    # Eggs and their like have no usable RECORD, but name their modules.
+    named_alone = (found for found in distributions if found.facts.get("files") is None and not found.facts["editable_paths"])
+    known.update(name for found in named_alone if found.location == location for name in found.facts["modules"])
     # What one of the same name hides is known all the same.
     for found in hidden(location, names, distributions):
         known.update(found.facts["modules"], (entry.path.partition("/")[0] for entry in found.entries or ()))
@@ -91,10 +93,22 @@ def loose_modules(location: str, names: Iterable[str], distributions: Iterable[I
         module = name if os.path.isdir(path) and has_code(path) else module_of(name)
         if is_public(module) and not {name, module} & known and not name.endswith((".dist-info", ".egg-info", ".egg", ".pth")):
             loose.append(name)
-    if not loose:
-        return []
-    shown = ", ".join(loose[:5]) + (f" and {len(loose) - 5} more" if len(loose) > 5 else "")
-    return [f"no package brought {shown} in {location}: nothing says where from, and it stays behind"]
+    places = {name: os.path.realpath(os.path.join(location, name)) for name in loose}
+    owners = owners_of(places.values())
+    of_system = [name for name in loose if places[name] in owners]
+    unknown = [name for name in loose if places[name] not in owners]
+    return [
+        *([f"no package brought {few(unknown)} in {location}: nothing says where from, and it stays behind"] if unknown else []),
+        *(
+            [f"no distribution has {few(of_system)} in {location}, which the operating system brought: it stays behind"]
+            if of_system
+            else []
+        ),
+    ]
+
+
+def few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def hidden(location: str, names: Iterable[str], distributions: Iterable[Installed]) -> Iterable[Installed]:

@@ -21,7 +21,7 @@ from envsnap.lockfile.chains import Chains
 from envsnap.lockfile.explain import misfit
 from envsnap.model import torch_version
 from envsnap.model.base import InstalledDistribution
-from envsnap.model.facts import Distribution, Problem
+from envsnap.model.facts import Distribution, Problem, SystemOwner
 from envsnap.model.kinds import PackageName, Version, WheelTag
 from envsnap.model.lock import (
     AnyOrigin,
@@ -34,6 +34,7 @@ from envsnap.model.lock import (
     LockedConda,
     LockedPackage,
     LockedSource,
+    SystemOrigin,
     UnknownOrigin,
     VcsOrigin,
     WheelOrigin,
@@ -132,6 +133,9 @@ def recognised(distributions: Sequence[Distribution], lock: EnvLock | None) -> d
 def _is_still(distribution: Distribution, package: LockedPackage) -> bool:
     if _is_editable(distribution) or isinstance(package.origin, EditableOrigin):
         return False
+    if isinstance(package.origin, SystemOrigin):
+        of_system = distribution.system is not None and _of_system(distribution.system) == package.origin
+        return of_system and (distribution.version, distribution.edited) == (package.version, package.modified)
     # What was packed has its edits among its files; of anything else `files` is what RECORD says.
     packed = package.blob is not None and package.provenance == "rebuilt"
     files = distribution.actual_files if packed else distribution.files
@@ -139,7 +143,8 @@ def _is_still(distribution: Distribution, package: LockedPackage) -> bool:
 
 
 def to_pack(distributions: Sequence[Distribution], wheels: Mapping[str, WheelAnswer | Unfound], rescue: frozenset[str]) -> frozenset[str]:
-    """Names of those that need a wheel made of what is installed: installed from no index, edited, or not to be had any more.
+    """Names of those that need a wheel made of what is installed: installed from no index, edited, or not to be had any more. What the
+    operating system's package manager installed is to be had from there, where that knows its files.
 
     Args:
         rescue: names of others that are asked for, or "all": an index that cannot be asked now may never answer again.
@@ -150,18 +155,25 @@ def to_pack(distributions: Sequence[Distribution], wheels: Mapping[str, WheelAns
 def _needs_packing(distribution: Distribution, answer: WheelAnswer | Unfound | None, rescue: frozenset[str]) -> bool:
     if distribution.conda is not None:
         return False
+    asked_for = bool(rescue & {distribution.name, "all"})
+    if distribution.system is not None:
+        return asked_for or (distribution.system.modified != () and not _is_the_indexs(distribution, answer))
     if _is_editable(distribution) or from_project(distribution):
         return True
     if distribution.files is None or (torch_version.read(distribution.version).ngc is not None and not distribution.modified):
         return False
-    asked_for = bool(rescue & {distribution.name, "all"})
     return bool(distribution.modified) or asked_for or (not isinstance(answer, WheelAnswer | None) and answer.everyone_asked)
+
+
+def _is_the_indexs(distribution: Distribution, answer: WheelAnswer | Unfound | None) -> bool:
+    """Whether what a package of the operating system brought is the index's wheel file by file."""
+    return distribution.files is not None and distribution.modified == () and isinstance(answer, WheelAnswer)
 
 
 def of_base(distribution: Distribution, base: Mapping[str, InstalledDistribution]) -> bool:
     """Whether a distribution is the one that the image has: the same RECORD, or, of what neither has one, the same place."""
     was = base.get(distribution.name)
-    if was is None or distribution.modified or _is_editable(distribution) or from_project(distribution):
+    if was is None or distribution.changed or _is_editable(distribution) or from_project(distribution):
         return False
     same_place = distribution.location.lstrip("/") == was.site
     return (distribution.version, distribution.files) == (was.version, was.files) and (was.files is not None or same_place)
@@ -230,7 +242,7 @@ def _package(distribution: Distribution, evidence: Evidence) -> tuple[LockedPack
         tags=tags,
         files=None if editable else distribution.files,
         requested=distribution.requested,
-        modified=distribution.modified or (),
+        modified=() if _is_the_indexs(distribution, evidence.wheels.get(distribution.name)) else distribution.edited,
         device_code=distribution.device_code,
         provenance="unproven",
     )
@@ -238,7 +250,7 @@ def _package(distribution: Distribution, evidence: Evidence) -> tuple[LockedPack
         package = _proven(unproven, distribution, evidence)
         if package.modified and package.provenance != "rebuilt":
             raise _Doubt(f"files were edited after it was installed: {_few(package.modified)}", package.origin, package)
-        if package.provenance == "index" and package.name in evidence.packed:
+        if package.provenance in ("index", "system") and package.name in evidence.packed:
             raise _Doubt("a wheel of what is installed was asked for", package.origin, package)
         if refused := _refused(package, evidence):
             raise _Doubt(f"what is said of its origin cannot be locked: {refused}")
@@ -279,7 +291,9 @@ def _proven(package: LockedPackage, distribution: Distribution, evidence: Eviden
     if distribution.conda is not None:
         return _from_conda(package, distribution.conda, evidence)
     if of_base(distribution, evidence.base):
-        return replace(package, origin=BaseOrigin(reference=evidence.home), provenance="base")
+        return replace(package, origin=BaseOrigin(reference=evidence.home), modified=(), provenance="base")
+    if distribution.system is not None and not _is_the_indexs(distribution, evidence.wheels.get(package.name)):
+        return _from_system(package, distribution.system)
     direct_url = distribution.direct_url
     if direct_url is not None:
         url = redaction.url(str(direct_url.get("url", "")))
@@ -309,6 +323,17 @@ def _from_conda(package: LockedPackage, name: str, evidence: Evidence) -> Locked
     if evidence.conda.tree is None:
         raise _Doubt(f"it is of conda's package {name}, which is in no channel or was edited, and could not be kept", origin)
     return replace(package, origin=origin, provenance="rebuilt")
+
+
+def _from_system(package: LockedPackage, owner: SystemOwner) -> LockedPackage:
+    origin = _of_system(owner)
+    if origin.files is None:
+        raise _Doubt(f"it is of {owner.manager}'s package {owner.package}, of whose files that keeps no digests", origin)
+    return replace(package, origin=origin, provenance="system")
+
+
+def _of_system(owner: SystemOwner) -> SystemOrigin:
+    return SystemOrigin(package=owner.package, version=owner.version, arch=owner.arch, files=owner.files)
 
 
 def _from_base(package: LockedPackage, release: str, evidence: Evidence) -> LockedPackage:

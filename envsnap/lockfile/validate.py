@@ -158,6 +158,8 @@ def _provenance(package: LockedPackage, source: LockedSource | None) -> Iterator
             yield f".{field}: missing; provenance {package.provenance!r} needs it"
     if package.modified and package.provenance not in ("rebuilt", "unproven"):
         yield f".modified: files were edited, so the provenance cannot be {package.provenance!r}"
+    if package.provenance == "system" and getattr(package.origin, "files", None) is None:
+        yield ".origin.files: missing; provenance 'system' needs it"
     if package.provenance == "source" and source is None:
         yield ".provenance: 'source', but the lock has no source"
     if package.provenance == "source" and getattr(package.origin, "path", None) is None:

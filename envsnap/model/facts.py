@@ -78,6 +78,24 @@ class DeviceCode(Value, frozen=True, kw_only=True):
         return tuple(name for name in (*self.cubins, *self.ptx) if name not in self.partial)
 
 
+class SystemOwner(Value, frozen=True, kw_only=True):
+    """The package of the operating system that a distribution was installed by, and still is of.
+
+    Attributes:
+        manager: "dpkg" or "rpm".
+        files: "sha256:…" of what the package brought to the distribution's site directory, as it is now: in the form of the canonical
+            RECORD; None when not checked, and where the package manager keeps no digests of it.
+        modified: like `Distribution.modified`, held against the package manager's digests; None as `files` is.
+    """
+
+    manager: str
+    package: str
+    version: str
+    arch: str
+    files: str | None = None
+    modified: tuple[str, ...] | None = None
+
+
 class Distribution(Value, frozen=True, kw_only=True):
     """One installed distribution, with what its own metadata says and nothing concluded from it.
 
@@ -102,6 +120,7 @@ class Distribution(Value, frozen=True, kw_only=True):
         requires: Requires-Dist lines.
         requires_python: Requires-Python, "".
         conda: name of the conda package whose it is; None for what pip and its like installed.
+        system: None for what the operating system's package manager did not install.
         device_code: None where it has none, and when not looked for.
     """
 
@@ -123,7 +142,22 @@ class Distribution(Value, frozen=True, kw_only=True):
     requires: tuple[str, ...] = ()
     requires_python: str = ""
     conda: str | None = None
+    system: SystemOwner | None = None
     device_code: DeviceCode | None = None
+
+    @property
+    def changed(self) -> tuple[str, ...] | None:
+        """`modified`; none where all is as the operating system's package manager brought it: a RECORD in its package may be of the wheel
+        before the distribution's own changes.
+        """
+        return () if self.system is not None and self.system.modified == () else self.modified
+
+    @property
+    def edited(self) -> tuple[str, ...]:
+        """What is not as it was installed: as the operating system's package manager says where that did it, else by RECORD."""
+        if self.system is not None and self.system.modified is not None:
+            return self.system.modified
+        return self.modified or ()
 
 
 class CondaPackage(Value, frozen=True, kw_only=True):

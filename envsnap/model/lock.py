@@ -20,6 +20,7 @@ from envsnap.model.kinds import (
     Glibc,
     Hex32,
     Hex64,
+    Line,
     LockName,
     PackageName,
     RelativePath,
@@ -162,7 +163,17 @@ class CondaOrigin(Origin, frozen=True, kw_only=True, tag="conda"):
 
 
 class SystemOrigin(Origin, frozen=True, kw_only=True, tag="system"):
+    """A package of the captured operating system.
+
+    Attributes:
+        files: digest of what it has in the site directory, in the form of the canonical RECORD; None where its package manager keeps no
+            digests of them.
+    """
+
     package: SystemName
+    version: Line
+    arch: Line
+    files: Digest | None = None
 
 
 class UnknownOrigin(Origin, frozen=True, kw_only=True, tag="unknown"):

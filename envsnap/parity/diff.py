@@ -58,6 +58,9 @@ def _follows(field: str, fields: frozenset[str]) -> bool:
         return part == "sha256" and f"{thing}.version" in fields
     if not thing.startswith(("packages.", "python.conda.packages.")):
         return False
+    package, _, inner = thing.rpartition(".")
+    if inner == "origin" and package.startswith("packages."):  # one of the system's has a version and files of its own
+        return part == "files" and not fields.isdisjoint((f"{package}.version", f"{package}.modified"))
     if f"{thing}.version" in fields:
         return part in ("file", "sha256", "md5", "url", "build", "files", "tags", "blob")
     if f"{thing}.build" in fields:

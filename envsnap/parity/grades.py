@@ -33,7 +33,7 @@ _TABLE: tuple[tuple[str, Grade, str], ...] = (
     (_REMOVED_OR_ADDED, "breaking", "only one side has it"),
     (rf"packages\.{_NUMERIC_PACKAGES}\.version", "numeric", "its kernels or their defaults may differ"),
     (r"packages\.[^.]+\.version", "breaking", "other code runs"),
-    (r"packages\.[^.]+\.(?:files|modified|blob)", "breaking", "the same version, but other code"),
+    (r"packages\.[^.]+\.(?:files|modified|blob|origin\.files)", "breaking", "the same version, but other code"),
     (r"packages\.[^.]+\.provenance", "cosmetic", "says how well it is proven, not what it is"),
     (r"packages\.[^.]+\..*", "cosmetic", ""),
     (r"system_packages\.[^.]+", "breaking", "only one side needs it"),

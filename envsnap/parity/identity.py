@@ -57,18 +57,22 @@ def _edited(case: Case) -> Finding:
     # A rebuilt wheel has the edits in it, so nothing of it is edited any more.
     known = {package.name: set(package.modified) for package in case.lock.packages if package.provenance != "rebuilt"}
     installed = _installed(case.found.facts).values()
+    of_system = {package.name for package in case.lock.packages if package.provenance == "system"}
+    changed = {d.name: d.system.modified if d.system is not None and d.name in of_system else d.changed for d in installed}
     edits = [
-        f"{dist.name}: {', '.join(new)}" for dist in installed if (new := sorted(set(dist.modified or ()) - known.get(dist.name, set())))
+        f"{dist.name}: {', '.join(new)}"
+        for dist in installed
+        if (new := sorted(set(changed[dist.name] or ()) - known.get(dist.name, set())))
     ]
     edits += [f"conda's {package.name}: {', '.join(package.modified)}" for package in case.found.facts.conda if package.modified]
     lost = [
         f"{dist.name} without the edit of {', '.join(gone)}"
         for dist in installed
-        if dist.modified is not None and (gone := sorted(known.get(dist.name, set()) - set(dist.modified)))
+        if (left := changed[dist.name]) is not None and (gone := sorted(known.get(dist.name, set()) - set(left)))
     ]
     if edits or lost:
         return Finding(status="fail", expected="files as they were where it was captured", actual="; ".join([*edits, *lost]))
-    if unchecked := [dist.name for dist in installed if dist.modified is None]:
+    if unchecked := [dist.name for dist in installed if changed[dist.name] is None]:
         return inconclusive("no file edited after it was installed", f"files not held against RECORD: {', '.join(unchecked)}")
     return Finding(status="pass", expected="none", actual="none")
 

@@ -26,10 +26,13 @@ def refuse(lock: EnvLock, allow_unproven: frozenset[str], kept: Collection[str] 
             hint=f"--base {_home(of_base)}; or a virtual environment with torch from an index, captured",
         )
     if system := [package for package in _with(lock, "system") if package.name not in kept]:
+        one = len(system) == 1
+        flags = " ".join(f"--rescue {package.name}" for package in system) if len(system) <= _FEW else "--rescue all"
         raise PlanError(
-            f"{len(system)} packages are the operating system's, not wheels",
+            f"{'1 package is' if one else f'{len(system)} packages are'} the operating system's, not {'a wheel' if one else 'wheels'}",
             why=_names(system),
-            hint="capture a virtual environment, made without --system-site-packages",
+            hint="capture a virtual environment, made without --system-site-packages;   or   capture again with "
+            f"{flags} to keep what is installed as {'a wheel' if one else 'wheels'}",
         )
     allowed = {*kept, *allow_unproven}
     unproven = [package for package in _with(lock, "unproven") if not allowed & {package.name, "all"}]

@@ -25,7 +25,7 @@ from envsnap.probes.interpreter import forward
 from envsnap.progress import Progress
 from envsnap.target import Target
 
-Kind = Literal["installed", "editable", "working_tree"]
+Kind = Literal["installed", "editable", "working_tree", "system"]
 _SEARCHED_BYTES = 16 << 20  # at once
 _LONGEST_BYTES = 1 << 12  # of a secret that lies across two pieces
 _FIELDS = ("name", "version", "location", "metadata_dir", "modified", "actual_files", "editable_paths", "modules", "tags")
@@ -79,8 +79,8 @@ def pack(target: Target, wanted: Sequence[tuple[Distribution, Kind]], blobs: Blo
     """Make the wheels of some distributions.
 
     Args:
-        wanted: each with what goes into its wheel: the installed files, an editable's metadata alone, or that and the modules that
-            it puts on the path.
+        wanted: each with what goes into its wheel: the installed files, by RECORD or by the operating system's package manager, an
+            editable's metadata alone, or that and the modules that it puts on the path.
 
     Returns:
         By name, the wheel, or one sentence why there is none.
@@ -139,6 +139,8 @@ def _run(target: Target, wanted: Sequence[Mapping[str, object]], progress: Progr
 
 def _asked(distribution: Distribution, kind: Kind) -> dict[str, object]:
     fields = {name: getattr(distribution, name) for name in _FIELDS}
+    if kind == "system":
+        return {"kind": kind, **fields, "modified": distribution.edited, "system": msgspec.to_builtins(distribution.system)}
     return {"kind": kind, **fields, "modified": distribution.modified or ()}
 
 
@@ -157,8 +159,8 @@ def _secret_in(wheel: Path, distribution: Distribution, kind: Kind) -> str:
     """The first in what was written here: anywhere in a working tree and in what no index gave, else in edited and added files; ""
     for none.
     """
-    by_hand = kind != "installed" or distribution.direct_url is not None
-    written = {word.removeprefix("added: ").removeprefix("prefix:") for word in distribution.modified or ()}
+    by_hand = kind not in ("installed", "system") or distribution.direct_url is not None
+    written = {word.removeprefix("added: ").removeprefix("prefix:") for word in distribution.edited}
     with zipfile.ZipFile(wheel) as archive:
         for info in archive.infolist():
             path = re.sub(r"\A[^/]+\.data/(data|scripts)/", lambda match: "" if match[1] == "data" else "bin/", info.filename)

@@ -40,7 +40,7 @@ class _Kind(NamedTuple):
     what: re.Pattern[str] = re.compile("")
 
 
-_UNPROVEN, _FAILED, _REBUILT = 0, 30, 50
+_UNPROVEN, _SYSTEM, _FAILED, _REBUILT = 0, 1, 30, 50
 _METADATA = re.compile(r"(?:.*/)?[^/]+\.(?:dist|egg)-info(?:/.*)?")
 _HIDDEN = re.compile(" is hidden by ")
 _KINDS = (
@@ -68,10 +68,11 @@ def troubles(lock: EnvLock, *, full: bool = True) -> list[Trouble]:
     said: dict[str, list[str]] = {}
     for problem in lock.capture.problems:
         said.setdefault(problem.where, []).append(problem.what)
-    graded = {grade: [p for p in lock.packages if p.provenance == grade] for grade in ("unproven", "rebuilt")}
-    told = {f"packages.{p.name}" for packages in graded.values() for p in packages}
+    graded = {grade: [p for p in lock.packages if p.provenance == grade] for grade in ("unproven", "rebuilt", "system")}
+    told = {f"packages.{p.name}" for grade in ("unproven", "rebuilt") for p in graded[grade]}
     weighed = [
         *((_UNPROVEN, trouble) for trouble in _unproven(graded["unproven"], said, full=full, kept=not lock.capture.is_of_a_run)),
+        *((_SYSTEM, trouble) for trouble in _of_system(graded["system"])),
         *((_FAILED, trouble) for trouble in _failed(lock.observed.imports_failed)),
         *((_REBUILT, trouble) for trouble in _rebuilt(graded["rebuilt"], said, full=full)),
         *(_weighed(problem) for problem in lock.capture.problems if problem.where not in told),
@@ -106,6 +107,15 @@ def _unproven(packages: Iterable[LockedPackage], said: Mapping[str, Sequence[str
         yield Trouble(f"{_names(group)} {'is' if len(group) == 1 else 'are'} unproven: {reason}", _way_out(group, said, kept=kept))
     if not full and (rest := [package for _, group in groups[_MOST_REASONS:] for package in group]):
         yield Trouble(f"{_more(rest)} unproven, each for a reason of its own, which -v tells", _way_out(rest, said, kept=kept))
+
+
+def _of_system(packages: Sequence[LockedPackage]) -> Iterator[Trouble]:
+    if packages:
+        flags = " ".join(f"--rescue {package.name}" for package in packages) if len(packages) <= _NAMES else "--rescue all"
+        yield Trouble(
+            f"{_names(packages)} {'is' if len(packages) == 1 else 'are'} the operating system's, of which no wheel is to be had",
+            f"capture … {flags} keeps what is installed;   or an environment made without --system-site-packages",
+        )
 
 
 def _way_out(packages: Sequence[LockedPackage], said: Mapping[str, Sequence[str]], *, kept: bool) -> str:

@@ -237,4 +237,6 @@ def _interpreter(
 def _kind(distribution: Distribution, root: Path | None) -> pack.Kind:
     if lockfile.in_place(distribution, str(root) if root is not None else None):
         return "editable"
+    if distribution.system is not None:
+        return "system"
     return "working_tree" if distribution.editable_paths else "installed"

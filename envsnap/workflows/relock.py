@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 from envsnap import lockfile, parity
 from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError, PlanError, UsageError
-from envsnap.model.lock import BaseOrigin, CondaOrigin, EnvLock, IndexOrigin, LockedPackage, SystemOrigin
+from envsnap.model.lock import BaseOrigin, CondaOrigin, EnvLock, IndexOrigin, LockedPackage
 from envsnap.model.parity import Difference
 from envsnap.probes import interpreter
 from envsnap.probes.index import PipConfig
@@ -141,10 +141,13 @@ def _require_changeable(wish: Wish, packages: Mapping[str, LockedPackage]) -> No
         raise UsageError(f"{wish.name} is {package.version} already", hint="name another version, or leave it out")
     if isinstance(package.origin, CondaOrigin):
         raise InputError(f"{wish.name} is of a package of conda", hint="change it with conda, and capture again")
-    if isinstance(package.origin, BaseOrigin | SystemOrigin):
+    if isinstance(package.origin, BaseOrigin) or package.provenance == "system":
+        of_base = isinstance(package.origin, BaseOrigin)
         raise InputError(
-            f"{wish.name} {package.version} is part of {'the base' if isinstance(package.origin, BaseOrigin) else 'the operating system'}",
-            hint="build on another base (--base)",
+            f"{wish.name} {package.version} is part of {'the base' if of_base else 'the operating system'}",
+            hint="build on another base (--base)"
+            if of_base
+            else f"capture with --rescue {wish.name}: what is kept as a wheel can be changed",
         )
 
 

@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap import lockfile
-from envsnap.model.lock import CondaOrigin, EnvLock
+from envsnap.model.lock import CondaOrigin, EnvLock, SystemOrigin
 from envsnap.probes.pages import index_label
 from tests import samples
 from tests.fakes import index_server, wheels
@@ -187,6 +187,17 @@ def test_a_package_of_conda_is_condas_to_change(index: IndexServer, lock: Path) 
     conda = replace(found.packages[0], origin=CondaOrigin(url="https://example.com/a-1-0.conda", build="0"), provenance="conda")
     lock.write_bytes(lockfile.dumps(lockfile.seal(replace(found, packages=(conda, found.packages[1])))))
     assert "conda" in relock(index, lock, "alpha==2.0", code=4)["error"]["what"]
+
+
+def test_a_package_of_the_system_can_be_changed_once_it_is_kept(index: IndexServer, lock: Path) -> None:
+    found = lockfile.loads(lock.read_bytes())
+    origin = SystemOrigin(package="python3-alpha", version="1.0-1", arch="all", files=samples.digest("alpha"))
+    blob = samples.digest("wheel")
+    for provenance, code in (("system", 4), ("rebuilt", 0)):
+        of_system = replace(found.packages[0], origin=origin, provenance=provenance, blob=blob if code == 0 else None, sha256=None)
+        lock.write_bytes(lockfile.dumps(lockfile.seal(replace(found, packages=(of_system, found.packages[1])))))
+        said = relock(index, lock, "alpha==2.0", "--allow-conflict", "--dry-run", code=code)
+        assert code == 0 or "capture with --rescue alpha" in said["error"]["hint"]
 
 
 def test_there_and_back_again_is_the_same_lock(index: IndexServer, lock: Path, tmp_path: Path) -> None:

@@ -15,7 +15,16 @@ from packageurl import PackageURL
 
 from envsnap.attest.sbom import bill_of_lock, bill_of_materials
 from envsnap.lockfile.digest import seal
-from envsnap.model.lock import CondaOrigin, EnvLock, LockedConda, LockedCondaPackage, LockedPackage, LockedSystemPackage, UnknownOrigin
+from envsnap.model.lock import (
+    CondaOrigin,
+    EnvLock,
+    LockedConda,
+    LockedCondaPackage,
+    LockedPackage,
+    LockedSystemPackage,
+    SystemOrigin,
+    UnknownOrigin,
+)
 from envsnap.model.plan import BuildPlan, CopySource, InstallWheels, MakeCondaEnvironment
 from tests import samples
 from tests.unit.attest.conftest import BASE, DEB, without
@@ -180,6 +189,18 @@ def test_what_a_lock_s_environment_needs_of_another_system(lock: EnvLock) -> Non
     found = by_reference(validated(bill_of_lock(seal(replace(lock, system_packages=needed, observed=observed)))))
     assert found["environment/system/mesa-libGL:x86_64"]["purl"] == "pkg:generic/mesa-libGL@23.1"
     assert "purl" not in found["environment/library/libown.so.1"] and "environment/library/libown2.so.1" in found
+
+
+def test_what_the_system_installed_goes_by_its_package(lock: EnvLock) -> None:
+    origin = SystemOrigin(package="python3-pip", version="23.0.1+dfsg-1", arch="all", files=samples.digest("pip"))
+    pip = replace(samples.index_package("pip", "23.0.1"), origin=origin, provenance="system", file=None, sha256=None)
+
+    def name(package: LockedPackage) -> str:
+        found = by_reference(validated(bill_of_lock(seal(replace(lock, packages=(package,), source=None)))))
+        return str(found["environment/pypi/pip"]["purl"])
+
+    assert name(pip) == "pkg:deb/debian/python3-pip@23.0.1%2Bdfsg-1?arch=all&distro=debian-12"
+    assert name(replace(pip, provenance="rebuilt")) == "pkg:pypi/pip@23.0.1"
 
 
 def test_a_lock_s_conda_packages_hold_their_distributions() -> None:

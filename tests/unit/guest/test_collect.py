@@ -34,6 +34,7 @@ from envsnap.guest import (
     library_versions,
     metadata,
     needs,
+    os_packages,
     paths,
     pip_config,
     record,
@@ -1040,7 +1041,8 @@ def test_libraries_that_extensions_need_from_outside(environment: Environment) -
     assert soname not in {item.soname for item in environment.facts().system_libraries}
 
 
-def test_owners_from_dpkg(tmp_path: Path) -> None:
+def test_owners_from_dpkg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os_packages, "DPKG", str(tmp_path))
     (tmp_path / "info").mkdir()
     (tmp_path / "info" / "libgl1:amd64.list").write_text("/.\n/usr\n/usr/lib/x/libGL.so.1.7.0\n")
     (tmp_path / "info" / "zlib1g:amd64.list").write_text("/lib/x/libz.so.1.2.13\n")
@@ -1051,7 +1053,7 @@ def test_owners_from_dpkg(tmp_path: Path) -> None:
         "Package: tool\nArchitecture: all\nVersion: 3\n\nPackage: zlib1g\nArchitecture: amd64\nVersion: 1:1.2\n"
     )
     paths = ["/usr/lib/x/libGL.so.1.7.0", "/usr/lib/x/libz.so.1.2.13", "/usr/lib/tool/libtool.so", "/opt/libmine.so"]
-    assert libraries.dpkg_owners(paths, str(tmp_path)) == {
+    assert os_packages.owners_of(paths) == {
         paths[0]: ("dpkg", "libgl1", "1.6.0-1", "amd64"),
         paths[1]: ("dpkg", "zlib1g", "1:1.2", "amd64"),
         paths[2]: ("dpkg", "tool", "3", "all"),

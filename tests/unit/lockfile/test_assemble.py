@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap.errors import TargetError
-from envsnap.lockfile import Packed, PackedTree, Unfound, WheelAnswer, assemble, dumps, kept_tree, loads, needs_tree, to_pack
+from envsnap.lockfile import Packed, PackedTree, Unfound, WheelAnswer, assemble, dumps, kept_tree, loads, needs_tree, recognised, to_pack
 from envsnap.model.base import InstalledDistribution
-from envsnap.model.facts import CollectedFacts, CondaPackage, DeviceCode, Distribution, Problem, SystemLibrary
+from envsnap.model.facts import CollectedFacts, CondaPackage, DeviceCode, Distribution, Problem, SystemLibrary, SystemOwner
 from envsnap.model.lock import (
     BaseOrigin,
     DirectoryOrigin,
@@ -18,6 +18,7 @@ from envsnap.model.lock import (
     EnvLock,
     IndexOrigin,
     LockedPackage,
+    SystemOrigin,
     UnknownOrigin,
     VcsOrigin,
     WheelOrigin,
@@ -264,6 +265,100 @@ def test_a_wheel_that_was_asked_for_is_kept_although_an_index_has_it() -> None:
     package, doubt = one(installed, wheels={"x": answer}, packed={"x": packed})
     assert (package.provenance, package.blob, package.origin) == ("rebuilt", packed.blob, IndexOrigin())
     assert doubt == "rebuilt from what is installed: a wheel of what is installed was asked for"
+
+
+AS_IT_IS = samples.digest("what dpkg has there")
+PACKED_SIX = Packed(file="six-1.16.0-py3-none-any.whl", blob=samples.digest("six"), files=samples.digest("files of six"))
+
+
+def of_system(there: str | None = AS_IT_IS, edits: tuple[str, ...] | None = (), **changes: Any) -> Distribution:
+    """Args: there, edits: `files` and `modified` of its owner."""
+    owner = SystemOwner(manager="dpkg", package="python3-six", version="1.16.0-4", arch="all", files=there, modified=edits)
+    egg = {"installer": "", "tags": (), "files": None, "modified": None, "metadata_dir": "/usr/lib/python3/dist-packages/six.egg-info"}
+    return distribution("six", "1.16.0", **{**egg, "system": owner, **changes})
+
+
+STALE: dict[str, Any] = {
+    "files": samples.digest("RECORD of six"),
+    "modified": ("missing: six_tests.py", "six.py"),
+    "tags": ("py3-none-any",),
+}
+STALE["metadata_dir"] = "/usr/lib/python3/dist-packages/six-1.16.0.dist-info"
+SYSTEM = SystemOrigin(package="python3-six", version="1.16.0-4", arch="all", files=AS_IT_IS)
+FROM_INDEX = WheelAnswer(file="six-1.16.0-py3-none-any.whl", sha256=hex64("six"))
+
+
+@pytest.mark.parametrize(
+    ("installed", "changes", "provenance", "origin", "why"),
+    [
+        (of_system(), {}, "system", SYSTEM, ""),
+        (of_system(**STALE), {}, "system", SYSTEM, ""),
+        (of_system(**STALE), {"wheels": {"six": FROM_INDEX}}, "system", SYSTEM, ""),
+        (of_system(**{**STALE, "modified": ()}), {"wheels": {"six": FROM_INDEX}}, "index", IndexOrigin(), ""),
+        (of_system(**{**STALE, "files": None, "modified": ()}), {"wheels": {"six": FROM_INDEX}}, "system", SYSTEM, ""),
+        (of_system(conda="six"), {}, "unproven", None, "it is of conda's package six, which no lock can hold"),
+        (of_system(edits=("six.py",)), {}, "unproven", SYSTEM, "unproven: files were edited after it was installed: six.py"),
+        (
+            of_system(None, None),
+            {},
+            "unproven",
+            replace(SYSTEM, files=None),
+            "unproven: it is of dpkg's package python3-six, of whose files that keeps no digests",
+        ),
+        (
+            of_system(),
+            {"packed": {"six": PACKED_SIX}},
+            "rebuilt",
+            SYSTEM,
+            "rebuilt from what is installed: a wheel of what is installed was asked for",
+        ),
+        (
+            of_system(edits=("six.py",)),
+            {"packed": {"six": PACKED_SIX}},
+            "rebuilt",
+            SYSTEM,
+            "rebuilt from what is installed: files were edited after it was installed: six.py",
+        ),
+    ],
+)
+def test_what_the_systems_package_manager_installed(
+    installed: Distribution, changes: dict[str, Any], provenance: str, origin: Any, why: str
+) -> None:
+    package, doubt = one(installed, **changes)
+    assert (package.provenance, doubt) == (provenance, why)
+    assert origin is None or package.origin == origin
+    assert package.modified == (("six.py",) if "edited" in why else ())
+
+
+def test_what_the_system_has_is_packed_where_it_is_asked_for_or_nobody_vouches_for_it() -> None:
+    def packed(installed: Distribution, *rescue: str, answer: Any = None) -> bool:
+        return bool(to_pack([installed], {"six": answer} if answer is not None else {}, frozenset(rescue)))
+
+    gone = Unfound(reason="no index has it", everyone_asked=True)
+    assert not packed(of_system()) and not packed(of_system(**STALE), answer=gone)
+    assert packed(of_system(), "six") and packed(of_system(), "all") and not packed(of_system(), "other")
+    assert packed(of_system(edits=("six.py",))) and packed(of_system(None, None))
+
+
+def test_what_the_system_has_in_an_image_is_the_image_s_as_before() -> None:
+    def provenance(installed: Distribution, files: str | None) -> str:
+        was = replace(IN_IMAGE, files=files, site="usr/lib/python3/dist-packages")
+        return one(replace(installed, location="/usr/lib/python3/dist-packages"), base=(was,), home=HOME)[0].provenance
+
+    assert provenance(of_system(), None) == "base"
+    assert provenance(of_system(edits=("six.py",)), None) == "base"  # as it may be in the image itself
+    stale = {**STALE, "files": samples.digest("six")}
+    assert provenance(of_system(**stale), samples.digest("six")) == "base"
+    assert provenance(of_system(**{**stale, "system": None}), samples.digest("six")) == "unproven"
+
+
+def test_what_the_system_has_is_recognised_while_its_files_are_the_same() -> None:
+    kept: tuple[dict[str, Any], ...] = ({}, {"packed": {"six": PACKED_SIX}})
+    for changes in kept:
+        lock = assembled(samples.facts(distributions=(of_system(**STALE),)), **changes)
+        assert recognised([of_system(**STALE)], lock) == {"six": lock.packages[0]}
+        for other in (of_system(samples.digest("patched")), of_system(edits=("six.py",)), of_system(system=None, **STALE)):
+            assert recognised([other], lock) == {}
 
 
 CHANNEL = "https://conda.example.com/main/linux-64"

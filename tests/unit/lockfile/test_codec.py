@@ -53,6 +53,7 @@ def index_of(name: str) -> int:
 
 NUMPY, PIP, THOP, TOOLS = (index_of(name) for name in ("numpy", "pip", "ultralytics-thop", "yolotools"))
 
+OF_SYSTEM = {"kind": "system", "package": "python3-numpy", "version": "1:1.24.2-1", "arch": "amd64"}
 SENTENCES: list[tuple[str, Edit, str]] = [
     ("short hash", put("packages", PIP, "sha256", value="a" * 63), f"packages[{PIP}].sha256: 63 hex digits, not 64"),
     ("upper-case hash", put("packages", PIP, "sha256", value="A" * 64), f"packages[{PIP}].sha256: its hex digits must be lower case"),
@@ -104,6 +105,7 @@ SENTENCES: list[tuple[str, Edit, str]] = [
     ("edited and proven", put("packages", 0, "modified", value=["x.py"]), "packages[0].modified: files were edited, so the provenance cannot be 'index'"),
     ("source without project", drop("source"), f"packages[{TOOLS}].provenance: 'source', but the lock has no source"),
     ("editable nowhere", drop("packages", TOOLS, "origin", "path"), f"packages[{TOOLS}].origin.path: missing; provenance 'source' needs it"),
+    ("of the system, unchecked", lambda plain: plain["packages"][0].update(provenance="system", origin=OF_SYSTEM), "packages[0].origin.files: missing; provenance 'system' needs it"),
     ("branch as commit", put("packages", THOP, "origin", "commit", value="main"), f"packages[{THOP}].origin.commit: 'main' is not a full git object name (40 or 64 hex digits)"),
     ("index address", put("packages", 0, "origin", "index", value="https://u:p@h.invalid/"), "packages[0].origin.index: 'https://****@h.invalid/' may hold a name and a host only"),
     ("credentials", put("source", "remote", value="https://user:pw@git.example.com/x"), "source.remote: it carries credentials"),

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap.model.facts import DeviceCode
-from envsnap.model.lock import EnvLock, LockedConda, LockedCondaPackage, LockedPackage, Measurements
+from envsnap.model.lock import EnvLock, LockedConda, LockedCondaPackage, LockedPackage, Measurements, SystemOrigin
 from envsnap.model.parity import Difference
 from envsnap.parity import diff
 from tests import samples
@@ -176,3 +176,14 @@ def test_a_variable_that_was_withheld_is_not_one_that_is_absent() -> None:
     assert lock.env["WANDB_API_KEY"] is None
     (found,) = diff(lock, replace(lock, env=without))
     assert (found.field, found.left, found.right) == ("env.WANDB_API_KEY", "(withheld)", None)
+
+
+def test_another_build_of_a_package_of_the_system_is_other_code() -> None:
+    """Its version for Python is the same, and it may have no RECORD."""
+    one = SystemOrigin(package="python3-pip", version="23.2.1-1", arch="all", files=samples.digest("one"))
+    other = replace(one, version="23.2.1-2", files=samples.digest("other"))
+    left, right = (package("pip", origin=origin, provenance="system") for origin in (one, other))
+    found = {difference.field: difference.grade for difference in diff(left, right)}
+    assert found == {"packages.pip.origin.files": "breaking", "packages.pip.origin.version": "cosmetic"}
+    edited = package("pip", origin=other, modified=("pip/x.py",), provenance="unproven")
+    assert "packages.pip.origin.files" not in {difference.field for difference in diff(left, edited)}

@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap.lockfile import seal
-from envsnap.model.facts import Distribution, FrameworkFacts, LoadedLibrary, SourceCheck
+from envsnap.model.facts import Distribution, FrameworkFacts, LoadedLibrary, SourceCheck, SystemOwner
 from envsnap.model.frameworks import Framework
-from envsnap.model.lock import EnvLock, LockedFramework
+from envsnap.model.lock import EnvLock, LockedFramework, SystemOrigin
 from envsnap.model.parity import CheckResult, Fingerprint, Layer, Verdict
 from envsnap.parity import judge
 from envsnap.parity.judge import CHECKS
@@ -58,6 +58,25 @@ def test_an_edit_of_the_capture_that_is_not_in_the_image_is_found() -> None:
     verdict = judge(replace(lock, packages=packages), samples.fingerprint(), device="cpu", required=None)
     (failed,) = [check for check in verdict.checks if check.status == "fail"]
     assert (failed.id, failed.actual) == ("identity.edited", "wandb without the edit of wandb/x.py")
+
+
+def test_a_stale_record_of_what_the_system_has_as_it_brought_it_is_no_edit() -> None:
+    owner = SystemOwner(manager="dpkg", package="python3-wandb", version="1-1", arch="all", files=samples.digest("there"), modified=())
+    stale = with_distribution("wandb", modified=("wandb/x.py",), system=owner)
+    assert failed(judge(samples.lock(), stale, device="cpu", required=None)) == []
+
+
+def test_an_edit_of_what_the_system_has_is_found_without_a_record() -> None:
+    owner = SystemOwner(manager="dpkg", package="python3-wandb", version="1-1", arch="all", files=samples.digest("there"))
+    origin = SystemOrigin(package="python3-wandb", version="1-1", arch="all", files=samples.digest("there"))
+    lock = samples.lock()
+    packages = tuple(replace(p, origin=origin, provenance="system") if p.name == "wandb" else p for p in lock.packages)
+
+    def edited(modified: tuple[str, ...] | None) -> CheckResult:
+        there = with_distribution("wandb", modified=None, system=replace(owner, modified=modified))
+        return check(judge(replace(lock, packages=packages), there, device="cpu", required=None), "identity.edited")
+
+    assert [edited(words).status for words in ((), ("wandb/x.py",), None)] == ["pass", "fail", "inconclusive"]
 
 
 def with_library(soname: str, **changes: Any) -> tuple[LoadedLibrary, ...]:

@@ -13,7 +13,7 @@ from envsnap.errors import PlanError
 from envsnap.lockfile import seal
 from envsnap.model.base import Base, BaseInventory, Directory, ImageConfig, InstalledDistribution
 from envsnap.model.layers import Layout
-from envsnap.model.lock import BaseOrigin, EnvLock, LockedPackage, LockedSystemPackage, UnknownOrigin
+from envsnap.model.lock import BaseOrigin, EnvLock, LockedPackage, LockedSystemPackage, SystemOrigin, UnknownOrigin
 from envsnap.model.plan import AptInstall, BuildPlan, ExtendBase, InstallWheels, MakeEnvironment, RemovePackages, SetEnv
 from envsnap.plan import base_of, candidate_references, make_plan
 from envsnap.plan.layers import Ingredients, lay_out, removals
@@ -244,6 +244,16 @@ def test_an_editable_of_the_same_version_is_not_the_image_s() -> None:
     assert [wheel.name for wheel in step(planned(lock_of(edited), on), InstallWheels).wheels] == ["odd"]
     unknown = replace(edited, origin=UnknownOrigin(reason="an egg"), provenance="unproven", file=None, sha256=None)
     assert step(planned(lock_of(unknown), on), ExtendBase).kept == len(OF_BASE) + 1
+
+
+def test_what_the_system_of_the_image_brought_stays_in_it() -> None:
+    """One whose RECORD is of the wheel before Debian's changes, so that the capture took it for none of the image's."""
+    origin = SystemOrigin(package="python3-odd", version="1.0-1", arch="all", files=samples.digest("odd as it is"))
+    of_system = own("odd", "1.0", origin=origin, provenance="system")
+    on = base(*OF_BASE, has("odd", "1.0", site="usr/lib/python3/dist-packages"))
+    assert step(planned(lock_of(of_system), on), ExtendBase).kept == len(OF_BASE) + 1
+    with pytest.raises(PlanError, match="operating system's"):
+        planned(lock_of(of_system))
 
 
 def test_what_has_no_record_cannot_be_taken_away() -> None:

@@ -20,6 +20,7 @@ from envsnap.model.lock import (
     LockedCondaPackage,
     LockedPackage,
     LockedSystemPackage,
+    SystemOrigin,
     UnknownOrigin,
     WheelOrigin,
 )
@@ -108,6 +109,22 @@ def test_what_stops_a_build(lock: EnvLock, what: str, why: str) -> None:
     with pytest.raises(PlanError) as caught:
         planned(lock)
     assert what in caught.value.what and why in caught.value.why and caught.value.hint
+
+
+def test_what_is_the_system_s_has_two_ways_out() -> None:
+    origin = SystemOrigin(package="python3-odd", version="1.0-1", arch="all", files=samples.digest("odd"))
+    names = [f"p{number}" for number in range(9)]
+    many = [replace(samples.index_package(name, "1.0"), origin=origin, provenance="system") for name in names]
+
+    def hint(*packages: LockedPackage) -> str:
+        with pytest.raises(PlanError) as caught:
+            planned(seal(replace(samples.lock(), packages=packages)))
+        return caught.value.what + ": " + caught.value.hint
+
+    way = "capture a virtual environment, made without --system-site-packages;   or   capture again with"
+    assert hint(many[0]) == f"1 package is the operating system's, not a wheel: {way} --rescue p0 to keep what is installed as a wheel"
+    assert hint(*many[:2]).endswith(f": {way} --rescue p0 --rescue p1 to keep what is installed as wheels")
+    assert hint(*many).endswith(f"not wheels: {way} --rescue all to keep what is installed as wheels")
 
 
 def test_all_unproven_packages_are_named_at_once_each_with_its_flag() -> None:

@@ -60,7 +60,7 @@ def every_kind() -> EnvLock:
     allowed = replace(samples.index_package("idna", "3.7"), origin=IndexOrigin(index="cu130@download.example.com"), provenance="unproven")
     problem = Problem(where="packages.idna", what="the index could not be asked")
     more = (
-        package("apt-thing", origin=SystemOrigin(package="python3-apt-thing"), provenance="system"),
+        package("apt-thing", origin=SystemOrigin(package="python3-apt-thing", version="1.0-2", arch="all"), provenance="system"),
         package("gone"),
         package("ngc-thing", origin=BaseOrigin(reference="nvcr.io/nvidia/pytorch:25.03-py3"), provenance="base"),
         rebuilt,

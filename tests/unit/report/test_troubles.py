@@ -7,7 +7,7 @@ import re
 from msgspec.structs import replace
 
 from envsnap.model.facts import Problem
-from envsnap.model.lock import EnvLock, UnknownOrigin
+from envsnap.model.lock import EnvLock, SystemOrigin, UnknownOrigin
 from envsnap.report import troubles
 from envsnap.report.troubles import Trouble
 from tests import samples
@@ -41,6 +41,19 @@ def test_the_gravest_comes_first() -> None:
         Trouble("edited 1: files were edited after it was installed: x.py", "rebuilt as a wheel, edits included"),
         Trouble("an oddity"),
     ]
+
+
+def test_what_no_image_can_have_of_the_system_is_told_at_once() -> None:
+    origin = SystemOrigin(package="python3-p", version="1-1", arch="all", files=samples.digest("p"))
+    many = [replace(samples.index_package(f"p{number}", "1"), provenance="system", origin=origin) for number in range(6)]
+    otherwise = "keeps what is installed;   or an environment made without --system-site-packages"
+    assert troubles.troubles(lock_with(packages=tuple(many[:2]))) == [
+        Trouble(
+            "2 packages (p0 1, p1 1) are the operating system's, of which no wheel is to be had",
+            f"capture … --rescue p0 --rescue p1 {otherwise}",
+        )
+    ]
+    assert troubles.troubles(lock_with(packages=tuple(many)))[0].do == f"capture … --rescue all {otherwise}"
 
 
 def test_packages_that_share_a_reason_share_a_line() -> None:
