@@ -61,7 +61,12 @@ def plan_options(function: F) -> F:
         click.option("--refresh-base", is_flag=True, help="Resolve the base's tag anew; without it the digest of the last plan stays."),
         click.option("--env", multiple=True, metavar="K=V", help="Set a variable in the image."),
         click.option("--no-source", is_flag=True, help="Leave the project's files out of the image."),
-        click.option("--allow-unproven", multiple=True, metavar="NAME|all", help="Let a package in although nothing vouches for it."),
+        click.option(
+            "--allow-unproven",
+            multiple=True,
+            metavar="NAME|all",
+            help="Let a package in although nothing vouches for it, or leave it out if nothing can be installed for it.",
+        ),
         click.option("--allow-replace", multiple=True, metavar="NAME", help="Let one of NVIDIA's own builds be replaced in its image."),
         click.option("--pyc/--no-pyc", default=True, show_default=True, help="Compile modules at build time: imports are faster."),
         click.option(

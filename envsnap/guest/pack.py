@@ -32,7 +32,7 @@ from typing import IO, Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple
 from .conda_tree import pack_conda_tree
 from .distributions import Installed
 from .egg_info import from_egg_info
-from .os_packages import SystemPackage, brought_by, listed_by
+from .os_packages import SystemPackage, brought_by, listed_by, owners_of
 from .python_tree import pack_python_tree
 from .record import DROPPINGS
 from .system_distributions import Owned
@@ -162,20 +162,21 @@ def pack_working_tree(distribution: Packable, wheel: IO[bytes]) -> Packed:
 
 
 def pack_system(distribution: Packable, wheel: IO[bytes]) -> Packed:
-    """Write a wheel of what a package of the operating system has in the site directory, as it is now, links followed. Scripts are left to
-    the entry points; of what else the package has elsewhere nothing is in it.
+    """Write a wheel of what a package of the operating system has in the site directory, as it is now, links followed, and of modules that
+    the distribution names as its own and another package has. Scripts are left to the entry points; of what else the package has elsewhere
+    nothing is in it.
 
     Raises:
         Refused: something cannot be read, was changed since it was looked at, or is a link to a directory, which no wheel holds.
     """
     owner = SystemPackage(*(str((distribution.system or {}).get(key, "")) for key in ("manager", "package", "version", "arch")))
     site = Path(os.path.realpath(distribution.location))
-    below = [path[len(f"{site}/") :] for path in listed_by(owner) if is_below(path, str(site))]
+    below = listed_below(owner, str(site))
     added = Changes.of(distribution).added
     if not is_as_looked_at(distribution, owner, {path: str(site / path) for path in added}):
         raise Refused("its files changed while they were captured")
     files = {}
-    for path in sorted({*below, *added}):
+    for path in sorted({*below, *added, *split_off(distribution, str(site), below)}):
         file = site / path
         if file.is_dir() and file.is_symlink():
             raise Refused(f"{path} is a link to a directory")
@@ -191,6 +192,21 @@ def pack_system(distribution: Packable, wheel: IO[bytes]) -> Packed:
     except OSError as error:
         raise Refused(f"{error.filename} cannot be read: {error.strerror}") from error
     return Packed(write_wheel(members, name, wheel), tags)
+
+
+def listed_below(owner: SystemPackage, site: str) -> List[str]:
+    """What a package has in the site directory, relative to that."""
+    return [path[len(f"{site}/") :] for path in listed_by(owner) if is_below(path, site)]
+
+
+def split_off(distribution: Packable, site: str, own: Sequence[str]) -> Iterator[str]:
+    """Modules of a distribution that are in another package than its metadata, as Debian's pkg_resources, without which its setuptools
+    does not import.
+    """
+    there = {path.partition("/")[0] for path in own}
+    places = {f"{site}/{name}": name for module in distribution.modules for name in (module, f"{module}.py") if name not in there}
+    for place, owner in sorted(owners_of(places).items()):
+        yield from (path for path in listed_below(owner, site) if path.partition("/")[0] == places[place])
 
 
 def is_as_looked_at(distribution: Packable, owner: SystemPackage, added: Mapping[str, str]) -> bool:

@@ -25,16 +25,17 @@ def refuse(lock: EnvLock, allow_unproven: frozenset[str], kept: Collection[str] 
             why="no index has it; only the image that it was built for does",
             hint=f"--base {_home(of_base)}; or a virtual environment with torch from an index, captured",
         )
-    if system := [package for package in _with(lock, "system") if package.name not in kept]:
-        one = len(system) == 1
-        flags = " ".join(f"--rescue {package.name}" for package in system) if len(system) <= _FEW else "--rescue all"
+    allowed = {*kept, *allow_unproven}
+    if system := [package for package in _with(lock, "system") if not allowed & {package.name, "all"}]:
+        one, few = len(system) == 1, len(system) <= _FEW
+        rescue = " ".join(f"--rescue {package.name}" for package in system) if few else "--rescue all"
+        leave = " ".join(f"--allow-unproven {package.name}" for package in system) if few else "--allow-unproven all"
         raise PlanError(
             f"{'1 package is' if one else f'{len(system)} packages are'} the operating system's, not {'a wheel' if one else 'wheels'}",
             why=_names(system),
-            hint="capture a virtual environment, made without --system-site-packages;   or   capture again with "
-            f"{flags} to keep what is installed as {'a wheel' if one else 'wheels'}",
+            hint=f"capture an environment made without --system-site-packages;   or again with {rescue} to keep what is installed;   "
+            f"or {leave} to leave {'it' if one else 'them'} out",
         )
-    allowed = {*kept, *allow_unproven}
     unproven = [package for package in _with(lock, "unproven") if not allowed & {package.name, "all"}]
     if unproven:
         flags = "   ".join(f"--allow-unproven {package.name}" for package in unproven) if len(unproven) <= _FEW else "--allow-unproven all"

@@ -65,8 +65,8 @@ def installs(lock: EnvLock, *, source: bool, pyc: bool, kept: Collection[str] = 
 
 
 def _is_lost(package: LockedPackage) -> bool:
-    """Unproven, allowed (else the plan stops), and of no index."""
-    return package.provenance == "unproven" and not package.is_to_be_had
+    """Allowed to be left out (else the plan stops): unproven and of no index, or the operating system's."""
+    return package.provenance in ("unproven", "system") and not package.is_to_be_had
 
 
 def _allowed_note(names: list[str]) -> list[str]:

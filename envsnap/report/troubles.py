@@ -111,10 +111,11 @@ def _unproven(packages: Iterable[LockedPackage], said: Mapping[str, Sequence[str
 
 def _of_system(packages: Sequence[LockedPackage]) -> Iterator[Trouble]:
     if packages:
-        flags = " ".join(f"--rescue {package.name}" for package in packages) if len(packages) <= _NAMES else "--rescue all"
+        one, names = len(packages) == 1, [package.name for package in packages] if len(packages) <= _NAMES else ["all"]
+        keep, leave = (" ".join(f"{option} {name}" for name in names) for option in ("--rescue", "--allow-unproven"))
         yield Trouble(
-            f"{_names(packages)} {'is' if len(packages) == 1 else 'are'} the operating system's, of which no wheel is to be had",
-            f"capture … {flags} keeps what is installed;   or an environment made without --system-site-packages",
+            f"{_names(packages)} {'is' if one else 'are'} the operating system's, of which no wheel is to be had",
+            f"capture … {keep} keeps what is installed;   or build … {leave} leaves {'it' if one else 'them'} out",
         )
 
 

@@ -75,7 +75,8 @@ class System:
         """What is in the wheel. Args: files: their digest when they were looked at."""
         (found,) = (found for found in self.distributions() if found.name == "demo")
         owner = {**PACKAGE, "files": files}
-        wanted = pack.Packable("demo", "1.0", found.location, found.facts["metadata_dir"], modified=modified, system=owner)
+        place, modules = found.facts["metadata_dir"], found.facts["modules"]
+        wanted = pack.Packable("demo", "1.0", found.location, place, modified=modified, modules=modules, system=owner)
         wheel = io.BytesIO()
         pack.pack_system(wanted, wheel)
         with zipfile.ZipFile(wheel) as archive:
@@ -204,6 +205,19 @@ def test_a_wheel_has_what_the_package_has_there_and_a_dist_info(system: System) 
         "demo/part.py",
     ]
     assert b"Tag: py3-none-any" in inside["demo-1.0.dist-info/WHEEL"] and inside["demo/part.py"] == b"A = 1\n"
+
+
+def test_a_wheel_has_the_modules_that_another_package_has(system: System) -> None:
+    system.install("python3-demo", {**EGG, "Demo-1.0.egg-info/top_level.txt": "demo\ndemo_kit\nabsent\n"})
+    system.install("python3-demo-kit", {"demo_kit/__init__.py": "", "demo_kit/deep/a.py": "A = 2\n", "demo_kit2.py": "", "other.py": ""})
+    inside = system.packed()
+    assert sorted(name for name in inside if "dist-info" not in name) == [
+        "demo/__init__.py",
+        "demo/part.py",
+        "demo_kit/__init__.py",
+        "demo_kit/deep/a.py",
+    ]
+    assert b"demo_kit/deep/a.py,sha256=" in inside["demo-1.0.dist-info/RECORD"]
 
 
 def test_a_wheel_has_the_edits_too(system: System) -> None:

@@ -111,7 +111,7 @@ def test_what_stops_a_build(lock: EnvLock, what: str, why: str) -> None:
     assert what in caught.value.what and why in caught.value.why and caught.value.hint
 
 
-def test_what_is_the_system_s_has_two_ways_out() -> None:
+def test_what_is_the_system_s_has_three_ways_out() -> None:
     origin = SystemOrigin(package="python3-odd", version="1.0-1", arch="all", files=samples.digest("odd"))
     names = [f"p{number}" for number in range(9)]
     many = [replace(samples.index_package(name, "1.0"), origin=origin, provenance="system") for name in names]
@@ -121,10 +121,26 @@ def test_what_is_the_system_s_has_two_ways_out() -> None:
             planned(seal(replace(samples.lock(), packages=packages)))
         return caught.value.what + ": " + caught.value.hint
 
-    way = "capture a virtual environment, made without --system-site-packages;   or   capture again with"
-    assert hint(many[0]) == f"1 package is the operating system's, not a wheel: {way} --rescue p0 to keep what is installed as a wheel"
-    assert hint(*many[:2]).endswith(f": {way} --rescue p0 --rescue p1 to keep what is installed as wheels")
-    assert hint(*many).endswith(f"not wheels: {way} --rescue all to keep what is installed as wheels")
+    venv = "capture an environment made without --system-site-packages"
+    assert hint(many[0]) == (
+        f"1 package is the operating system's, not a wheel: {venv};   or again with --rescue p0 to keep what is installed;   "
+        "or --allow-unproven p0 to leave it out"
+    )
+    assert hint(*many[:2]).endswith(
+        f"{venv};   or again with --rescue p0 --rescue p1 to keep what is installed;   "
+        "or --allow-unproven p0 --allow-unproven p1 to leave them out"
+    )
+    assert hint(*many).endswith("--rescue all to keep what is installed;   or --allow-unproven all to leave them out")
+    with pytest.raises(PlanError, match="1 package is the operating system's"):
+        planned(seal(replace(samples.lock(), packages=tuple(many[:2]))), allow_unproven=frozenset({"p1"}))
+
+
+def test_what_is_the_system_s_may_be_left_out() -> None:
+    origin = SystemOrigin(package="python3-odd", version="1.0-1", arch="all", files=samples.digest("odd"))
+    lock = with_package(origin=origin, provenance="system", file=None, sha256=None)
+    plan = planned(lock, allow_unproven=frozenset({"odd"}))
+    assert "odd" not in {wheel.name for wheel in step(plan, InstallWheels).wheels}
+    assert any("left out, as nothing can be installed for them: odd 1.0" in note for note in plan.notes)
 
 
 def test_all_unproven_packages_are_named_at_once_each_with_its_flag() -> None:
