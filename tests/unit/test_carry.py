@@ -20,7 +20,7 @@ import json, os, sys
 out, given = sys.argv[2:4]
 with open(os.path.join(out, "said"), "w") as file:
     json.dump([sys.argv[1], open(given).read(), os.environ["GIVEN"], sys.argv[4]], file)
-print("to stdout")
+print("to stdout", flush=True)
 print("to stderr", file=sys.stderr)
 sys.exit(5)
 """
