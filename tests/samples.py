@@ -28,9 +28,7 @@ from envsnap.model.facts import (
 )
 from envsnap.model.lock import (
     Capture,
-    EditableOrigin,
     EnvLock,
-    IndexOrigin,
     LockedCuda,
     LockedFile,
     LockedFramework,
@@ -43,8 +41,8 @@ from envsnap.model.lock import (
     Observed,
     Reference,
     Smoke,
-    VcsOrigin,
 )
+from envsnap.model.origins import EditableOrigin, IndexOrigin, VcsOrigin
 from envsnap.model.parity import Fingerprint, SmokeRun, WandbRun
 
 PREFIX = "/home/user/yolo/.venv"

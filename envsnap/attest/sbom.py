@@ -15,19 +15,8 @@ from envsnap.attest import purl
 from envsnap.attest.locations import address, git_address
 from envsnap.attest.purl import PackageFile
 from envsnap.model.base import Base, BaseInventory
-from envsnap.model.lock import (
-    CondaOrigin,
-    DirectoryOrigin,
-    EditableOrigin,
-    EnvLock,
-    IndexOrigin,
-    LockedCondaPackage,
-    LockedPackage,
-    LockedSource,
-    SystemOrigin,
-    VcsOrigin,
-    WheelOrigin,
-)
+from envsnap.model.lock import EnvLock, LockedCondaPackage, LockedPackage, LockedSource
+from envsnap.model.origins import CondaOrigin, DirectoryOrigin, EditableOrigin, IndexOrigin, SystemOrigin, VcsOrigin, WheelOrigin
 from envsnap.model.plan import AptInstall, BuildPlan, CopySource, InstallPacked, InstallWheels
 from envsnap.oci.documents import canonical
 

@@ -23,17 +23,14 @@ from envsnap.model import torch_version
 from envsnap.model.base import InstalledDistribution
 from envsnap.model.facts import Distribution, Problem, SystemOwner
 from envsnap.model.kinds import PackageName, Version, WheelTag
-from envsnap.model.lock import (
+from envsnap.model.lock import EnvLock, LockedConda, LockedPackage, LockedSource
+from envsnap.model.origins import (
     AnyOrigin,
     BaseOrigin,
     CondaOrigin,
     DirectoryOrigin,
     EditableOrigin,
-    EnvLock,
     IndexOrigin,
-    LockedConda,
-    LockedPackage,
-    LockedSource,
     SystemOrigin,
     UnknownOrigin,
     VcsOrigin,

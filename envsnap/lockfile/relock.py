@@ -15,7 +15,8 @@ from packaging.version import InvalidVersion, Version
 from envsnap.lockfile.digest import seal
 from envsnap.model.facts import Problem
 from envsnap.model.frameworks import frameworks_of
-from envsnap.model.lock import EnvLock, IndexOrigin, LockedCuda, LockedPackage
+from envsnap.model.lock import EnvLock, LockedCuda, LockedPackage
+from envsnap.model.origins import IndexOrigin
 
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _OLDEST_GLIBC = 5

@@ -15,18 +15,14 @@ from packaging.version import InvalidVersion, Version
 from envsnap import redaction
 from envsnap.lockfile.digest import package_order, system_package_order
 from envsnap.model.facts import DeviceCode
-from envsnap.model.lock import (
+from envsnap.model.lock import EnvLock, LockedPackage, LockedPython, LockedSource, Provenance
+from envsnap.model.origins import (
     BaseOrigin,
     CondaOrigin,
     DirectoryOrigin,
     EditableOrigin,
-    EnvLock,
     IndexOrigin,
-    LockedPackage,
-    LockedPython,
-    LockedSource,
     Origin,
-    Provenance,
     SystemOrigin,
     VcsOrigin,
     WheelOrigin,

@@ -10,7 +10,8 @@ from envsnap.model import torch_version
 from envsnap.model.base import Base, Family, Release
 from envsnap.model.catalog import Catalog, family_of, numbers
 from envsnap.model.kinds import ARCHITECTURES
-from envsnap.model.lock import BaseOrigin, EnvLock
+from envsnap.model.lock import EnvLock
+from envsnap.model.origins import BaseOrigin
 from envsnap.model.plan import Candidate, Strategy
 from envsnap.plan import delta
 

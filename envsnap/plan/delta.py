@@ -15,7 +15,8 @@ from envsnap.errors import PlanError
 from envsnap.model import torch_version
 from envsnap.model.base import InstalledDistribution
 from envsnap.model.catalog import Catalog, Protected
-from envsnap.model.lock import BaseOrigin, EnvLock, LockedPackage, SystemOrigin, UnknownOrigin
+from envsnap.model.lock import EnvLock, LockedPackage
+from envsnap.model.origins import BaseOrigin, SystemOrigin, UnknownOrigin
 
 _FEW = 6
 # It goes into a Dockerfile as it is.

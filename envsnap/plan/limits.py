@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 from envsnap.errors import PlanError
 from envsnap.model import torch_version
-from envsnap.model.lock import BaseOrigin, EnvLock, LockedConda, LockedPackage, UnknownOrigin
+from envsnap.model.lock import EnvLock, LockedConda, LockedPackage
+from envsnap.model.origins import BaseOrigin, UnknownOrigin
 
 _FEW = 8
 

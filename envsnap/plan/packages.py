@@ -8,7 +8,8 @@ from typing import NamedTuple
 from envsnap.errors import PlanError
 from envsnap.model.base import Base
 from envsnap.model.catalog import Catalog
-from envsnap.model.lock import CondaOrigin, EditableOrigin, EnvLock, IndexOrigin, LockedConda, LockedPackage, LockedSystemPackage
+from envsnap.model.lock import EnvLock, LockedConda, LockedPackage, LockedSystemPackage
+from envsnap.model.origins import CondaOrigin, EditableOrigin, IndexOrigin
 from envsnap.model.plan import WORKSPACE, AptInstall, InstallPacked, InstallWheels, MakeCondaEnvironment, PackedInstall, PinnedWheel
 from envsnap.plan.bases import carries, distribution_of, unknown
 

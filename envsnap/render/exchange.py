@@ -7,17 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
-from envsnap.model.lock import (
-    BaseOrigin,
-    CondaOrigin,
-    EditableOrigin,
-    EnvLock,
-    IndexOrigin,
-    LockedPackage,
-    SystemOrigin,
-    UnknownOrigin,
-    VcsOrigin,
-)
+from envsnap.model.lock import EnvLock, LockedPackage
+from envsnap.model.origins import BaseOrigin, CondaOrigin, EditableOrigin, IndexOrigin, SystemOrigin, UnknownOrigin, VcsOrigin
 from envsnap.model.plan import PinnedWheel
 from envsnap.render import files
 from envsnap.render.quoting import comment

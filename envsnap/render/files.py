@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from envsnap.model.base import Base
 from envsnap.model.kinds import plain
-from envsnap.model.lock import EditableOrigin, EnvLock
+from envsnap.model.lock import EnvLock
+from envsnap.model.origins import EditableOrigin
 from envsnap.model.plan import WORKSPACE, BuildPlan, Expected, ExpectedConda, ExpectedPackage, PackedInstall, PinnedWheel
 from envsnap.render.quoting import comment, one_line
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from envsnap.model.facts import Problem
-from envsnap.model.lock import EnvLock, LockedPackage, UnknownOrigin
+from envsnap.model.lock import EnvLock, LockedPackage
+from envsnap.model.origins import UnknownOrigin
 from envsnap.report import text
 
 _MOST = 14

@@ -13,7 +13,8 @@ from urllib.parse import quote
 from envsnap import redaction
 from envsnap.attest.locations import address, git_address
 from envsnap.attest.sbom import bill_of_lock
-from envsnap.model.lock import EnvLock, LockedPackage, VcsOrigin
+from envsnap.model.lock import EnvLock, LockedPackage
+from envsnap.model.origins import VcsOrigin
 from envsnap.probes.addresses import addresses
 from envsnap.probes.wheels import pip_config
 from envsnap.progress import Progress

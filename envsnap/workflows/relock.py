@@ -17,7 +17,8 @@ from packaging.version import InvalidVersion, Version
 from envsnap import lockfile, parity
 from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError, PlanError, UsageError
-from envsnap.model.lock import BaseOrigin, CondaOrigin, EnvLock, IndexOrigin, LockedPackage
+from envsnap.model.lock import EnvLock, LockedPackage
+from envsnap.model.origins import BaseOrigin, CondaOrigin, IndexOrigin
 from envsnap.model.parity import Difference
 from envsnap.probes import interpreter
 from envsnap.probes.index import PipConfig

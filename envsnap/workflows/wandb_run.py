@@ -17,20 +17,8 @@ from envsnap.blobs import BlobStore
 from envsnap.errors import EngineError, InputError, TargetError
 from envsnap.lockfile.requirements import FromVcs, Lost, Pinned, requirement
 from envsnap.model.facts import GpuDevice, GpuFacts, Platform, Problem
-from envsnap.model.lock import (
-    RUN,
-    Capture,
-    EnvLock,
-    IndexOrigin,
-    LockedCuda,
-    LockedInterpreter,
-    LockedPackage,
-    LockedPython,
-    LockedSource,
-    Observed,
-    UnknownOrigin,
-    VcsOrigin,
-)
+from envsnap.model.lock import RUN, Capture, EnvLock, LockedCuda, LockedInterpreter, LockedPackage, LockedPython, LockedSource, Observed
+from envsnap.model.origins import IndexOrigin, UnknownOrigin, VcsOrigin
 from envsnap.probes import interpreter, source, wandb_run
 from envsnap.probes.index import PipConfig
 from envsnap.probes.local import LocalPython

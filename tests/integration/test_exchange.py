@@ -16,7 +16,8 @@ import yaml
 from msgspec.structs import replace
 
 from envsnap.lockfile.digest import seal
-from envsnap.model.lock import BaseOrigin, EditableOrigin, EnvLock, IndexOrigin, LockedPackage, UnknownOrigin, VcsOrigin
+from envsnap.model.lock import EnvLock, LockedPackage
+from envsnap.model.origins import BaseOrigin, EditableOrigin, IndexOrigin, UnknownOrigin, VcsOrigin
 from envsnap.workflows import places
 from tests import samples
 from tests.fakes import index_server

@@ -16,7 +16,8 @@ import pytest
 from envsnap import lockfile
 from envsnap.engines.docker import DockerEngine
 from envsnap.engines.interface import BuildInputs
-from envsnap.model.lock import LockedPackage, SystemOrigin
+from envsnap.model.lock import LockedPackage
+from envsnap.model.origins import SystemOrigin
 from envsnap.progress import SILENT
 from tests.integration.conftest import PLATFORM, forget
 

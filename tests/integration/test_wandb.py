@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from envsnap import lockfile
-from envsnap.model.lock import IndexOrigin
+from envsnap.model.origins import IndexOrigin
 
 pytestmark = pytest.mark.torch
 

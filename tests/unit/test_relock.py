@@ -16,7 +16,8 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap import lockfile
-from envsnap.model.lock import CondaOrigin, EnvLock, SystemOrigin
+from envsnap.model.lock import EnvLock
+from envsnap.model.origins import CondaOrigin, SystemOrigin
 from envsnap.probes.pages import index_label
 from tests import samples
 from tests.fakes import index_server, wheels

@@ -15,16 +15,8 @@ from packageurl import PackageURL
 
 from envsnap.attest.sbom import bill_of_lock, bill_of_materials
 from envsnap.lockfile.digest import seal
-from envsnap.model.lock import (
-    CondaOrigin,
-    EnvLock,
-    LockedConda,
-    LockedCondaPackage,
-    LockedPackage,
-    LockedSystemPackage,
-    SystemOrigin,
-    UnknownOrigin,
-)
+from envsnap.model.lock import EnvLock, LockedConda, LockedCondaPackage, LockedPackage, LockedSystemPackage
+from envsnap.model.origins import CondaOrigin, SystemOrigin, UnknownOrigin
 from envsnap.model.plan import BuildPlan, CopySource, InstallWheels, MakeCondaEnvironment
 from tests import samples
 from tests.unit.attest.conftest import BASE, DEB, without

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from envsnap import registry
 from envsnap.engines.docker import DockerEngine
 from envsnap.lockfile.digest import seal
-from envsnap.model.lock import VcsOrigin
+from envsnap.model.origins import VcsOrigin
 from envsnap.workflows import places
 from tests import samples
 from tests.fakes.index_server import IndexServer, entry, serving

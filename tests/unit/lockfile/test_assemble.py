@@ -11,13 +11,12 @@ from envsnap.errors import TargetError
 from envsnap.lockfile import Packed, PackedTree, Unfound, WheelAnswer, assemble, dumps, kept_tree, loads, needs_tree, recognised, to_pack
 from envsnap.model.base import InstalledDistribution
 from envsnap.model.facts import CollectedFacts, CondaPackage, DeviceCode, Distribution, Problem, SystemLibrary, SystemOwner
-from envsnap.model.lock import (
+from envsnap.model.lock import EnvLock, LockedPackage
+from envsnap.model.origins import (
     BaseOrigin,
     DirectoryOrigin,
     EditableOrigin,
-    EnvLock,
     IndexOrigin,
-    LockedPackage,
     SystemOrigin,
     UnknownOrigin,
     VcsOrigin,

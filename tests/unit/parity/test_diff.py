@@ -9,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from envsnap.model.facts import DeviceCode
-from envsnap.model.lock import EnvLock, LockedConda, LockedCondaPackage, LockedPackage, Measurements, SystemOrigin
+from envsnap.model.lock import EnvLock, LockedConda, LockedCondaPackage, LockedPackage, Measurements
+from envsnap.model.origins import SystemOrigin
 from envsnap.model.parity import Difference
 from envsnap.parity import diff
 from tests import samples

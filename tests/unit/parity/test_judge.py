@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from envsnap.lockfile import seal
 from envsnap.model.facts import Distribution, FrameworkFacts, LoadedLibrary, SourceCheck, SystemOwner
 from envsnap.model.frameworks import Framework
-from envsnap.model.lock import EnvLock, LockedFramework, SystemOrigin
+from envsnap.model.lock import EnvLock, LockedFramework
+from envsnap.model.origins import SystemOrigin
 from envsnap.model.parity import CheckResult, Fingerprint, Layer, Verdict
 from envsnap.parity import judge
 from envsnap.parity.judge import CHECKS

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from envsnap import catalog
 from envsnap.lockfile import seal
 from envsnap.model.base import Base, BaseInventory, ImageConfig, InstalledDistribution
-from envsnap.model.lock import BaseOrigin, EnvLock, LockedTree
+from envsnap.model.lock import EnvLock, LockedTree
+from envsnap.model.origins import BaseOrigin
 from envsnap.model.plan import Candidate
 from envsnap.plan import candidate_references, make_plan
 from envsnap.plan.alternatives import unasked

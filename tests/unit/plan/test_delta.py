@@ -13,7 +13,8 @@ from envsnap.errors import PlanError
 from envsnap.lockfile import seal
 from envsnap.model.base import Base, BaseInventory, Directory, ImageConfig, InstalledDistribution
 from envsnap.model.layers import Layout
-from envsnap.model.lock import BaseOrigin, EnvLock, LockedPackage, LockedSystemPackage, SystemOrigin, UnknownOrigin
+from envsnap.model.lock import EnvLock, LockedPackage, LockedSystemPackage
+from envsnap.model.origins import BaseOrigin, SystemOrigin, UnknownOrigin
 from envsnap.model.plan import AptInstall, BuildPlan, ExtendBase, InstallWheels, MakeEnvironment, RemovePackages, SetEnv
 from envsnap.plan import base_of, candidate_references, make_plan
 from envsnap.plan.layers import Ingredients, lay_out, removals

@@ -12,18 +12,8 @@ from envsnap.errors import PlanError
 from envsnap.lockfile import seal
 from envsnap.model.base import Base, BaseInventory, ImageConfig
 from envsnap.model.facts import DeviceCode, Problem
-from envsnap.model.lock import (
-    EditableOrigin,
-    EnvLock,
-    IndexOrigin,
-    LockedConda,
-    LockedCondaPackage,
-    LockedPackage,
-    LockedSystemPackage,
-    SystemOrigin,
-    UnknownOrigin,
-    WheelOrigin,
-)
+from envsnap.model.lock import EnvLock, LockedConda, LockedCondaPackage, LockedPackage, LockedSystemPackage
+from envsnap.model.origins import EditableOrigin, IndexOrigin, SystemOrigin, UnknownOrigin, WheelOrigin
 from envsnap.model.plan import (
     AptInstall,
     BuildPlan,

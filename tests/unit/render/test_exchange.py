@@ -17,18 +17,8 @@ from packaging.requirements import Requirement
 
 from envsnap.lockfile.digest import seal
 from envsnap.model.facts import Problem
-from envsnap.model.lock import (
-    BaseOrigin,
-    CondaOrigin,
-    EnvLock,
-    IndexOrigin,
-    LockedConda,
-    LockedCondaPackage,
-    LockedPackage,
-    SystemOrigin,
-    UnknownOrigin,
-    WheelOrigin,
-)
+from envsnap.model.lock import EnvLock, LockedConda, LockedCondaPackage, LockedPackage
+from envsnap.model.origins import BaseOrigin, CondaOrigin, IndexOrigin, SystemOrigin, UnknownOrigin, WheelOrigin
 from envsnap.render import conda, exchange, pylock
 from tests import samples
 

@@ -20,15 +20,8 @@ from envsnap import catalog, plan, render
 from envsnap.errors import PlanError
 from envsnap.lockfile import dumps, seal
 from envsnap.model.base import Base, BaseInventory, ImageConfig
-from envsnap.model.lock import (
-    EditableOrigin,
-    EnvLock,
-    IndexOrigin,
-    LockedConda,
-    LockedCondaPackage,
-    LockedSystemPackage,
-    LockedTree,
-)
+from envsnap.model.lock import EnvLock, LockedConda, LockedCondaPackage, LockedSystemPackage, LockedTree
+from envsnap.model.origins import EditableOrigin, IndexOrigin
 from envsnap.model.plan import BuildPlan, Expected
 from envsnap.render.quoting import comment, image, one_line, quoted, user
 from tests import samples

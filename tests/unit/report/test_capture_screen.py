@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from envsnap.cli.console import Console
 from envsnap.lockfile.doubts import doubts
 from envsnap.model.facts import DeviceCode, Problem
-from envsnap.model.lock import EnvLock, UnknownOrigin
+from envsnap.model.lock import EnvLock
+from envsnap.model.origins import UnknownOrigin
 from envsnap.report import capture
 from tests import samples
 

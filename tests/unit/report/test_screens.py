@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from envsnap import parity
 from envsnap.model.facts import GpuDevice, GpuFacts, Problem
 from envsnap.model.host import Ability
-from envsnap.model.lock import UnknownOrigin
+from envsnap.model.origins import UnknownOrigin
 from envsnap.model.parity import CheckResult, Difference, Layer, Verdict
 from envsnap.report import capture, diff, doctor, relock, text, verify
 from tests import samples

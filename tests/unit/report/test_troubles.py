@@ -7,7 +7,8 @@ import re
 from msgspec.structs import replace
 
 from envsnap.model.facts import Problem
-from envsnap.model.lock import EnvLock, SystemOrigin, UnknownOrigin
+from envsnap.model.lock import EnvLock
+from envsnap.model.origins import SystemOrigin, UnknownOrigin
 from envsnap.report import troubles
 from envsnap.report.troubles import Trouble
 from tests import samples
