@@ -1,4 +1,5 @@
-"""Where an index or a mirror leads from one address to another: followed by our own rules, for requests has few.
+"""Where an index or a mirror leads from one address to another: followed by our own rules, for requests has few. A registry's rules are
+others (`registry.host`); what requests must not do by itself is the same.
 
 So many steps and no more, none from an encrypted address to one that is not; what comes with a redirect is not read, and a login goes to
 the host that it is for and to no other.
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import requests
 
 MAX_STEPS = 10
-_STATUSES = frozenset({301, 302, 303, 307, 308})
+STATUSES = frozenset({301, 302, 303, 307, 308})
 _PORTS = {"http": 80, "https": 443}
 _SHOWN = 200  # characters of what is no address
 
@@ -25,7 +26,7 @@ class Astray(Exception):
 
 
 def session() -> requests.Session:
-    """For `get`: it takes no answer for a redirect, of which requests reads all even where it is told to follow none."""
+    """It takes no answer for a redirect: requests reads all of one even where it follows none, and stumbles over where it leads."""
     import requests
 
     class Session(requests.Session):
@@ -47,7 +48,7 @@ def get(of: requests.Session, url: str, **options: Any) -> requests.Response:
     for _ in range(MAX_STEPS + 1):
         response = of.get(url, stream=True, allow_redirects=False, **options)
         location = response.headers.get("Location", "")
-        if response.status_code not in _STATUSES or not location:
+        if response.status_code not in STATUSES or not location:
             return response
         response.close()
         url = _next(url, location)

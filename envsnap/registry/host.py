@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from envsnap import redaction
+from envsnap import redaction, redirects
 from envsnap.errors import EngineError, causes
 from envsnap.oci.reference import api_host, is_loopback
 from envsnap.registry.auth import Authorizer, Scopes
@@ -17,7 +17,6 @@ from envsnap.registry.patience import Attempts, Trouble
 from envsnap.registry.wire import Answer, Body, Wire
 
 T = TypeVar("T")
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _HANDSHAKE_S = 2.0
 _SHOWN = 200  # characters of what is no address
@@ -130,7 +129,7 @@ class Host:
         for _ in range(_MAX_REDIRECTS):
             answer = self._authorized(request)
             target = answer.headers.get("Location", "")
-            if request.method not in ("GET", "HEAD") or answer.status not in _REDIRECTS or not target:
+            if request.method not in ("GET", "HEAD") or answer.status not in redirects.STATUSES or not target:
                 return answer
             answer.close()
             request = replace(request, url=self.address(target, request.what, base=request.url))

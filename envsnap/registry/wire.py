@@ -30,7 +30,7 @@ from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from envsnap import __version__, redaction
+from envsnap import __version__, redaction, redirects
 from envsnap.errors import causes, innermost
 from envsnap.oci.reference import is_loopback
 from envsnap.registry.patience import LATER, Patience, Trouble, retry_after
@@ -161,7 +161,7 @@ class Wire:
         self._verify: str | bool = env.get(self._named_by) or True
         self._lines = _Lines(patience)
         self._cut = threading.Event()
-        self._session = _Session()
+        self._session = redirects.session()
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         self._session.headers["User-Agent"] = f"envsnap/{__version__}"
@@ -259,13 +259,6 @@ class _Lines:
 def _shut(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
-
-
-class _Session(requests.Session):
-    """Has requests take no answer for a redirect: even where it follows none, it reads all of one, and stumbles over where it leads."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere."""
 
 
 class _Adapter(HTTPAdapter):
