@@ -11,6 +11,7 @@ from pathlib import Path
 
 from envsnap import __version__, catalog, lockfile
 from envsnap.blobs import BlobStore
+from envsnap.errors import UsageError
 from envsnap.model.facts import CollectedFacts, Distribution, GpuFacts, GpuProbe, Problem
 from envsnap.model.lock import Capture, EnvLock, LockedTree
 from envsnap.model.plan import CARRIED, ENVIRONMENT
@@ -91,6 +92,7 @@ def _lock(
     target = ground.target
     known_images = catalog.load()
     facts = interpreter.collect(target, framework=True, imports=True, integrity=True, device_code=True, progress=progress)
+    _require_there(request.rescue, facts)
     # A virtual environment, or conda's, lives in a directory of its own, whatever image that is in.
     owned = facts.interpreter.kind not in ("venv", "conda")
     house = home.find(ground.image, engine=ground.engine, catalog=known_images, cache=cache, progress=progress) if owned else None
@@ -147,6 +149,12 @@ def _lock(
             readings=devices.readings,
         ),
     )
+
+
+def _require_there(rescue: frozenset[str], facts: CollectedFacts) -> None:
+    """Raises UsageError: what is to be kept is not installed; a name that was mistyped would be lost without a word."""
+    if strangers := sorted(rescue - {"all", "conda", "python"} - {distribution.name for distribution in facts.distributions}):
+        raise UsageError(f"--rescue: the environment has no {', '.join(strangers)}", hint="--rescue all keeps what is installed")
 
 
 def _no_gpu(target: Target) -> GpuProbe:
