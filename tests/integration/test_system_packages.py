@@ -122,7 +122,7 @@ def test_what_dpkg_installed_is_the_system_s(clean: str, debian_base: str, tmp_p
 
 def test_without_the_system_s_packages_there_is_a_plan(clean: str, debian_base: str, tmp_path: Path) -> None:
     assert captured(tmp_path, clean, python="/opt/closed/bin/python") == {}
-    assert envsnap(tmp_path, "plan", "lockfiles/system.yaml", "--base", debian_base)["rescued"] == []
+    assert envsnap(tmp_path, "plan", "lockfiles/system.yaml", "--base", debian_base, "--fetch-base")["rescued"] == []
 
 
 def test_what_was_edited_is_kept_with_the_edit(clean: str, edited: str, debian_base: str, tmp_path: Path) -> None:
